@@ -1,0 +1,37 @@
+# Two commands: `make run` and `make test`. Each makes .venv and installs the locked packages on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+BENCHES := wal_append bronze_flush dbn_to_bronze
+
+.PHONY: run test bench lock clean
+
+run: .venv/installed
+	@$(BIN)/spymaster run $(ARGS)
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest $(ARGS)
+
+# One script per claim about speed, each printing one JSON document.
+bench: .venv/installed
+	@for claim in $(BENCHES); do $(BIN)/python -m bench.$$claim || exit 1; done
+
+# Resolve pyproject.toml again, for every supported Python, with hashes and without the name of an index.
+lock: .venv/installed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra polars --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "spymaster needs Python 3.11 to 3.13; set PYTHON=python3.12, say")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

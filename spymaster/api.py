@@ -1,0 +1,373 @@
+"""The classes that users import, over log and lake.
+
+They write and read what the daemon does, by the same code. `BronzeWriter` takes single events and is meant for
+scripts; `write(schema, batch)` takes columns and is meant for volume.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from spymaster import clock, events, settings
+from spymaster.bus import Bus, Subscription
+from spymaster.errors import UsageError
+from spymaster.events import EventSchema, Stream
+from spymaster.lake.captures import Capture
+from spymaster.lake.catalog import Catalog
+from spymaster.lake.reader import Form, Reader
+from spymaster.lake.recorder import RecordedRows, Recorder, random_capture_id
+from spymaster.lake.recovery import Recovered, recover, writer_locks
+
+_API_VERSION: Final = 1
+_FILLED: Final = {"aggressor": 0, "is_snapshot": False}  # what an event that does not say means
+
+
+class RecoveredEvents:
+    """What `WALManager.recover_all` brought to Bronze. `len` counts rows; iteration yields them in event-time order.
+
+    Attributes:
+        report: what recovery found and did.
+    """
+
+    def __init__(self, report: Recovered, bronze: Path) -> None:
+        self.report = report
+        self._bronze = bronze
+
+    def __len__(self) -> int:
+        return self.report.rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield one mapping per row, a batch of each part in memory at a time."""
+        parts = (self._rows(part.relative) for part in self.report.parts)
+        yield from heapq.merge(*parts, key=lambda row: row["ts_event_ns"])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as columns, part by part, each sorted by `ts_event_ns`."""
+        for part in self.report.parts:
+            with pq.ParquetFile(self._bronze / part.relative) as file:
+                yield from file.iter_batches()
+
+    def _rows(self, relative: str) -> Iterator[dict[str, Any]]:
+        with pq.ParquetFile(self._bronze / relative) as file:
+            for batch in file.iter_batches(batch_size=1_000):
+                columns = batch.to_pydict()
+                for values in zip(*columns.values(), strict=True):
+                    yield dict(zip(columns, values, strict=True))
+
+
+class WALManager:
+    """The write-ahead log as a whole, for scripts and notebooks.
+
+    Example:
+        recovered = WALManager().recover_all()
+        print(f"Recovered {len(recovered)} unflushed events")
+    """
+
+    def __init__(self, wal_root: str | Path | None = None, data_root: str | Path | None = None) -> None:
+        loaded = settings.load(wal_root=wal_root, data_root=data_root)
+        self._wal_root, self._data_root = loaded.wal_root, loaded.data_root
+
+    def recover_all(self, progress: Callable[[int, int], None] | None = None) -> RecoveredEvents:
+        """Drain everything that a crash left into Bronze. A second call finds nothing.
+
+        Raises:
+            LockedError: a daemon records here; names its pid.
+            UsageError: a folder cannot be written.
+        """
+        bronze = self._data_root / "bronze"
+        with writer_locks(self._wal_root, self._data_root):
+            catalog = Catalog(self._data_root)
+            try:
+                report = recover(self._wal_root, catalog, bronze, random_capture_id(), progress)
+            finally:
+                catalog.close()
+        return RecoveredEvents(report, bronze)
+
+
+class BronzeWriter:
+    """Writes events through a log into Bronze, as the daemon does. One process writes a log and a lake.
+
+    Example:
+        writer = BronzeWriter()
+        await writer.write_stock_trade(trade)
+        await writer.stop()
+    """
+
+    def __init__(
+        self,
+        bus: Bus | None = None,
+        data_root: str | None = None,
+        buffer_limit: int = 1000,
+        flush_interval_seconds: float = 5.0,
+        use_s3: bool | None = None,
+    ) -> None:
+        """Prepare a writer; nothing is opened before the first write or `start`.
+
+        Args:
+            bus: whose batches are written too, from `start` on.
+            data_root: the lake; the settings' if None. The log is the settings' `WAL_ROOT`.
+            buffer_limit: rows of one schema after which they are flushed to Parquet.
+            flush_interval_seconds: after which time they are flushed at the latest.
+            use_s3: object storage; refused if true.
+
+        Raises:
+            UsageError: a setting is not usable.
+        """
+        self._settings = settings.load(data_root=data_root, use_s3=use_s3, flush_interval_sec=flush_interval_seconds)
+        self._bus = bus
+        self._buffer_limit = buffer_limit
+        self._recorder: Recorder | None = None
+        self._capture = random_capture_id()
+        self._streams: dict[Stream, RecordedRows] = {}
+        self._unflushed: dict[str, int] = {}
+        self._subscription: Subscription | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self, bus: Bus | None = None) -> None:
+        """Take the locks, recover what a crash left, and follow the bus if there is one.
+
+        Raises:
+            LockedError: another process records here.
+        """
+        if self._recorder is None:
+            self._recorder = Recorder(
+                self._settings.wal_root,
+                self._settings.data_root,
+                bus=Bus(),
+                flush_interval_s=self._settings.flush_interval_sec,
+                segment_mb=self._settings.wal_segment_size_mb,
+                sync_ms=self._settings.wal_sync_interval_ms,
+            )
+            await self._recorder.start()
+        followed = bus or self._bus
+        if followed is not None and self._reading is None:
+            self._subscription = followed.subscribe()
+            self._reading = asyncio.create_task(self._follow(self._subscription))
+
+    async def stop(self) -> None:
+        """Flush everything and let the locks go.
+
+        Raises:
+            StorageError: the disk refused; the rows are in the log and the next start recovers them.
+        """
+        if self._recorder is None:
+            return
+        if self._subscription is not None and self._reading is not None:
+            self._subscription.close()  # ends the reading after what is queued
+            await self._reading
+        if self._streams:
+            counts = {stream: rows.rows.next_seq for stream, rows in self._streams.items()}
+            await self._recorder.end(self._announced(), counts, complete=True, detail=None)
+        await self._recorder.stop()
+        self._recorder = self._reading = self._subscription = None
+        self._streams, self._unflushed, self._capture = {}, {}, random_capture_id()
+
+    async def write(self, schema: str, batch: pa.RecordBatch) -> None:
+        """Append rows as columns; they survive a kill on return and a power cut one sync interval later.
+
+        Args:
+            schema: with or without its version.
+            batch: the schema's columns by name, without `capture_id` and `capture_seq`; optional ones may be absent.
+
+        Raises:
+            UsageError: a column is missing, has nulls or does not fit; none of the rows was written.
+        """
+        kind = events.schema_named(schema)
+        rows = _conform(kind, batch)
+        symbols = rows[kind.partition_by]
+        for value in symbols.unique():  # one per symbol, not per row
+            own = rows.filter(pc.equal(symbols, value))
+            (await self._stream(Stream(kind.name, str(value)))).append(own)
+        self._unflushed[kind.name] = self._unflushed.get(kind.name, 0) + rows.num_rows
+        if self._unflushed[kind.name] >= self._buffer_limit:
+            await self.flush_schema(kind.name)
+
+    async def write_stock_trade(self, trade: object) -> None:
+        """Write one event: a mapping, or an object with the schema's fields as attributes. So do those below."""
+        await self._write_one(events.STOCKS_TRADES, trade)
+
+    async def write_stock_quote(self, quote: object) -> None:
+        await self._write_one(events.STOCKS_QUOTES, quote)
+
+    async def write_option_trade(self, trade: object) -> None:
+        await self._write_one(events.OPTIONS_TRADES, trade)
+
+    async def write_futures_trade(self, trade: object) -> None:
+        await self._write_one(events.FUTURES_TRADES, trade)
+
+    async def write_futures_mbp10(self, book: object) -> None:
+        await self._write_one(events.FUTURES_MBP10, book)
+
+    async def write_greeks_snapshot(self, snapshot: object) -> None:
+        await self._write_one(events.OPTIONS_GREEKS_SNAPSHOTS, snapshot)
+
+    async def flush_schema(self, schema_name: str) -> None:
+        """Turn the rows of one schema into Parquet, durable on return."""
+        name = events.schema_named(schema_name).name
+        if self._recorder is not None:
+            await self._recorder.flush(name)
+        self._unflushed[name] = 0
+
+    async def flush_all(self) -> None:
+        """Turn every row written so far into Parquet, durable on return."""
+        if self._recorder is not None:
+            await self._recorder.flush()
+        self._unflushed.clear()
+
+    def get_bronze_path(self) -> str:
+        return str(self._settings.data_root / "bronze")
+
+    async def _write_one(self, kind: EventSchema, event: object) -> None:
+        columns = {}
+        for column in kind.delivered:
+            filled = _FILLED.get(column.name)
+            if isinstance(event, Mapping):
+                value = event.get(column.name, filled)
+            else:
+                value = getattr(event, column.name, filled)
+            if value is not None:
+                try:
+                    columns[column.name] = pa.array([value], column.type)
+                except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                    raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
+        await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
+
+    async def _stream(self, stream: Stream) -> RecordedRows:
+        if self._recorder is None:
+            await self.start()
+        assert self._recorder is not None  # noqa: S101  # start made it
+        if stream not in self._streams:
+            await self._recorder.begin(self._announced(stream))  # durable before the first row is appended
+            self._streams[stream] = await self._recorder.capture_rows(stream, self._capture)
+        return self._streams[stream]
+
+    def _announced(self, *new: Stream) -> Capture:
+        streams = (*self._streams, *new)
+        return Capture(self._capture, "api", "BronzeWriter", None, _API_VERSION, streams)
+
+    async def _follow(self, subscription: Subscription) -> None:
+        async for stream, batch in subscription:
+            await self.write(stream.schema, batch)
+
+
+def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return `batch` with exactly the schema's columns, in their order."""
+    now = clock.utc_now_ns()
+    columns: list[pa.Array] = []
+    for column in kind.delivered:
+        if column.name in batch.schema.names:
+            given = batch[column.name]
+        elif column.name == "ts_recv_ns" and "ts_event_ns" in batch.schema.names:
+            given = batch["ts_event_ns"]
+        elif column.name == "source":
+            given = pa.repeat("api", batch.num_rows)
+        elif column.name == "ts_local_ns":
+            given = pa.repeat(now, batch.num_rows)
+        elif column.nullable:
+            given = pa.nulls(batch.num_rows, column.type)
+        else:
+            raise _misfit(kind, column.name, "is missing")
+        if given.null_count and not column.nullable:
+            raise _misfit(kind, column.name, "has nulls")
+        try:
+            columns.append(given.cast(column.type))
+        except pa.ArrowException as error:
+            raise _misfit(kind, column.name, f"is {given.type}, not {column.type} ({error})") from error
+    return pa.RecordBatch.from_arrays(columns, schema=kind.delivered)
+
+
+def _misfit(kind: EventSchema, name: str, reason: str) -> UsageError:
+    return UsageError(
+        f"{kind.name}: field {name!r} {reason}. Nothing of this call was written. "
+        f"Next: compare with spymaster.events.schema_named({kind.name!r}).log"
+    )
+
+
+class BronzeReader:
+    """Reads Bronze: pandas frames, or Arrow, polars or DuckDB relations: `BronzeReader().arrow().read_...`.
+
+    Spans are half-open in `ts_event_ns`, dates are UTC. An empty span is an empty frame.
+    """
+
+    def __init__(self, data_root: str | Path | None = None, form: Form = "pandas") -> None:
+        self._data_root = settings.load(data_root=data_root).data_root
+        self._reader = Reader(self._data_root, form)
+
+    def arrow(self) -> "BronzeReader":
+        """Return a reader whose results are `pyarrow.Table`."""
+        return BronzeReader(self._data_root, "arrow")
+
+    def polars(self) -> "BronzeReader":
+        """Return a reader whose results are `polars.DataFrame`. Needs the extra `spymaster[polars]`."""
+        return BronzeReader(self._data_root, "polars")
+
+    def relation(self) -> "BronzeReader":
+        """Return a reader whose results are DuckDB relations, not yet executed."""
+        return BronzeReader(self._data_root, "relation")
+
+    def read(
+        self,
+        schema: str,
+        symbol: str,
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return rows of any schema, of one partition value: a root symbol or an underlying."""
+        return self._reader.read(schema, symbol, date, start_ns, end_ns, columns)
+
+    def read_futures_trades(
+        self,
+        symbol: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        front_month_only: bool = True,
+        specific_contract: str | None = None,
+    ) -> pd.DataFrame:
+        """Return trades of a root: of each date's most traded outright, of one contract, or of all."""
+        return self._reader.read(
+            "futures.trades", symbol, date, start_ns, end_ns,
+            contract=specific_contract, front_month_only=front_month_only,
+        )  # fmt: skip
+
+    def read_futures_mbp10(
+        self,
+        symbol: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        front_month_only: bool = True,
+        specific_contract: str | None = None,
+    ) -> pd.DataFrame:
+        """Return books of a root, chosen as the trades are."""
+        return self._reader.read(
+            "futures.mbp10", symbol, date, start_ns, end_ns,
+            contract=specific_contract, front_month_only=front_month_only,
+        )  # fmt: skip
+
+    def read_option_trades(
+        self,
+        underlying: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> pd.DataFrame:
+        """Return trades of every option on an underlying."""
+        return self._reader.read("options.trades", underlying, date, start_ns, end_ns)
+
+    def get_available_dates(self, schema_path: str, partition_key: str) -> list[str]:
+        """Return the dates on disk, in order, e.g. of `("futures/trades", "symbol=ES")`."""
+        return self._reader.dates(schema_path, partition_key)
+
+    def get_latest_date(self, schema_path: str, partition_key: str) -> str | None:
+        """Return the last of these dates, or None."""
+        return next(reversed(self.get_available_dates(schema_path, partition_key)), None)

@@ -1,0 +1,29 @@
+"""The only wall clock. Order never depends on it: rows are ordered by their numbers and event times."""
+
+import time
+from datetime import UTC, datetime
+
+NS_PER_SECOND = 1_000_000_000
+NS_PER_HOUR = 3600 * NS_PER_SECOND
+
+
+def utc_now_ns() -> int:
+    """Return the host's UTC time in nanoseconds. It may step backwards."""
+    return time.time_ns()
+
+
+def monotonic_s() -> float:
+    """Return seconds that never step backwards, for timers and rates."""
+    return time.monotonic()
+
+
+def utc_text(ns: int) -> str:
+    """Show UTC nanoseconds as ISO 8601 with all nine digits; integers only, so that none is lost."""
+    seconds, fraction = divmod(ns, NS_PER_SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def part_stamp(ns: int) -> str:
+    """Return `HHMMSS_micros` of a UTC time, the first half of a Parquet part's name."""
+    seconds, fraction = divmod(ns, NS_PER_SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%H%M%S}_{fraction // 1000:06d}"

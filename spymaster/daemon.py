@@ -1,0 +1,319 @@
+"""Builds every object once and wires the route. The order of the lines in `Daemon._record` is the guarantee."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from spymaster import clock, durable
+from spymaster.bus import Bus
+from spymaster.errors import SourceError, UsageError, WalError
+from spymaster.events import EventSchema, Stream
+from spymaster.feeds.dbn_file import DbnFileFeed
+from spymaster.feeds.feed import Delivery, DeliveryInfo, Feed
+from spymaster.feeds.sim import SimFeed
+from spymaster.lake.captures import Capture
+from spymaster.lake.catalog import CaptureRecord
+from spymaster.lake.recorder import RecordedRows, Recorder, random_capture_id
+from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer, Unreadable
+from spymaster.settings import Settings
+
+QUANTUM_NS: Final = 20_000_000  # paced rows are released at least every 20 ms of wall time
+MAX_QUARANTINE_FILES: Final = 1_000  # per capture; a delivery with more unreadable pieces is no market data
+
+Batches = list[tuple[EventSchema, pa.RecordBatch]]
+
+
+@dataclass
+class CaptureSummary:
+    """What became of one delivery.
+
+    Attributes:
+        origin: what was read.
+        capture_id: its capture; None if it could not be opened.
+        already_captured: the lake held it whole, so nothing was read again.
+        rows: rows per schema that the delivery gave, recorded now or before.
+        appended: rows that this run added; fewer where an earlier run was killed half way.
+        ignored: vendor records of kinds that are not recorded.
+        unreadable: vendor records in quarantine.
+        unmapped: rows whose instrument no mapping named.
+        complete: the delivery ended where it was to end.
+        error: why it did not.
+    """
+
+    origin: str
+    capture_id: int | None = None
+    already_captured: bool = False
+    rows: dict[str, int] = field(default_factory=dict)
+    appended: int = 0
+    ignored: dict[str, int] = field(default_factory=dict)
+    unreadable: int = 0
+    unmapped: int = 0
+    complete: bool = False
+    error: str | None = None
+
+
+def open_feed(source: str) -> Feed:
+    """Return the feed that a `--source` names.
+
+    Raises:
+        UsageError: no such kind of source, or its options are wrong.
+        SourceError: the file is not there.
+    """
+    kind, _, rest = source.partition(":")
+    if kind == "sim":
+        return SimFeed.parse(rest)
+    if kind == "dbn" and rest:
+        return DbnFileFeed(rest)
+    raise UsageError(
+        f"source {source!r} is not known. Nothing was started. Next: use sim[:seed=1,rate=2000] or dbn:PATH "
+        f"(a .dbn or .dbn.zst file, a folder, or a pattern)"
+    )
+
+
+def capture_id_of(info: DeliveryInfo) -> int:
+    """Return a file's capture id, a hash of its content and of what makes rows of it; else 63 random bits."""
+    if info.content_sha256 is None:
+        return random_capture_id()
+    text = f"{info.content_sha256}|{NORMALIZER_VERSION}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Daemon:
+    """One run: feeds -> normalize -> wal -> bus, and the lake behind them.
+
+    Attributes:
+        bus: where durable rows are published; subscribe before `run`.
+        summaries: one for each delivery, filled while it runs.
+    """
+
+    def __init__(self, settings: Settings, sources: Sequence[str], speed: float, *, strict: bool = False) -> None:
+        """Open the sources' feeds; nothing is read or written yet.
+
+        Raises:
+            UsageError, SourceError: a source is not known or not there.
+        """
+        self._feeds = [(source, open_feed(source)) for source in sources]
+        self.bus = Bus()
+        self.recorder = Recorder(
+            settings.wal_root,
+            settings.data_root,
+            bus=self.bus,
+            flush_interval_s=settings.flush_interval_sec,
+            segment_mb=settings.wal_segment_size_mb,
+            sync_ms=settings.wal_sync_interval_ms,
+        )
+        self.summaries: list[CaptureSummary] = []
+        self._quarantine_root = settings.data_root / "quarantine"
+        self._speed = speed
+        self._strict = strict
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Drain and end: feeds first, then the log, then Bronze."""
+        self._stopping.set()
+
+    async def run(self, duration_s: float | None = None) -> None:
+        """Recover, record until the sources end, `duration_s` is over or `stop` is called, then drain.
+
+        Raises:
+            LockedError, UsageError, LayoutError: nothing was started.
+            StorageError: the disk refused; what was acknowledged is safe.
+        """
+        recovered = await self.recorder.start()
+        if self._strict and recovered.exit_code:
+            await self.recorder.stop()
+            raise WalError(
+                f"acknowledged rows were found damaged: {recovered.salvage.holes[0].describe()}. The sound rows are in "
+                f"Bronze, the bytes in quarantine. Next: see spymaster verify, then start again; it is recorded now"
+            )
+        feeds = asyncio.create_task(self._record_feeds())
+        ends = {feeds, asyncio.create_task(self._until_stopped()), asyncio.create_task(self.recorder.failed())}
+        try:
+            done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+            for end in done:
+                end.result()
+            self._stopping.set()
+            await feeds
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+            await self.recorder.stop()
+
+    async def _until_stopped(self) -> None:
+        await self._stopping.wait()
+
+    async def _record_feeds(self) -> None:
+        await asyncio.gather(*(self._record_feed(source, feed) for source, feed in self._feeds))
+
+    async def _record_feed(self, source: str, feed: Feed) -> None:
+        deliveries = feed.deliveries()
+        while not self._stopping.is_set():
+            summary = CaptureSummary(origin=source)
+            self.summaries.append(summary)
+            try:
+                delivery = await asyncio.to_thread(next, deliveries, None)  # opening a file reads it once
+                if delivery is None:
+                    self.summaries.remove(summary)
+                    return
+                summary.origin = delivery.info.origin
+                await self._record(delivery, summary, paced=feed.paced)
+            except SourceError as error:  # of this file alone; the next one may be sound
+                summary.error = str(error)
+
+    async def _record(self, delivery: Delivery, summary: CaptureSummary, *, paced: bool) -> None:
+        info = delivery.info
+        normalizer = DatabentoNormalizer(
+            header=info.dbn_header,
+            origin=info.origin,
+            symbols_in_stream=info.symbols_in_stream,
+            simulated=info.simulated,
+        )
+        capture = Capture(
+            capture_id_of(info),
+            normalizer.source,
+            info.origin,
+            info.content_sha256,
+            NORMALIZER_VERSION,
+            tuple(Stream(*names) for names in normalizer.streams.items()),
+        )
+        summary.capture_id = capture.capture_id
+        known = self.recorder.catalog.captures(capture.capture_id)
+        if whole := next((record for record in known if record.event == "end" and record.complete), None):
+            summary.already_captured = summary.complete = True
+            summary.rows = _per_schema(whole.stream_rows)
+            return
+        if not known:
+            await self.recorder.begin(capture)  # durable before the first row is appended
+        recording = _Recording(self.recorder, capture, again=bool(known))
+        pacer = Pacer(self._speed)
+        failure: SourceError | None = None
+        detail = None
+        try:
+            async for message in delivery.messages():
+                normalized = normalizer.normalize(message.data, message.ts_local_ns)
+                await self._quarantine(capture, normalized.unreadable, summary)
+                for due_s, batches in pacer.pieces(normalized.batches):
+                    await self._wait_until(due_s)
+                    await recording.append(batches)
+                await self.recorder.room(for_file=not paced)
+                recording.count(summary)
+                if self._stopping.is_set():
+                    detail = None if paced else "stopped before its end"
+                    break
+            else:
+                normalizer.finish()
+        except SourceError as error:
+            failure, detail = error, str(error)
+        recording.count(summary)
+        summary.ignored, summary.unmapped = dict(normalizer.ignored), normalizer.unmapped
+        await recording.end(known, detail)  # after every row it counts is durable
+        summary.complete = detail is None
+        if failure is not None:
+            raise failure
+
+    async def _wait_until(self, due_s: float) -> None:
+        """Wait until a paced piece is due, or the run is to end; always let other tasks in."""
+        delay = due_s - clock.monotonic_s()
+        if delay <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            await asyncio.wait_for(self._stopping.wait(), delay)
+        except TimeoutError:
+            return
+
+    async def _quarantine(self, capture: Capture, unreadable: list[Unreadable], summary: CaptureSummary) -> None:
+        """Keep what the vendor sent and nobody can read, with the reason, in one file for each piece that has any."""
+        if not unreadable:
+            return
+        summary.unreadable += len(unreadable)
+        folder = self._quarantine_root / capture.source
+        name = f"{capture.capture_id:016x}-{unreadable[0].byte}"
+        await asyncio.to_thread(durable.make_directories, folder)
+        if len(list(folder.glob(f"{capture.capture_id:016x}-*.bin"))) >= MAX_QUARANTINE_FILES:
+            raise SourceError(
+                f"{capture.origin} has more than {MAX_QUARANTINE_FILES} unreadable pieces, the last at byte "
+                f"{unreadable[0].byte}: {unreadable[0].reason}. What was readable is recorded. "
+                f"Next: check that it is the vendor's file"
+            )
+        entries = [{"byte": u.byte, "length": len(u.data), "reason": u.reason} for u in unreadable]
+        described = {"origin": capture.origin, "capture_id": capture.capture_id, "messages": entries}
+        for suffix, data in ((".bin", b"".join(u.data for u in unreadable)), (".json", json.dumps(described).encode())):
+            if not (folder / f"{name}{suffix}").exists():  # a file that is read again
+                await asyncio.to_thread(durable.publish, data, folder / f"{name}{suffix}")
+
+
+class _Recording:
+    """One capture on its way into the recorder."""
+
+    def __init__(self, recorder: Recorder, capture: Capture, *, again: bool) -> None:
+        self._recorder = recorder
+        self._capture = capture
+        self._again = again
+        self._streams = {stream.schema: stream for stream in capture.streams}
+        self._rows: dict[Stream, RecordedRows] = {}
+
+    async def append(self, batches: Batches) -> None:
+        for schema, batch in batches:
+            stream = self._streams[schema.name]
+            if stream not in self._rows:
+                recorded = None
+                if self._again:
+                    numbers = self._recorder.catalog.recorded_numbers
+                    recorded = await asyncio.to_thread(numbers, self._capture.capture_id, schema.name)
+                self._rows[stream] = await self._recorder.capture_rows(stream, self._capture.capture_id, recorded)
+            self._rows[stream].append(batch)
+
+    def count(self, summary: CaptureSummary) -> None:
+        summary.rows = {stream.schema: rows.rows.next_seq for stream, rows in self._rows.items()}
+        summary.appended = sum(rows.rows.appended_rows for rows in self._rows.values())
+
+    async def end(self, known: list[CaptureRecord], detail: str | None) -> None:
+        """Record the end; where the same end is on record already, a repeated reading adds nothing."""
+        rows = {s: self._rows[s].rows.next_seq if s in self._rows else 0 for s in self._capture.streams}
+        counts = {str(stream): count for stream, count in rows.items()}
+        if not any(
+            record.event == "end" and (record.stream_rows, record.detail) == (counts, detail) for record in known
+        ):
+            await self._recorder.end(self._capture, rows, complete=detail is None, detail=detail)
+
+
+class Pacer:
+    """Says when rows are due, so that a file's rows arrive as they happened, `speed` times as fast; 0: at once."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._begin: tuple[int, float] | None = None  # an event time, and the wall time it is due
+
+    def pieces(self, batches: Batches) -> Iterator[tuple[float, Batches]]:
+        """Yield `batches` cut by the vendor's capture time, each piece with the monotonic second it is due.
+
+        Rows keep their order; a row that is older than one before it is due with that one.
+        """
+        if self._speed == 0 or not batches:
+            yield 0.0, batches
+            return
+        stamps = [np.maximum.accumulate(batch["ts_recv_ns"].to_numpy()) for _, batch in batches]
+        if self._begin is None:
+            self._begin = (min(int(times[0]) for times in stamps), clock.monotonic_s())
+        begin_ns, begin_s = self._begin
+        quantum = max(int(QUANTUM_NS * self._speed), 1)
+        slots = [np.maximum(times - begin_ns, 0) // quantum for times in stamps]
+        for slot in np.unique(np.concatenate(slots)).tolist():
+            piece = []
+            for (schema, batch), own in zip(batches, slots, strict=True):
+                start, end = np.searchsorted(own, [slot, slot + 1]).tolist()
+                if end > start:
+                    piece.append((schema, batch.slice(start, end - start)))
+            yield begin_s + slot * quantum / self._speed / clock.NS_PER_SECOND, piece
+
+
+def _per_schema(stream_rows: dict[str, int]) -> dict[str, int]:
+    return {stream.partition("/")[0]: rows for stream, rows in stream_rows.items() if rows}

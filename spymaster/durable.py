@@ -1,0 +1,167 @@
+"""The only fsync, rename, link and lock: everything a crash can see goes through here.
+
+What holds on ext4, XFS, btrfs and APFS alike: a file's bytes survive a power cut once the file was synced; its name
+survives once its directory was synced; and nothing else survives for certain. A failed sync is never retried: the
+kernel may have dropped the pages, so that a second call that succeeds proves nothing.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from spymaster.errors import LockedError
+
+_HOLDER = ".holder"  # names the lock's holder for the refusal; the lock itself is on the directory
+_WHOLE = 0o666  # the user's umask decides
+
+
+def create(path: Path) -> int:
+    """Create a file that must not exist, open for writing, and return its descriptor.
+
+    Raises:
+        FileExistsError: it exists. A segment is never reopened: its writer is gone.
+    """
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _WHOLE)
+
+
+def write_fully(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write `data` at `offset`, the file's end, whole or not at all.
+
+    A disk that fills up writes short before it refuses, so the write loops; on refusal the file is cut back to
+    `offset`, so that no torn bytes stay in the middle of a log.
+    """
+    view = memoryview(data)
+    written = 0
+    try:
+        while written < len(view):
+            written += os.pwrite(descriptor, view[written:], offset + written)
+    except OSError:
+        os.ftruncate(descriptor, offset)
+        raise
+
+
+def sync(descriptor: int) -> None:
+    """Make a file's bytes survive a power cut.
+
+    Raises:
+        OSError: the disk refused; what was written since the last sync is to be held for lost.
+    """
+    if sys.platform == "darwin":
+        # fsync there leaves the bytes in the drive's cache; this call empties it.
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+def truncate(descriptor: int, size: int) -> None:
+    """Cut a file back to `size` bytes."""
+    os.ftruncate(descriptor, size)
+
+
+def close(descriptor: int) -> None:
+    os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut: of files created, linked, renamed or removed there."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directories(path: Path) -> None:
+    """Create a directory and its parents, each with its name synced in the one above."""
+    if path.is_dir():
+        return
+    make_directories(path.parent)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return
+    sync_directory(path.parent)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name in the same file system, never taking a name that is in use.
+
+    Raises:
+        FileExistsError: `target` exists.
+    """
+    os.link(source, target)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give `source` the name `target`, whose file is gone in the same instant. The directory is not synced."""
+    source.replace(target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file's name. The directory is not synced: a name that comes back is known by its content."""
+    path.unlink(missing_ok=True)
+
+
+def publish(data: bytes | memoryview, target: Path) -> None:
+    """Make a new file appear whole and durable, or not at all; never in place of another.
+
+    Raises:
+        FileExistsError: `target` exists; it is as it was.
+    """
+    draft = target.with_name(f".{target.name}.tmp")  # readers pass over names that begin with a dot
+    remove(draft)
+    descriptor = create(draft)
+    try:
+        write_fully(descriptor, data, 0)
+        sync(descriptor)
+    except OSError:
+        remove(draft)
+        raise
+    finally:
+        close(descriptor)
+    try:
+        link(draft, target)  # a rename would take the name from another file
+    finally:
+        remove(draft)
+    sync_directory(target.parent)
+
+
+def read(path: Path, limit: int | None = None) -> memoryview:
+    """Return a file's bytes, or its first `limit`.
+
+    Into memory that Arrow keeps for the next segment: fresh memory of that size costs more than the read. Not through
+    a memory map: there a file cut short, or a bad sector, would kill the process instead of raising.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with pa.OSFile(str(path), "rb") as file:
+        return memoryview(file.read_buffer(limit)).cast("B")
+
+
+@contextmanager
+def lock_directory(path: Path) -> Iterator[None]:
+    """Hold the single-writer lock of a directory, which dies with its process.
+
+    The lock is on the directory and not on a file in it, because a lock file that someone deletes has two holders.
+
+    Raises:
+        LockedError: another process holds it; names its pid.
+    """
+    make_directories(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = path / _HOLDER
+            raise LockedError(path, holder.read_text().strip() if holder.exists() else "unknown") from None
+        (path / _HOLDER).write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,64 @@
+"""Every error, drawn as a tree. Each says what, where, what is safe and what to do next, in one line.
+
+SpymasterError
+├── UsageError            the request cannot be carried out as given (unknown schema, bad date, refused setting)
+├── SourceError           a vendor file or connection cannot be read
+│   ├── TruncatedError    it ends inside a record or a compressed frame; names the byte
+│   └── UnsupportedError  it holds a dataset, schema or record version that we do not know
+├── LockedError           another process writes here; names its pid
+├── LayoutError           the lake is laid out otherwise than this version writes it
+├── StorageError          the disk refused a write; the daemon stops, recovery decides
+└── WalError              a segment cannot be used
+"""
+
+from pathlib import Path
+
+
+class SpymasterError(Exception):
+    """Anything a user can act on. The command line prints it as one line and exits non-zero."""
+
+
+class UsageError(SpymasterError):
+    """The request cannot be carried out as given. Nothing was read or written."""
+
+
+class SourceError(SpymasterError):
+    """A vendor file or connection cannot be read. What was recorded from it before stays recorded."""
+
+
+class TruncatedError(SourceError):
+    """A file ends where no record ends, so it is shorter than what the vendor sent."""
+
+    def __init__(self, where: str, byte: int, reason: str) -> None:
+        super().__init__(
+            f"{where} is truncated at byte {byte}: {reason}. The records before that byte are recorded, and the "
+            f"capture is marked incomplete. Next: fetch the file again and run the same command"
+        )
+        self.where, self.byte, self.reason = where, byte, reason
+
+
+class UnsupportedError(SourceError):
+    """A dataset, schema or record version that we do not know, so that decoding would be a guess."""
+
+
+class LockedError(SpymasterError):
+    """Another process holds the single-writer lock of a directory."""
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        super().__init__(
+            f"{directory} is in use by process {holder}. Nothing was changed. "
+            f"Next: stop that process (kill -TERM {holder}), or use another folder"
+        )
+        self.directory, self.holder = directory, holder
+
+
+class LayoutError(SpymasterError):
+    """Files lie in the lake that this version did not write and would misread."""
+
+
+class StorageError(SpymasterError):
+    """The disk refused to make rows durable. Acknowledged rows are safe; nothing was published after them."""
+
+
+class WalError(SpymasterError):
+    """A segment cannot be used as it is."""

@@ -1,0 +1,51 @@
+"""Our own events, in the same WAL and lake: what was delivered, and what is known to be missing.
+
+Their symbol and source are `spymaster`, and their capture is the process run, which has no end row.
+"""
+
+from typing import Final
+
+import pyarrow as pa
+
+from spymaster import paths
+from spymaster.events.schema import event_schema, field, optional
+
+SYSTEM_SYMBOL: Final = paths.OWN_SYMBOL
+
+SYSTEM_CAPTURES = event_schema(
+    "system.captures",
+    [
+        field("symbol", pa.string(), "spymaster"),
+        field("event", pa.string(), "begin, durable before the first row; or end, after every row it counts"),
+        field("of_capture_id", pa.int64(), "the capture that began or ended"),
+        field("of_source", pa.string(), "the source of its rows"),
+        field("origin", pa.string(), "what was opened, as a user would name it"),
+        optional("content_sha256", pa.string(), "of the file's bytes; null where no file was read"),
+        field("normalizer_version", pa.int32(), "of the code that made rows of bytes"),
+        field("stream_rows", pa.map_(pa.string(), pa.int64()), "rows per stream `schema/symbol`; 0 each at the begin"),
+        field("complete", pa.bool_(), "the delivery ended where the vendor ended it"),
+        optional("detail", pa.string(), "why it is not complete"),
+    ],
+    hourly=False,
+    identity=("of_capture_id", "event"),
+)
+
+SYSTEM_GAPS = event_schema(
+    "system.gaps",
+    [
+        field("symbol", pa.string(), "spymaster"),
+        field("gap_id", pa.int64(), "63-bit hash of cause and range, so that a repeated recovery adds none"),
+        field("cause", pa.string(), "what made the gap, e.g. wal_damage"),
+        field("of_schema", pa.string(), "the schema that lacks rows"),
+        field("of_symbol", pa.string(), "its stream's symbol"),
+        optional("of_capture_id", pa.int64(), "the capture that lacks rows, where one is known"),
+        optional("first_seq", pa.int64(), "first missing capture_seq"),
+        optional("last_seq", pa.int64(), "last missing capture_seq"),
+        optional("rows", pa.int64(), "missing rows, where their number is known"),
+        optional("start_ns", pa.int64(), "the span that may lack data, UTC nanoseconds, half-open"),
+        optional("end_ns", pa.int64(), "its end"),
+        field("detail", pa.string(), "what, where"),
+    ],
+    hourly=False,
+    identity=("gap_id",),
+)

@@ -1,0 +1,214 @@
+"""Writes the simulated market as genuine DBN version 3: the header, the announcements of instruments, the events.
+
+An event is one MBP-10 record with the book after it. A trade is three records, as the vendor sends it: a trade
+record, an MBP-10 record with action T and the book before it, both with no flags, then the MBP-10 record of the
+reduced book, flagged last of its event; all three share `ts_event`, `ts_recv` and `sequence`.
+
+A spread's definition is one record per leg, as version 3 has it.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+import databento_dbn
+import numpy as np
+from numpy.typing import NDArray
+
+from spymaster.feeds.sim_book import ASK, BID, BOOK_WORDS, Tape
+from spymaster.feeds.sim_calendar import NS_PER_DAY, Contract
+
+OUTRIGHT_TICK_E9, SPREAD_TICK_E9 = 250_000_000, 50_000_000
+PARENT_SYMBOL = "ES.FUT"
+
+_PUBLISHER_ID = 1  # GLBX.MDP3
+_F_LAST = 128
+_UNDEF_PRICE = np.iinfo(np.int64).max
+_UNDEF_I32 = np.iinfo(np.int32).max
+_STYPE_RAW_SYMBOL, _STYPE_PARENT = 1, 4
+_DEFINITION = np.dtype(databento_dbn.InstrumentDefMsg._dtypes)
+_MAPPING = np.dtype(databento_dbn.SymbolMappingMsg._dtypes)
+_TRADE = np.dtype(databento_dbn.TradeMsg._dtypes)
+_MBP10 = np.dtype(databento_dbn.MBP10Msg._dtypes)
+_TRADE_WORDS = _TRADE.itemsize // 8
+# What the exchange and the vendor leave undefined in the definition of an ES future.
+_COMMON_DEFINITION: dict[str, Any] = {
+    "length": _DEFINITION.itemsize // 4, "rtype": 19, "publisher_id": _PUBLISHER_ID, "display_factor": 10_000_000,
+    "high_limit_price": _UNDEF_PRICE, "low_limit_price": _UNDEF_PRICE, "price_ratio": _UNDEF_PRICE,
+    "strike_price": _UNDEF_PRICE, "leg_price": _UNDEF_PRICE, "leg_delta": _UNDEF_PRICE, "market_depth": 10,
+    "market_segment_id": 64, "min_trade_vol": 1, "contract_multiplier": _UNDEF_I32, "decay_quantity": _UNDEF_I32,
+    "original_contract_size": _UNDEF_I32, "appl_id": 310, "decay_start_date": 65535, "maturity_day": 255,
+    "maturity_week": 255, "currency": b"USD", "group": b"ES", "exchange": b"XCME", "asset": b"ES",
+    "security_type": b"FUT", "match_algorithm": b"F", "main_fraction": 255, "price_display_format": 255,
+    "sub_fraction": 255, "underlying_product": 5, "security_update_action": b"A", "user_defined_instrument": b"N",
+    "contract_multiplier_unit": 127, "flow_schedule_type": 127, "tick_rule": 255, "leg_side": b"N",
+}  # fmt: skip
+_OUTRIGHT_DEFINITION: dict[str, Any] = {
+    "instrument_class": b"F", "cfi": b"FFIXSX", "min_price_increment": OUTRIGHT_TICK_E9,
+    "min_price_increment_amount": 125_000_000, "unit_of_measure_qty": 50_000_000_000, "unit_of_measure": b"IPNT",
+    "max_price_variation": 6_000_000_000, "max_trade_vol": 3_000, "inst_attrib_value": 270_351,
+}  # fmt: skip
+_SPREAD_DEFINITION: dict[str, Any] = {
+    "instrument_class": b"S", "cfi": b"FMIXSX", "secsubtype": b"EQ", "min_price_increment": SPREAD_TICK_E9,
+    "min_price_increment_amount": _UNDEF_PRICE, "unit_of_measure_qty": _UNDEF_PRICE, "unit_of_measure": b"CTRCT",
+    "max_price_variation": 1_500_000_000, "max_trade_vol": 15_000, "inst_attrib_value": 271_371,
+    "leg_count": 2, "leg_ratio_qty_numerator": 1, "leg_ratio_qty_denominator": 1, "leg_instrument_class": b"F",
+}  # fmt: skip
+
+
+class Listing(NamedTuple):
+    """The instruments of one UTC day: the front month, the next one and their spread, in this order everywhere."""
+
+    front: Contract
+    next: Contract
+    instrument_ids: tuple[int, int, int]
+
+    @property
+    def symbols(self) -> tuple[str, str, str]:
+        return self.front.symbol, self.next.symbol, f"{self.front.symbol}-{self.next.symbol}"
+
+
+class Records(NamedTuple):
+    """DBN records back to back; `ends[i]` is the byte after the last record of event i."""
+
+    data: bytes
+    ends: NDArray[np.int64]
+    by_instrument: NDArray[np.int64]  # how many records
+
+
+def live_header() -> bytes:
+    """Return the metadata header that a live gateway sends: it names no schema and no symbol."""
+    return databento_dbn.Metadata(
+        dataset="GLBX.MDP3", start=0, stype_in=None, stype_out=databento_dbn.SType.from_str("instrument_id"),
+        schema=None, symbols=[], partial=[], not_found=[], mappings=[], version=3,
+    ).encode()  # fmt: skip
+
+
+def listing_of(front: Contract, day: date) -> Listing:
+    """Return the day's instruments. An id is valid for its UTC day: the spread's is the front month's a day later."""
+    first_id = 10_000 + 2 * (day.toordinal() % 20_000)
+    return Listing(front, front.quarters_later(1), (first_id, first_id + 1, first_id + 2))
+
+
+def announce(listing: Listing, ts_event: int, ts_recv: int) -> bytes:
+    """Return the symbol mappings, then the definitions of a day's instruments."""
+    mappings = np.zeros(3, _MAPPING)
+    midnight = ts_event - ts_event % NS_PER_DAY
+    for row, instrument_id, symbol in zip(mappings, listing.instrument_ids, listing.symbols, strict=True):
+        _fill(row, {
+            "length": _MAPPING.itemsize // 4, "rtype": 22, "instrument_id": instrument_id, "ts_event": ts_event,
+            "stype_in": _STYPE_PARENT, "stype_in_symbol": PARENT_SYMBOL.encode(),
+            "stype_out": _STYPE_RAW_SYMBOL, "stype_out_symbol": symbol.encode(),
+            "start_ts": midnight, "end_ts": midnight + NS_PER_DAY,
+        })  # fmt: skip
+    definitions = np.zeros(4, _DEFINITION)
+    front_id, next_id, spread_id = listing.instrument_ids
+    _define_outright(definitions[0], listing.front, front_id)
+    _define_outright(definitions[1], listing.next, next_id)
+    # An equity spread is quoted as the later month minus the earlier one, so its buyer sells the earlier one.
+    _define_leg(definitions[2], listing, spread_id, 0, (front_id, listing.front, b"A"))
+    _define_leg(definitions[3], listing, spread_id, 1, (next_id, listing.next, b"B"))
+    definitions["ts_event"], definitions["ts_recv"] = ts_event, ts_recv
+    return mappings.tobytes() + definitions.tobytes()
+
+
+def _define_outright(row: np.void, contract: Contract, instrument_id: int) -> None:
+    _fill(row, _COMMON_DEFINITION | _OUTRIGHT_DEFINITION | _life_of(contract) | {
+        "instrument_id": instrument_id, "raw_instrument_id": instrument_id, "raw_symbol": contract.symbol.encode(),
+    })  # fmt: skip
+
+
+def _define_leg(row: np.void, listing: Listing, spread_id: int, index: int, leg: tuple[int, Contract, bytes]) -> None:
+    leg_id, contract, side = leg
+    _fill(row, _COMMON_DEFINITION | _SPREAD_DEFINITION | _life_of(listing.front) | {
+        "instrument_id": spread_id, "raw_instrument_id": spread_id, "raw_symbol": listing.symbols[2].encode(),
+        "activation": listing.next.activation_ns, "leg_index": index, "leg_instrument_id": leg_id,
+        "leg_raw_symbol": contract.symbol.encode(), "leg_side": side,
+    })  # fmt: skip
+
+
+def _life_of(contract: Contract) -> dict[str, Any]:
+    return {
+        "expiration": contract.expiration_ns, "activation": contract.activation_ns,
+        "maturity_year": contract.year, "maturity_month": contract.month,
+    }  # fmt: skip
+
+
+def _fill(row: np.void, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        row[name] = value
+
+
+class Encoder:
+    """Turns tapes into records. Carries what a channel carries: its packet counter and the last receive time."""
+
+    def __init__(self, entropy: Sequence[int]) -> None:
+        self._random = np.random.PCG64(np.random.SeedSequence(tuple(entropy)))
+        self._sequence = 0
+        self._last_recv = 0
+
+    def received(self, ts_event: int) -> int:
+        """Return when a record of `ts_event` that no tape holds is received."""
+        self._last_recv = max(self._last_recv, ts_event + 80_000)
+        return self._last_recv
+
+    def encode(self, tape: Tape, instrument_ids: tuple[int, int, int]) -> Records:
+        """Write the records of the tape's events, in its order."""
+        traded = tape.traded > 0
+        records = 1 + traded  # MBP-10 records of each event
+        event_of = np.repeat(np.arange(len(records)), records)
+        first = (np.cumsum(records) - 2)[traded]
+        events = self._events(tape, instrument_ids)
+        prints = self._prints(events[traded], tape.traded[traded])
+        book = tape.after[event_of]
+        book[first] = tape.before[traded]
+        # A row has room for a trade record and the MBP-10 record after it; room that no trade needs is cut out.
+        rows = np.empty((len(event_of), 2 * _TRADE_WORDS + BOOK_WORDS), np.uint64)
+        trade, event, levels = np.split(rows, (_TRADE_WORDS, 2 * _TRADE_WORDS), axis=1)
+        event[:] = _words(events)[event_of]
+        event[first] = _words(prints)
+        prints["length"], prints["rtype"] = _TRADE.itemsize // 4, 0
+        trade[first] = _words(prints)
+        levels[:] = tape.levels[book]
+        kept = np.ones(rows.shape, np.bool_)
+        kept[:, :_TRADE_WORDS] = False
+        kept[first] = True
+        ends = np.cumsum(records * _MBP10.itemsize + traded * _TRADE.itemsize)
+        return Records(rows[kept].tobytes(), ends, np.bincount(tape.instrument, records + traded, 3).astype(np.int64))
+
+    def _events(self, tape: Tape, instrument_ids: tuple[int, int, int]) -> NDArray[np.void]:
+        """Return the first 48 bytes of the MBP-10 record that ends each event."""
+        n = len(tape.traded)
+        drawn = self._random.random_raw(n)
+        lateness = (drawn & 0xFFFF) ** 2 >> 16  # squared, so that most are near the least
+        received = tape.ts_event_ns + (80_000 + (lateness * 220_000 >> 16)).astype(np.int64)
+        sequence = self._sequence + np.cumsum(1 + (drawn >> 60 == 0))  # other instruments' packets are not ours
+        events = np.empty(n, _TRADE)
+        events["length"], events["rtype"], events["publisher_id"] = _MBP10.itemsize // 4, 10, _PUBLISHER_ID
+        events["instrument_id"] = np.array(instrument_ids)[tape.instrument]
+        events["ts_event"], events["price"], events["size"] = tape.ts_event_ns, tape.price_e9, tape.size
+        events["action"], events["side"] = tape.action, _letters(tape.side)
+        events["flags"], events["depth"] = _F_LAST, tape.depth
+        events["ts_recv"] = np.maximum(np.maximum.accumulate(received), self._last_recv)
+        events["ts_in_delta"] = 13_000 + ((drawn >> 16 & 0xFFFF) * 13_000 >> 16)
+        events["sequence"] = sequence & 0xFFFFFFFF  # the venue restarts it too, weekly
+        if n:
+            self._sequence, self._last_recv = int(sequence[-1]), int(events["ts_recv"][-1])
+        return events
+
+    @staticmethod
+    def _prints(events: NDArray[np.void], traded: NDArray[np.int64]) -> NDArray[np.void]:
+        """Return the first 48 bytes of the records that report a trade; their side is the aggressor's."""
+        events["action"], events["flags"], events["size"] = b"T", 0, traded
+        events["side"] = np.where(events["side"] == b"A", b"B", b"A")
+        return events
+
+
+def _words(records: NDArray[np.void]) -> NDArray[np.uint64]:
+    return records.view(np.uint64).reshape(len(records), _TRADE_WORDS)
+
+
+def _letters(side: NDArray[np.int64]) -> NDArray[np.bytes_]:
+    letters = np.empty(2, "S1")
+    letters[BID], letters[ASK] = b"B", b"A"
+    return letters[side]

@@ -1,0 +1,264 @@
+"""WAL segment -> Parquet parts, exactly as received. A part is never changed and never deleted.
+
+A sealed segment's rows become one part per partition, named by the segment and never by the clock at flush time:
+flushing it again finds the same names. The second of the two rules that make recovery exact lives here: publish only
+rows whose (`capture_id`, `capture_seq`) is in no part of their partition yet.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from spymaster import clock, durable, events, paths
+from spymaster.errors import LayoutError, WalError
+from spymaster.events import EventSchema
+from spymaster.paths import Partition
+from spymaster.wal.segment import Header, decode_rows, scan
+
+ROW_GROUP_ROWS: Final = 128_000
+_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
+
+
+@dataclass(frozen=True)
+class CaptureSpan:
+    """The rows of one capture in one part."""
+
+    capture_id: int
+    rows: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file of Bronze. `relative` is its path below `bronze/`."""
+
+    relative: str
+    partition: Partition
+    segment: str
+    rows: int
+    size_bytes: int
+    crc32c: int
+    captures: tuple[CaptureSpan, ...]
+
+
+def flush_segment(bronze: Path, segment: Path, *, again: bool) -> list[Part]:
+    """Publish a sealed segment's rows as Parquet parts, durable on return.
+
+    Args:
+        bronze: the tier's folder.
+        segment: a sealed segment. It is not removed.
+        again: some of the rows may be in the lake already, as after a crash; those are left out.
+
+    Returns:
+        The parts that hold rows of the segment and did not exist before.
+
+    Raises:
+        WalError: the segment is not sealed and sound; nothing was published.
+        OSError: the disk refused. Parts published before it refused are whole; flush again with `again`.
+    """
+    raw = durable.read(segment)
+    found = scan(raw)
+    if found.header is None or not found.sealed:
+        raise WalError(
+            f"{segment} is not a sound sealed segment: {found.problem or 'it has no seal'}. Its bytes are kept. "
+            f"Next: spymaster recover"
+        )
+    rows, poison = decode_rows(raw, found.frames, found.header.stream)
+    if poison:
+        raise WalError(f"{segment} holds a batch that does not decode: {poison[0][1]}. Next: spymaster recover")
+    schema = events.schema_named(found.header.stream.schema)
+    parts = []
+    for partition, piece in split(schema, rows):
+        part = _publish(bronze, schema, partition, piece, found.header, again=again)
+        if part is not None:
+            parts.append(part)
+    return parts
+
+
+def split(schema: EventSchema, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
+    """Yield each partition's rows, sorted by `ts_event_ns` then `capture_seq`, with the partition columns."""
+    stamps, numbers = rows["ts_event_ns"].to_numpy(), rows["capture_seq"].to_numpy()
+    symbols = rows[schema.partition_by].combine_chunks().dictionary_encode()
+    values = symbols.dictionary.to_pylist()  # one per root, not per row
+    span = clock.NS_PER_HOUR if schema.hourly else _NS_PER_DAY
+    spans, codes = stamps // span, symbols.indices.to_numpy()
+    if len(values) > 1 or not _sorted(stamps, numbers):
+        order = np.lexsort((numbers, stamps, spans, codes))
+        rows = rows.combine_chunks().take(order)
+        spans, codes = spans[order], codes[order]
+    edges = np.flatnonzero((np.diff(spans) != 0) | (np.diff(codes) != 0)) + 1
+    for start, end in zip([0, *edges.tolist()], [*edges.tolist(), rows.num_rows], strict=True):
+        begins = datetime.fromtimestamp(int(spans[start]) * (span // clock.NS_PER_SECOND), UTC)
+        hour = begins.hour if schema.hourly else None
+        key, value = schema.partition_by, values[codes[start]]
+        partition = Partition(schema.name, key, value, f"{begins:%Y-%m-%d}", hour)
+        yield partition, _with_partition_columns(schema, rows.slice(start, end - start), partition)
+
+
+def _sorted(stamps: NDArray[np.int64], numbers: NDArray[np.int64]) -> bool:
+    """Whether rows are in order already, as a vendor's nearly always are; a copy of every column costs more to see."""
+    later = stamps[1:] > stamps[:-1]
+    return bool(np.all(later | ((stamps[1:] == stamps[:-1]) & (numbers[1:] > numbers[:-1]))))
+
+
+def _with_partition_columns(schema: EventSchema, rows: pa.Table, partition: Partition) -> pa.Table:
+    columns: list[pa.ChunkedArray | pa.Array] = [*rows.columns, pa.repeat(partition.date, rows.num_rows)]
+    if partition.hour is not None:
+        columns.append(pa.repeat(pa.scalar(partition.hour, pa.int32()), rows.num_rows))
+    return pa.table(columns, schema=schema.bronze)
+
+
+def _publish(
+    bronze: Path, schema: EventSchema, partition: Partition, rows: pa.Table, header: Header, *, again: bool
+) -> Part | None:
+    folder = bronze / partition.folder
+    if again:
+        rows = _missing(folder, rows)
+        if rows.num_rows == 0:
+            return None
+    durable.make_directories(folder)
+    spans = capture_spans(rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy())
+    data = encode_parquet(schema, rows, header.segment, spans)
+    attempt = 0
+    while True:
+        name = paths.part_name(clock.part_stamp(header.created_ns), header.segment, attempt)
+        try:
+            durable.publish(data, folder / name)
+            break
+        except FileExistsError:
+            if not again:
+                raise WalError(
+                    f"{folder / name} exists already, so this segment was flushed before. Nothing was published. "
+                    f"Next: spymaster recover"
+                ) from None
+            attempt += 1
+    relative = f"{partition.folder}/{name}"
+    return Part(relative, partition, header.segment, rows.num_rows, len(data), crc32c(data), spans)
+
+
+def _missing(folder: Path, rows: pa.Table) -> pa.Table:
+    """Return the rows whose key is in no part of the partition yet."""
+    captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
+    missing = np.ones(len(captures), dtype=bool)
+    spans = capture_spans(captures, numbers)
+    for part in sorted(folder.glob("part-*.parquet")):
+        held = {span.capture_id: span for span in read_footer(part)[1]}
+        for span in spans:
+            other = held.get(span.capture_id)
+            if other is not None and other.first_seq <= span.last_seq and span.first_seq <= other.last_seq:
+                stored = recorded_numbers(part, span.capture_id)
+                missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
+    return rows if missing.all() else rows.filter(pa.array(missing))
+
+
+def recorded_numbers(part: Path, capture_id: int) -> NDArray[np.int64]:
+    """Return the `capture_seq`s of one capture in one part."""
+    keys = pq.read_table(part, columns=["capture_id", "capture_seq"], partitioning=None)
+    own = keys["capture_id"].to_numpy() == capture_id
+    numbers: NDArray[np.int64] = keys["capture_seq"].to_numpy()[own]
+    return numbers
+
+
+def capture_spans(captures: NDArray[np.int64], numbers: NDArray[np.int64]) -> tuple[CaptureSpan, ...]:
+    """Sum up which rows of which captures stand in the two key columns."""
+    spans = []
+    for capture_id in np.unique(captures):
+        own = numbers[captures == capture_id]
+        spans.append(CaptureSpan(int(capture_id), len(own), int(own.min()), int(own.max())))
+    return tuple(spans)
+
+
+def encode_parquet(schema: EventSchema, rows: pa.Table, segment: str, spans: tuple[CaptureSpan, ...]) -> memoryview:
+    """Return a part's bytes.
+
+    Encodings: integers as deltas and floats as byte streams, twice as fast to write and a third smaller than the
+    defaults; text as dictionaries. Page checksums, because a flipped bit in a compressed page reads as other values.
+    """
+    dictionaries = [column.name for column in schema.bronze if pa.types.is_string(column.type)]
+    encodings = {
+        column.name: "DELTA_BINARY_PACKED" if pa.types.is_integer(column.type) else "BYTE_STREAM_SPLIT"
+        for column in schema.bronze
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    }
+    footer = {
+        "spymaster_segment": segment,
+        "spymaster_captures": json.dumps([[s.capture_id, s.rows, s.first_seq, s.last_seq] for s in spans]),
+    }
+    sink = pa.BufferOutputStream()
+    metadata = {**{key.decode(): value.decode() for key, value in (schema.bronze.metadata or {}).items()}, **footer}
+    with pq.ParquetWriter(
+        sink,
+        schema.bronze.with_metadata(metadata),
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=dictionaries,  # type: ignore[arg-type]  # the stubs know only all or none
+        column_encoding=encodings,
+        write_page_index=True,
+        write_page_checksum=True,
+        sorting_columns=[
+            pq.SortingColumn(schema.bronze.get_field_index(name)) for name in ("ts_event_ns", "capture_seq")
+        ],
+    ) as writer:
+        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+    return memoryview(sink.getvalue()).cast("B")
+
+
+def read_footer(part: Path) -> tuple[str, tuple[CaptureSpan, ...], int, str]:
+    """Return what a part's footer says: segment, captures, rows, and `schema_name.vN`.
+
+    Raises:
+        LayoutError: it is not a part that this version wrote.
+    """
+    try:
+        metadata = pq.read_metadata(part)
+        keys = metadata.metadata or {}
+        spans = tuple(CaptureSpan(*span) for span in json.loads(keys[b"spymaster_captures"]))
+        version = f"{keys[b'schema_name'].decode()}.v{keys[b'schema_version'].decode()}"
+        return keys[b"spymaster_segment"].decode(), spans, metadata.num_rows, version
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise LayoutError(
+            f"{part} is no part that spymaster wrote ({type(error).__name__}: {error}). It was left as it is. "
+            f"Next: move it out of the lake, or point DATA_ROOT at an empty folder"
+        ) from error
+
+
+def list_parts(bronze: Path) -> Iterator[tuple[str, Partition]]:
+    """Yield every part below `bronze` with its partition, in path order.
+
+    Raises:
+        LayoutError: a Parquet file lies where this version would not write it.
+    """
+    for path in sorted(bronze.rglob("*.parquet")):
+        if path.name.startswith("."):
+            continue
+        relative = path.relative_to(bronze).as_posix()
+        partition = paths.parse_part(relative)
+        known = events.SCHEMAS.get(partition.schema) if partition else None
+        if (
+            partition is None
+            or known is None
+            or known.partition_by != partition.key
+            or known.hourly != (partition.hour is not None)
+        ):
+            raise LayoutError(
+                f"{path} does not lie where spymaster writes ({{asset}}/{{type}}/{{key}}=X/date=YYYY-MM-DD/hour=HH/"
+                f"part-...parquet), so this lake is laid out otherwise. Nothing was changed. "
+                f"Next: point DATA_ROOT at an empty folder, or move that file away"
+            )
+        yield relative, partition
+
+
+def remove_drafts(bronze: Path) -> None:
+    """Remove drafts of parts that a crash left; their rows are in the log. The caller holds the lock."""
+    for draft in bronze.rglob(".part-*.parquet.tmp"):
+        durable.remove(draft)

@@ -1,0 +1,132 @@
+"""What the text of a symbol says: its root, and for an option what it is written on. Pure.
+
+Spellings that come:
+    CME      ESZ5   ESZ5-ESH6   ESM4 C4250   UD:1V: VT 2858150     month letter, year digit; right and strike
+    OCC      SPY   251216C00680000   O:SPY251216C00680000          date, right, strike in thousandths, from the right
+    ticker   SPY   BRK/B
+    asked    ES.FUT   ES.OPT   ES.c.0                              the vendor's names for many instruments at once
+
+An odd symbol, `../../etc` say, is data: nothing here raises, and what cannot be read is its own root.
+
+Why a strike is read from ES symbols only: other CME products scale the number (`6EM4 C1085` is a strike of 1.085),
+and no strike is better than a wrong one. A definition record says it exactly, for any product.
+
+Why an adjusted option such as `SPY1  251216C00680000` keeps its own root: it delivers something else than 100 SPY.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import Final, NamedTuple
+
+from spymaster.paths import MAX_SYMBOL_BYTES
+
+UNMAPPED: Final = "UNMAPPED"
+SEVERAL: Final = "ALL"
+
+_CME_FUTURE = re.compile(r"(?P<root>[A-Z0-9]+)[FGHJKMNQUVXZ][0-9]{1,2}")
+_CME_OPTION = re.compile(r"(?P<future>.*) (?P<right>[CP])(?P<strike>-?[0-9]+(?:\.[0-9]+)?)")
+_ASKED = re.compile(r"(?P<root>.+)\.(?:(?P<kind>FUT|OPT|SPOT)|[cnv]\.[0-9]+)")
+_ES_OPTION_ROOT = re.compile(r"EW[1-4]?|E[1-5][A-D]")  # month's end, Fridays, Mondays to Thursdays
+_OCC = re.compile(r"(?:O:)?(?P<root>.*?) *(?P<yymmdd>[0-9]{6})(?P<right>[CP])(?P<mills>[0-9]{8})")
+
+
+class Instrument(NamedTuple):
+    """What is known of an instrument. `symbol` is None where nothing named it; `strike` and `right` are a plain
+    option's.
+    """
+
+    symbol: str | None
+    root: str
+    is_option: bool = False
+    exp_date: date | None = None
+    strike: float | None = None
+    right: str | None = None
+
+
+class Asked(NamedTuple):
+    """What a delivery was asked for by parent symbols: their one root, and whether only options were meant."""
+
+    root: str | None = None
+    options: bool = False
+
+
+class Venue(NamedTuple):
+    """How a venue's symbols are read, and what a product of its is filed under."""
+
+    read: Callable[[str, Asked], Instrument]
+    product_root: Callable[[str], str]
+
+
+def partition_root(text: str) -> str:
+    """Return `text` as a partition value: not empty, and cut to what a path can hold."""
+    return text.encode("utf-8", "replace")[:MAX_SYMBOL_BYTES].decode("utf-8", "ignore") or UNMAPPED
+
+
+def one_root(roots: Iterable[str | None]) -> str | None:
+    """Return the root that all share, or None if there are several or none."""
+    distinct = set(roots)
+    return distinct.pop() if len(distinct) == 1 else None
+
+
+def asked_by(parents: Iterable[str], venue: Venue) -> Asked:
+    """Return what parent symbols such as `ES.FUT` or `ES.OPT` have in common. Other symbols ask for nothing."""
+    found = [match for parent in parents if (match := _ASKED.fullmatch(parent)) and match["kind"]]
+    root = one_root(venue.product_root(match["root"]) for match in found)
+    return Asked(root, bool(found) and all(match["kind"] == "OPT" for match in found))
+
+
+def cme_product_root(product: str) -> str:
+    """Return the root that a CME product is filed under: options of the E-mini S&P, whatever their day, under ES."""
+    return "ES" if _ES_OPTION_ROOT.fullmatch(product) else product
+
+
+def read_cme(symbol: str, asked: Asked) -> Instrument:
+    """Read a symbol of CME Globex. What the text leaves open, such as a user-defined spread's root, `asked` decides."""
+    if option := _CME_OPTION.fullmatch(symbol):
+        written_on = _future_root(option["future"]) or asked.root or symbol
+        strike = float(option["strike"]) if written_on == "ES" else None
+        return Instrument(symbol, partition_root(written_on), True, None, strike, option["right"])
+    if name := _ASKED.fullmatch(symbol):
+        return Instrument(symbol, partition_root(cme_product_root(name["root"])), name["kind"] == "OPT")
+    if root := one_root(_future_root(leg) for leg in symbol.split("-")):
+        return Instrument(symbol, partition_root(root))
+    own = "UD" if symbol.startswith("UD:") else symbol
+    return Instrument(symbol, partition_root(asked.root or own), asked.options)
+
+
+def read_occ(symbol: str, asked: Asked) -> Instrument:
+    """Read an option symbol of the OCC, padded as OPRA sends it or with Massive's prefix."""
+    match = _OCC.fullmatch(symbol)
+    exp_date = _date_of(match["yymmdd"]) if match else None
+    if match is None or exp_date is None or not match["root"]:
+        parent = _ASKED.fullmatch(symbol)
+        return Instrument(symbol, partition_root(parent["root"] if parent else asked.root or symbol), True)
+    strike = int(match["mills"]) / 1000
+    return Instrument(symbol, partition_root(match["root"]), True, exp_date, strike, match["right"])
+
+
+def read_ticker(symbol: str, asked: Asked) -> Instrument:
+    """Read a stock's symbol: it is its own root."""
+    return Instrument(symbol, partition_root(symbol))
+
+
+def _future_root(code: str) -> str | None:
+    match = _CME_FUTURE.fullmatch(code)
+    return cme_product_root(match["root"]) if match else None
+
+
+def _date_of(yymmdd: str) -> date | None:
+    try:
+        return date(2000 + int(yymmdd[:2]), int(yymmdd[2:4]), int(yymmdd[4:]))
+    except ValueError:
+        return None
+
+
+def _plain(product: str) -> str:
+    return product
+
+
+CME: Final = Venue(read_cme, cme_product_root)
+OCC: Final = Venue(read_occ, _plain)
+STOCKS: Final = Venue(read_ticker, _plain)

@@ -1,0 +1,97 @@
+"""The only reader of the environment. Settings are read once and handed down as plain values.
+
+Each comes, in this order, from the command line, the environment (`DATA_ROOT` or `SPYMASTER_DATA_ROOT`), `.env` and
+`spymaster.toml` in the working directory, or its default.
+"""
+
+from pathlib import Path
+from tomllib import TOMLDecodeError
+from typing import Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from spymaster.errors import UsageError
+
+TOML_FILE = "spymaster.toml"
+
+
+def _setting(default: Any, name: str, description: str) -> Any:
+    aliases = AliasChoices(name.lower(), f"spymaster_{name.lower()}")
+    return Field(default=default, validation_alias=aliases, description=description)
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default and what it means."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", toml_file=TOML_FILE, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    data_root: Path = _setting(Path("data/lake"), "DATA_ROOT", "the lake: bronze/, catalog.db, quarantine/")
+    wal_root: Path = _setting(Path("wal"), "WAL_ROOT", "the write-ahead log; put it on the fastest local disk")
+    flush_interval_sec: float = _setting(5.0, "FLUSH_INTERVAL_SEC", "how long rows wait in the log before Bronze")
+    wal_segment_size_mb: int = _setting(256, "WAL_SEGMENT_SIZE_MB", "a segment is sealed at this size at the latest")
+    wal_sync_interval_ms: int = _setting(5, "WAL_SYNC_INTERVAL_MS", "how long a row may wait to be acknowledged")
+    use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
+    databento_api_key: SecretStr | None = _setting(None, "DATABENTO_API_KEY", "never printed or stored")
+    polygon_api_key: SecretStr | None = _setting(None, "POLYGON_API_KEY", "never printed or stored")
+    massive_api_key: SecretStr | None = _setting(None, "MASSIVE_API_KEY", "never printed or stored")
+
+    @field_validator("flush_interval_sec")
+    @classmethod
+    def _flush_interval(cls, value: float) -> float:
+        if not 0.1 <= value <= 300:
+            raise ValueError("must be 0.1 to 300 seconds; 1 to 5 is what the lake is built for")
+        return value
+
+    @field_validator("wal_segment_size_mb", "wal_sync_interval_ms")
+    @classmethod
+    def _positive(cls, value: int) -> int:
+        if not 1 <= value <= 4096:
+            raise ValueError("must be 1 to 4096")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed and unwise."""
+        if 1 <= self.flush_interval_sec <= 5:
+            return []
+        return [f"FLUSH_INTERVAL_SEC={self.flush_interval_sec:g} is outside 1 to 5 s: many small files, or much WAL"]
+
+
+def load(**overrides: object) -> Settings:
+    """Read the settings; `overrides` that are not None win.
+
+    Raises:
+        UsageError: a value is not allowed, or asks for what is not built.
+    """
+    try:
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except TOMLDecodeError as error:
+        raise UsageError(f"{TOML_FILE} is not TOML: {error}. Nothing was started. Next: mend that line") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]  # the input may be a secret
+        name = str(first["loc"][0]).upper().removeprefix("SPYMASTER_")
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise UsageError(
+            f"setting {name} is not usable: {reason}. Nothing was started. Next: mend it where it is set "
+            f"(environment, .env or {TOML_FILE}); spymaster config show lists what is read"
+        ) from None
+    if settings.use_s3 or str(settings.data_root).startswith("s3:"):
+        raise UsageError(
+            "USE_S3=true (or an s3:// DATA_ROOT) asks for object storage, which is not built yet. Nothing was "
+            "started or written. Next: unset USE_S3 and point DATA_ROOT at a local folder"
+        )
+    return settings

@@ -1,0 +1,381 @@
+"""Make the log sound after a crash. The first of the two rules that make recovery exact lives here:
+
+    first make the chosen rows durable: whatever sound rows an unsealed, poisoned or damaged segment holds are
+    copied into a new sealed segment, and only then do its unsound bytes go to quarantine and it goes itself.
+
+The second rule, publish only rows that the lake has not got yet, is `lake.bronze`'s. Between the two there are only
+sound sealed segments. May be killed anywhere, and run again.
+
+What is found, and what it means:
+    torn tail           bytes after the last sound frame, none of them acknowledged; the crash we plan for
+    acknowledged damage rows below the watermark, or of a sealed segment, do not read; the exact hole becomes a gap
+    unacknowledged hole rows above the watermark between sound frames; lost to a power cut before their commit
+    poison              sound bytes that are no sound batch, a defect of their writer
+    died in creation    no header yet; nothing was ever acknowledged in it
+    foreign             not a segment of ours
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+
+from spymaster import clock, durable, events, paths
+from spymaster.errors import WalError
+from spymaster.events import Stream
+from spymaster.wal.segment import (
+    MAX_METADATA_BYTES,
+    Frame,
+    Header,
+    Predecessor,
+    Scan,
+    decode_header,
+    decode_rows,
+    predecessor_of,
+    scan,
+)
+from spymaster.wal.writer import encode_segment, plant
+
+QUARANTINE: Final = "quarantine"
+_GAPS: Final = Stream(events.SYSTEM_GAPS.name, events.SYSTEM_SYMBOL)
+_GAPS_STEM: Final = paths.stream_stem(*_GAPS)
+
+
+class Hole(NamedTuple):
+    """Rows of a segment that do not read: [first_row, end_row). `end_row` is None where the count is unknown."""
+
+    stream: Stream
+    segment: str
+    first_row: int
+    end_row: int | None
+    capture_id: int | None
+    first_seq: int | None
+    last_seq: int | None
+    acknowledged: bool
+
+    @property
+    def gap_id(self) -> int:
+        """63 bits of a hash over cause and range: the same hole found twice is one gap."""
+        text = f"wal_damage|{self.segment}|{self.first_row}|{self.end_row}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def describe(self) -> str:
+        rows = f"rows {self.first_row} to {'its end' if self.end_row is None else self.end_row - 1}"
+        kind = "acknowledged" if self.acknowledged else "not yet acknowledged"
+        return f"{self.stream}: {rows} of segment {self.segment[:8]} do not read ({kind})"
+
+
+@dataclass
+class Salvage:
+    """What recovery found in the log.
+
+    Attributes:
+        sealed: sound sealed segments, per stream in the order of their numbers, for the lake to publish.
+        rows: rows in them.
+        torn_bytes: bytes of torn tails moved to quarantine.
+        holes: rows found missing now, not at an earlier recovery.
+        notes: one line for each file that was not simply sound, for the report.
+    """
+
+    sealed: list[Path] = field(default_factory=list)
+    rows: int = 0
+    torn_bytes: int = 0
+    holes: list[Hole] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def acknowledged_damage(self) -> bool:
+        return any(hole.acknowledged for hole in self.holes)
+
+
+class _Found(NamedTuple):
+    path: Path
+    name: paths.SegmentName
+    raw: memoryview
+    scan: Scan
+
+
+def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
+    """Turn every segment under `wal_root` into sound sealed ones. The caller holds the directory's lock.
+
+    Args:
+        wal_root: the log.
+        run_capture: the capture of this process run, for the gap rows it writes.
+        known_gaps: `gap_id`s that the lake holds.
+
+    Raises:
+        OSError: a segment cannot be read, or the disk refused a copy. Nothing was removed that is not copied.
+    """
+    recovery = _Recovery(wal_root, run_capture, set(known_gaps))
+    stems = {name.stem for path in wal_root.iterdir() if (name := paths.parse_segment_name(path.name))}
+    for stem in sorted(stems, key=lambda stem: (stem == _GAPS_STEM, stem)):  # last: the others add to it
+        recovery.stream(stem)
+    return recovery.result
+
+
+class _Recovery:
+    def __init__(self, wal_root: Path, run_capture: int, known_gaps: set[int]) -> None:
+        self.result = Salvage()
+        self._wal_root = wal_root
+        self._run_capture = run_capture
+        self._known_gaps = known_gaps | _gap_ids_in(wal_root)
+        self._gap_seq = 0
+
+    def stream(self, stem: str) -> None:
+        """Salvage one stream's files, then leave an empty active segment that carries its number on."""
+        files = self._read(stem)
+        totals = _totals_named_by_successors(files)
+        done: set[str] = set()
+        last: Predecessor | None = None
+        stream: Stream | None = None
+        idle = True
+        for file in files:
+            header = file.scan.header
+            if header is None:
+                self._link_to_quarantine(file, file.scan.problem or "no header")
+                self._retire(file)
+                idle = False
+                continue
+            stream = header.stream
+            if header.segment in done:
+                continue  # a crash between link and unlink: two names, one segment
+            done.add(header.segment)
+            holes = _holes(file, totals.get(header.segment))
+            if file.name.sealed and file.scan.sealed:
+                self._keep(file.path, file.scan.rows)
+                last, idle = Predecessor(header.segment, file.scan.rows), False
+            elif file.scan.rows == 0 and file.scan.problem is None and not holes:
+                last = last or Predecessor(header.segment, 0)
+                if file.name.ahead or file.name.number is not None:
+                    self._retire(file)  # nothing but a header and zero-row frames
+            else:
+                last, idle = self._salvage(file, header, holes, last) or last, False
+        if stream is not None and not idle:
+            plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last).close()
+
+    def _read(self, stem: str) -> list[_Found]:
+        files = []
+        for path in self._wal_root.iterdir():
+            name = paths.parse_segment_name(path.name)
+            if name is not None and name.stem == stem and path not in self.result.sealed:
+                raw = durable.read(path)
+                files.append(_Found(path, name, raw, scan(raw)))
+        return sorted(files, key=lambda file: (file.name.ahead, file.name.number is None, file.name.number or 0))
+
+    def _keep(self, sealed: Path, rows: int) -> None:
+        self.result.sealed.append(sealed)
+        self.result.rows += rows
+
+    def _salvage(self, file: _Found, header: Header, holes: list[Hole], last: Predecessor | None) -> Predecessor | None:
+        """Copy a segment's sound rows into a new sealed one, record what is missing, and let the origin go.
+
+        In that order: a crash between any two of these leaves the origin, and the next recovery does it again.
+        """
+        frames = [*file.scan.frames, *file.scan.islands]
+        rows, poison = decode_rows(file.raw, frames, header.stream)
+        bad = {frame.offset for frame, _ in poison}
+        holes = holes + [_hole(header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison]
+        holes = [_name_rows(hole, [frame for frame in frames if frame.offset not in bad], rows) for hole in holes]
+        copy = None
+        if rows.num_rows:
+            number = highest_number(self._wal_root, file.name.stem) + 1
+            copied = Header.new(header.stream, number, clock.utc_now_ns(), origin=header.segment)
+            target = paths.sealed_segment(self._wal_root, file.name.stem, number)
+            durable.publish(encode_segment(copied, rows, last), target)
+            self._keep(target, rows.num_rows)
+            copy = Predecessor(copied.segment, rows.num_rows)
+        self._record(holes)
+        for frame, reason in poison:
+            self._quarantine(file, frame.offset, frame.end, f"poison: {reason}")
+        if any(hole.acknowledged for hole in holes):
+            # Whole, by its name alone and not by a copy: a medium that misreads today may read well tomorrow.
+            self._link_to_quarantine(file, "acknowledged rows do not read")
+        elif file.scan.problem is not None:
+            for start, end in _unsound_spans(file.scan):
+                self._quarantine(file, start, end, f"torn tail: {file.scan.problem}")
+                self.result.torn_bytes += end - start
+        else:
+            self.result.notes.append(f"{file.path.name}: {rows.num_rows} rows of an unsealed segment recovered")
+        self._retire(file)
+        return copy
+
+    def _retire(self, file: _Found) -> None:
+        """Remove an origin, but not the active name: `plant` replaces it, so that a stream's number is never lost."""
+        if file.name.number is not None or file.name.ahead or file.scan.header is None:
+            retire(file.path)
+
+    def _record(self, holes: list[Hole]) -> None:
+        """Make a gap row of each acknowledged hole that has none, durable in a sealed segment."""
+        fresh = [hole for hole in holes if not (hole.acknowledged and hole.gap_id in self._known_gaps)]
+        self.result.holes += fresh
+        acknowledged = [hole for hole in fresh if hole.acknowledged]
+        if acknowledged:
+            rows = gap_rows(acknowledged, self._run_capture, self._gap_seq, clock.utc_now_ns())
+            number = highest_number(self._wal_root, _GAPS_STEM) + 1
+            header = Header.new(_GAPS, number, clock.utc_now_ns())
+            target = paths.sealed_segment(self._wal_root, _GAPS_STEM, number)
+            durable.publish(encode_segment(header, rows, None), target)
+            self._keep(target, rows.num_rows)
+            self._gap_seq += rows.num_rows
+            self._known_gaps |= {hole.gap_id for hole in acknowledged}
+
+    def _link_to_quarantine(self, file: _Found, reason: str) -> None:
+        target = self._target(file, 0, ".arrow")
+        if not target.exists():
+            durable.make_directories(target.parent)
+            durable.link(file.path, target)
+            durable.sync_directory(target.parent)
+            _describe(target, file, 0, len(file.raw), reason)
+        self.result.notes.append(f"{file.path.name}: {reason}; kept whole as {target}")
+
+    def _quarantine(self, file: _Found, start: int, end: int, reason: str) -> None:
+        target = self._target(file, start, ".bin")
+        if not target.exists():
+            durable.make_directories(target.parent)
+            durable.publish(bytes(file.raw[start:end]), target)
+            _describe(target, file, start, end, reason)
+        self.result.notes.append(f"{file.path.name}: {end - start} bytes at {start}: {reason}; kept as {target}")
+
+    def _target(self, file: _Found, offset: int, suffix: str) -> Path:
+        """Name a quarantine entry by what it holds, so that a repeated recovery finds it there."""
+        digest = hashlib.sha256(file.raw[offset:]).hexdigest()[:12]
+        return self._wal_root / QUARANTINE / f"{file.name.stem}-{offset}-{digest}{suffix}"
+
+
+def highest_number(wal_root: Path, stem: str) -> int:
+    """Return the highest segment number that names or headers of a stream's files carry; 0 if there is none."""
+    highest = 0
+    for path in wal_root.iterdir():
+        name = paths.parse_segment_name(path.name)
+        if name is not None and name.stem == stem:
+            head = durable.read(path, MAX_METADATA_BYTES + 8)
+            try:
+                highest = max(highest, name.number or 0, decode_header(head)[0].number)
+            except WalError:
+                highest = max(highest, name.number or 0)
+    return highest
+
+
+def _gap_ids_in(wal_root: Path) -> set[int]:
+    """Return the gaps that sealed segments hold already, from a recovery that was cut short."""
+    known: set[int] = set()
+    for path in wal_root.glob(f"{_GAPS_STEM}.*.arrow"):
+        raw = durable.read(path)
+        rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
+        known.update(rows["gap_id"].to_numpy().tolist())
+    return known
+
+
+def _totals_named_by_successors(files: Iterable[_Found]) -> dict[str, int]:
+    """Return the row counts that opening frames state of the segments before them."""
+    totals = {}
+    for file in files:
+        if file.scan.frames and (before := predecessor_of(file.raw, file.scan.frames[0])) is not None:
+            totals[before.segment] = before.rows
+    return totals
+
+
+def _hole(header: Header, first_row: int, end_row: int | None, *, acknowledged: bool) -> Hole:
+    return Hole(header.stream, header.segment, first_row, end_row, None, None, None, acknowledged)
+
+
+def _holes(file: _Found, total: int | None) -> list[Hole]:
+    """Return the rows of a segment that are known to be missing, and whether they were acknowledged."""
+    found, header = file.scan, file.scan.header
+    if header is None:
+        return []
+    holes = []
+    # A segment gets its sealed name only after a sync of all its rows, so every one was acknowledged.
+    watermark = found.durable_row
+    row = found.rows
+    for island in found.islands:
+        if island.first_row > row:
+            acknowledged = file.name.sealed or row < watermark
+            holes.append(_hole(header, row, island.first_row, acknowledged=acknowledged))
+        row = island.end_row
+    if any(frame.kind == "seal" for frame in [*found.frames, *found.islands]):
+        return holes
+    end = total if file.name.sealed else watermark
+    if end is None or row < end:
+        holes.append(_hole(header, row, end, acknowledged=True))
+    return holes
+
+
+def _name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
+    """Say which `capture_seq`s a hole took, where one capture stands on a side of it."""
+    before = sum(frame.rows for frame in sound if frame.end_row <= hole.first_row)
+    captures = rows["capture_id"].to_numpy()
+    numbers = rows["capture_seq"].to_numpy()
+    if before > 0:
+        capture, first = int(captures[before - 1]), int(numbers[before - 1]) + 1
+        last = int(numbers[before]) - 1 if before < len(captures) and captures[before] == capture else None
+        if before == len(captures) and hole.end_row is not None:
+            last = first + hole.end_row - hole.first_row - 1
+        return hole._replace(capture_id=capture, first_seq=first, last_seq=last)
+    if before < len(captures):
+        return hole._replace(capture_id=int(captures[before]), last_seq=int(numbers[before]) - 1)
+    return hole
+
+
+def _unsound_spans(found: Scan) -> list[tuple[int, int]]:
+    spans, at = [], found.end
+    for island in found.islands:
+        if island.offset > at:
+            spans.append((at, island.offset))
+        at = island.end
+    return [*spans, (at, found.size)] if at < found.size else spans
+
+
+def _describe(target: Path, file: _Found, start: int, end: int, reason: str) -> None:
+    header = file.scan.header
+    entry = {
+        "file": file.path.name,
+        "segment": header.segment if header else None,
+        "stream": str(header.stream) if header else None,
+        "offset": start,
+        "length": end - start,
+        "sound_rows": file.scan.rows,
+        "reason": reason,
+        "sha256": hashlib.sha256(file.raw[start:end]).hexdigest(),
+        "found_at": clock.utc_text(clock.utc_now_ns()),
+    }
+    description = target.with_name(target.name + ".json")
+    if not description.exists():
+        durable.publish(json.dumps(entry, indent=2).encode(), description)
+
+
+def gap_rows(holes: list[Hole], run_capture: int, first_seq: int, now_ns: int) -> pa.Table:
+    """Return one `system.gaps` row for each hole, numbered from `first_seq` on."""
+    count = len(holes)
+    now, text = [now_ns] * count, [events.SYSTEM_SYMBOL] * count
+    columns: dict[str, Sequence[object]] = {
+        "ts_event_ns": now,
+        "ts_recv_ns": now,
+        "ts_local_ns": now,
+        "source": text,
+        "symbol": text,
+        "gap_id": [hole.gap_id for hole in holes],
+        "cause": ["wal_damage"] * count,
+        "of_schema": [hole.stream.schema for hole in holes],
+        "of_symbol": [hole.stream.symbol for hole in holes],
+        "of_capture_id": [hole.capture_id for hole in holes],
+        "first_seq": [hole.first_seq for hole in holes],
+        "last_seq": [hole.last_seq for hole in holes],
+        "rows": [None if hole.end_row is None else hole.end_row - hole.first_row for hole in holes],
+        "start_ns": [None] * count,
+        "end_ns": [None] * count,
+        "detail": [hole.describe() for hole in holes],
+        "capture_id": [run_capture] * count,
+        "capture_seq": list(range(first_seq, first_seq + count)),
+    }
+    return pa.table(columns, schema=events.SYSTEM_GAPS.log)
+
+
+def retire(segment: Path) -> None:
+    """Remove a segment whose rows are all durable elsewhere."""
+    durable.remove(segment)
+    durable.sync_directory(segment.parent)

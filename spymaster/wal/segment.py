@@ -1,0 +1,340 @@
+"""What a WAL segment is. Writer, recovery and flush share this module and nothing else of the format.
+
+A segment is one Arrow IPC stream, readable by anything that reads Arrow: a schema message, then frames. Each frame
+is one record batch message whose custom metadata holds one fixed-width text under the key `spymaster`:
+
+    v1            format version
+    kind          open | data | idle | seal
+    seg           id of the segment, as in the header
+    row           number of the frame's first row, counted from 0 in each segment
+    rows          its rows
+    body          bytes of its body
+    durable       rows of this segment that were known durable when the frame was built
+    prev          CRC32C of the frame before; of the first frame, CRC32C of the schema message
+    crc           CRC32C of this frame's raw bytes, with these eight digits as zeros
+
+The schema message's metadata is the header: segment id, stream, number, UTC time of creation, and the id of the
+segment that this one was salvaged from. The first frame is a zero-row `open` frame; its metadata key `predecessor`
+names the segment before and its row count. `idle` frames have no rows and put the watermark on disk. The zero-row
+`seal` frame ends a segment. A frame is valid if and only if it is whole, its crc matches, its segment is the
+header's, and row and prev continue the frame before.
+
+Why our own checksum: Arrow reads a flipped bit in a batch body without complaint.
+Why raw bytes first: decoding a damaged batch, even to checksum it, can crash the process.
+Why fixed width: a reader finds the fields without parsing a flatbuffer, and the writer fills in what it only knows
+after serializing.
+Why no end-of-stream marker: a stream cut between two messages reads as finished too, so it would prove nothing.
+"""
+
+import re
+import struct
+import uuid
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+import pyarrow as pa
+from crc32c import crc32c
+
+from spymaster import events
+from spymaster.errors import UsageError, WalError
+from spymaster.events import Stream
+
+FORMAT_VERSION: Final = 1
+MAX_FRAME_ROWS: Final = 65_536  # an MBP-10 frame of so many rows is about 30 MB
+MAX_METADATA_BYTES: Final = 0xFFFF  # bounds what a damaged length makes a reader allocate
+MAX_BODY_BYTES: Final = 64 << 20
+
+Kind = Literal["open", "data", "idle", "seal"]
+
+_PREFIX: Final = struct.Struct("<Ii")  # continuation word, metadata length
+_CONTINUATION: Final = 0xFFFFFFFF
+_CRC_DIGITS: Final = 8
+_FIELDS: Final = re.compile(
+    rb"v1 kind=(open|data|idle|seal) seg=([0-9a-f]{32}) row=(\d{20}) rows=(\d{10}) body=(\d{12})"
+    rb" durable=(\d{20}) prev=([0-9a-f]{8}) crc=([0-9a-f]{8})"
+)
+_PREDECESSOR: Final = re.compile(rb"seg=([0-9a-f]{32}) rows=(\d{20})")
+_FRAME_START: Final = re.compile(rb"(?=\xff\xff\xff\xff..\x00\x00)", re.DOTALL)  # and a length below 64 KiB
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a segment says of itself in its schema message."""
+
+    segment: str
+    stream: Stream
+    number: int
+    created_ns: int
+    origin: str | None  # the segment that recovery copied these rows from
+
+    @classmethod
+    def new(cls, stream: Stream, number: int, created_ns: int, origin: str | None = None) -> "Header":
+        return cls(uuid.uuid4().hex, stream, number, created_ns, origin)
+
+    def encode(self) -> bytes:
+        """Return the schema message that opens the segment."""
+        schema = events.schema_named(self.stream.schema).log
+        metadata = {
+            **{key.decode(): value.decode() for key, value in (schema.metadata or {}).items()},
+            "format_version": str(FORMAT_VERSION),
+            "segment": self.segment,
+            "stream_schema": self.stream.schema,
+            "stream_symbol": self.stream.symbol,
+            "number": str(self.number),
+            "created_ns": str(self.created_ns),
+            "origin": self.origin or "",
+        }
+        return schema.with_metadata(metadata).serialize().to_pybytes()
+
+
+class Frame(NamedTuple):
+    """A frame whose raw bytes were verified, by its place in the segment."""
+
+    kind: Kind
+    segment: str
+    offset: int
+    length: int
+    first_row: int
+    rows: int
+    durable_row: int
+    prev: int
+    crc: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+    @property
+    def end_row(self) -> int:
+        return self.first_row + self.rows
+
+
+class Predecessor(NamedTuple):
+    """The segment before, as an `open` frame names it."""
+
+    segment: str
+    rows: int
+
+
+def encode_frame(
+    batch: pa.RecordBatch,
+    *,
+    kind: Kind,
+    segment: str,
+    first_row: int,
+    durable_row: int,
+    prev: int,
+    predecessor: Predecessor | None = None,
+) -> tuple[memoryview, int]:
+    """Return a frame's raw bytes and their CRC32C."""
+    fields = (
+        f"v1 kind={kind} seg={segment} row={first_row:020d} rows={batch.num_rows:010d} body={0:012d}"
+        f" durable={durable_row:020d} prev={prev:08x} crc={0:08x}"
+    ).encode()
+    metadata = {b"spymaster": fields}
+    if predecessor is not None:
+        metadata[b"predecessor"] = f"seg={predecessor.segment} rows={predecessor.rows:020d}".encode()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch, custom_metadata=metadata)
+        frame_end = sink.tell()
+    raw = memoryview(sink.getvalue()).cast("B")[:frame_end]  # without the end-of-stream marker
+    frame = raw[_message_length(raw, 0) :]  # without the schema message, which the header is
+    metadata_end = 8 + _PREFIX.unpack_from(frame)[1]
+    place = bytes(frame[:metadata_end]).index(fields)
+    body_at = place + fields.index(b"body=") + 5
+    frame[body_at : body_at + 12] = f"{len(frame) - metadata_end:012d}".encode()
+    crc = crc32c(frame)
+    crc_at = place + len(fields) - _CRC_DIGITS
+    frame[crc_at : crc_at + _CRC_DIGITS] = f"{crc:08x}".encode()
+    return frame, crc
+
+
+def empty_batch(stream: Stream) -> pa.RecordBatch:
+    """Return the zero rows of an `open`, `idle` or `seal` frame."""
+    schema = events.schema_named(stream.schema).log
+    return pa.RecordBatch.from_arrays([pa.nulls(0, column.type) for column in schema], schema=schema)
+
+
+def _message_length(raw: memoryview, offset: int) -> int:
+    """Return the length of a message without a body, such as the schema's."""
+    return 8 + int(_PREFIX.unpack_from(raw, offset)[1])
+
+
+def decode_header(raw: memoryview) -> tuple[Header, int, int]:
+    """Return the header at the start of `raw`, its length in bytes and its CRC32C.
+
+    The first frame's `prev` proves it.
+
+    Raises:
+        WalError: there is no header of this format; the reason is in the message.
+    """
+    if len(raw) < 8:
+        raise WalError("died in creation: shorter than a header")
+    continuation, length = _PREFIX.unpack_from(raw)
+    if continuation != _CONTINUATION or not 0 < length <= MAX_METADATA_BYTES or 8 + length > len(raw):
+        raise WalError("died in creation or foreign: no whole Arrow schema message at byte 0")
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(bytes(raw[: 8 + length])))
+        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        if metadata["format_version"] != str(FORMAT_VERSION):
+            raise WalError(f"format version {metadata['format_version']}, not {FORMAT_VERSION}")
+        header = Header(
+            segment=metadata["segment"],
+            stream=Stream(metadata["stream_schema"], metadata["stream_symbol"]),
+            number=int(metadata["number"]),
+            created_ns=int(metadata["created_ns"]),
+            origin=metadata["origin"] or None,
+        )
+        known = events.schema_named(header.stream.schema).log
+    except (pa.ArrowException, OSError, KeyError, ValueError, UsageError) as error:
+        raise WalError(f"foreign: no header of a segment ({error})") from error
+    if not re.fullmatch("[0-9a-f]{32}", header.segment) or not schema.equals(known):
+        raise WalError(f"foreign: its columns are not those of {header.stream.schema}")
+    return header, 8 + length, crc32c(raw[: 8 + length])
+
+
+class Scan(NamedTuple):
+    """The sound part of a segment's bytes.
+
+    Attributes:
+        header: None if there is none.
+        frames: valid frames from the first on, without a hole.
+        end: where they end, in bytes.
+        size: the segment's bytes. More than `end` means that the rest is torn or damaged.
+        problem: what is wrong at `end`; None if nothing is.
+        islands: whole frames of this segment after the damage, in order, each with its own sound CRC.
+    """
+
+    header: Header | None
+    frames: list[Frame]
+    end: int
+    size: int
+    problem: str | None
+    islands: list[Frame]
+
+    @property
+    def sealed(self) -> bool:
+        return bool(self.frames) and self.frames[-1].kind == "seal" and self.problem is None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the unbroken part."""
+        return self.frames[-1].end_row if self.frames else 0
+
+    @property
+    def durable_row(self) -> int:
+        """The recovered watermark: rows that some sound frame says were durable."""
+        return max((frame.durable_row for frame in [*self.frames, *self.islands]), default=0)
+
+
+def scan(raw: memoryview) -> Scan:
+    """Verify a segment's raw bytes, frame by frame, without decoding one.
+
+    Bounded: allocates nothing in proportion to what the bytes claim.
+    """
+    try:
+        header, offset, prev = decode_header(raw)
+    except WalError as error:
+        return Scan(None, [], 0, len(raw), str(error), [])
+    frames: list[Frame] = []
+    row = 0
+    problem = None
+    while offset < len(raw):
+        found = _frame_at(raw, offset)
+        if isinstance(found, str):
+            problem = found
+        elif found.segment != header.segment:
+            problem = "a frame of another segment"
+        elif found.first_row != row or found.prev != prev:
+            problem = f"frame continues row {found.first_row}, not {row}, or another chain"
+        elif (found.kind == "open") != (not frames):
+            problem = "the opening frame is missing or repeated"
+        elif frames and frames[-1].kind == "seal":
+            problem = "bytes after the seal"
+        if problem is not None or isinstance(found, str):
+            break
+        frames.append(found)
+        offset, row, prev = found.end, found.end_row, found.crc
+    islands = _islands(raw, offset, header.segment, row) if problem is not None else []
+    return Scan(header, frames, offset, len(raw), problem, islands)
+
+
+def _frame_at(raw: memoryview, offset: int) -> Frame | str:  # noqa: PLR0911  # one way out per kind of damage
+    """Return the frame at `offset` if its bytes are whole and match their CRC, else what is wrong."""
+    if len(raw) - offset < 8:
+        return "torn: less than a frame's first 8 bytes"
+    continuation, length = _PREFIX.unpack_from(raw, offset)
+    if continuation != _CONTINUATION or not 0 < length <= MAX_METADATA_BYTES:
+        return "no frame begins here"
+    if offset + 8 + length > len(raw):
+        return "torn: the frame's metadata is cut"
+    metadata = bytes(raw[offset + 8 : offset + 8 + length])
+    match = _FIELDS.search(metadata)
+    if match is None:
+        return "a message without our metadata"
+    kind, segment, row, rows, body, durable, prev, crc = match.groups()
+    total = 8 + length + int(body)
+    if int(body) > MAX_BODY_BYTES:
+        return "a body larger than any we write"
+    if offset + total > len(raw):
+        return "torn: the frame's body is cut"
+    crc_at = offset + 8 + match.end() - _CRC_DIGITS
+    computed = crc32c(raw[offset:crc_at])
+    computed = crc32c(b"0" * _CRC_DIGITS, computed)
+    computed = crc32c(raw[crc_at + _CRC_DIGITS : offset + total], computed)
+    if computed != int(crc, 16):
+        return "CRC32C does not match"
+    kind_text: Kind = kind.decode()  # type: ignore[assignment]  # the pattern admits no other
+    return Frame(kind_text, segment.decode(), offset, total, int(row), int(rows), int(durable), int(prev, 16), computed)
+
+
+def predecessor_of(raw: memoryview, frame: Frame) -> Predecessor | None:
+    """Return what an `open` frame says of the segment before; None where there was none."""
+    match = _PREDECESSOR.search(_metadata(raw, frame))
+    return None if match is None else Predecessor(match[1].decode(), int(match[2]))
+
+
+def _metadata(raw: memoryview, frame: Frame) -> bytes:
+    length = _PREFIX.unpack_from(raw, frame.offset)[1]
+    return bytes(raw[frame.offset + 8 : frame.offset + 8 + length])
+
+
+def _islands(raw: memoryview, start: int, segment: str, row: int) -> list[Frame]:
+    """Find the sound frames of `segment` after damage at `start`, whose rows are numbered from `row` on."""
+    found: list[Frame] = []
+    end = start + 1
+    for match in _FRAME_START.finditer(raw, start + 1):
+        if match.start() < end:
+            continue
+        frame = _frame_at(raw, match.start())
+        if isinstance(frame, Frame) and frame.first_row >= row and frame.segment == segment:
+            found.append(frame)
+            row, end = frame.end_row, frame.end
+    return found
+
+
+def decode_rows(raw: memoryview, frames: list[Frame], stream: Stream) -> tuple[pa.Table, list[tuple[Frame, str]]]:
+    """Decode verified frames to one table of the stream's schema.
+
+    Returns:
+        The rows, and the frames that are sound bytes but no sound batch (a defect of their writer) with the reason.
+    """
+    schema = events.schema_named(stream.schema).log
+    batches: list[pa.RecordBatch] = []
+    poison: list[tuple[Frame, str]] = []
+    whole = pa.py_buffer(raw)
+    for frame in frames:
+        if frame.rows == 0:
+            continue
+        try:
+            message = pa.ipc.read_message(whole.slice(frame.offset, frame.length))
+            batch = pa.ipc.read_record_batch(message, schema)
+            batch.validate(full=True)
+            if batch.num_rows != frame.rows:
+                raise pa.ArrowInvalid(f"{batch.num_rows} rows, not {frame.rows}")
+        except (pa.ArrowException, OSError) as error:
+            poison.append((frame, str(error)))
+            continue
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema), poison

@@ -1,0 +1,427 @@
+"""One stream's log: append, commit, seal. `append` moves bytes; `commit` makes promises.
+
+At every moment a stream has one active segment and, ahead of need, the next one with its header on disk. Sealing
+writes the seal frame and switches appends to the next segment at once; the commit that follows gives both their
+names, in this order, so that no crash leaves a row without a file that recovery reads:
+
+    sync the old file -> link it to its sealed name -> sync the directory
+    -> sync the new file -> rename it over the active name -> sync the directory
+    -> only now may rows in the new segment be acknowledged
+
+Appends come from one thread (the event loop), commits from another, one at a time.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spymaster import clock, durable, events, paths
+from spymaster.errors import StorageError
+from spymaster.events import Stream
+from spymaster.wal.segment import (
+    MAX_FRAME_ROWS,
+    Header,
+    Kind,
+    Predecessor,
+    decode_header,
+    empty_batch,
+    encode_frame,
+    scan,
+)
+
+
+class SegmentWriter:
+    """Appends frames to one segment file. It knows nothing of the file's names.
+
+    Attributes:
+        next_row: rows appended.
+        durable_row: rows that a sync has covered. Only these may be published.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Create the file and write its header.
+
+        Raises:
+            OSError: the disk refused, or the file exists.
+        """
+        self.header = header
+        self.next_row = 0
+        self.durable_row = 0
+        self._marked_row = 0  # the watermark that the last frame carries
+        message = header.encode()
+        self._prev = decode_header(memoryview(message))[2]
+        self._file = durable.create(path)
+        self.size_bytes = 0
+        self._write(message)
+
+    def append(self, batch: pa.RecordBatch, kind: Kind = "data", predecessor: Predecessor | None = None) -> None:
+        """Write `batch` as one frame with one `write`, so that a crash tears at most one.
+
+        Raises:
+            OSError: the disk refused; the file is as before.
+        """
+        durable_row = self.durable_row
+        frame, crc = encode_frame(
+            batch,
+            kind=kind,
+            segment=self.header.segment,
+            first_row=self.next_row,
+            durable_row=durable_row,
+            prev=self._prev,
+            predecessor=predecessor,
+        )
+        self._write(frame)
+        self.next_row += batch.num_rows
+        self._prev = crc
+        self._marked_row = durable_row
+
+    def mark(self, kind: Kind, predecessor: Predecessor | None = None) -> None:
+        """Append a zero-row frame."""
+        self.append(empty_batch(self.header.stream), kind, predecessor)
+
+    @property
+    def unmarked(self) -> bool:
+        """Whether the watermark on disk is behind."""
+        return self._marked_row < self.durable_row
+
+    def sync(self) -> None:
+        """Make every appended row durable.
+
+        Raises:
+            OSError: the disk refused. Never retried on this file.
+        """
+        target = self.next_row  # rows appended while we sync belong to the next one
+        durable.sync(self._file)
+        self.durable_row = target
+
+    def close(self) -> None:
+        durable.close(self._file)
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Where the next frame would go, for `rewind`."""
+        return self.size_bytes, self._prev, self._marked_row
+
+    def rewind(self, position: tuple[int, int, int]) -> None:
+        """Take back zero-row frames appended since `position`, before anyone was told of them."""
+        self.size_bytes, self._prev, self._marked_row = position
+        durable.truncate(self._file, self.size_bytes)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        durable.write_fully(self._file, data, self.size_bytes)
+        self.size_bytes += len(data)
+
+
+def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> bytes:
+    """Return the bytes of a whole sealed segment that holds `rows`."""
+    message = header.encode()
+    pieces: list[bytes | memoryview] = [message]
+    prev = decode_header(memoryview(message))[2]
+    row = 0
+    empty = empty_batch(header.stream)
+    batches = rows.to_batches(max_chunksize=MAX_FRAME_ROWS)
+    kinds: list[Kind] = ["open", *["data"] * len(batches), "seal"]  # type: ignore[list-item]
+    for kind, batch in zip(kinds, [empty, *batches, empty], strict=True):
+        frame, prev = encode_frame(
+            batch,
+            kind=kind,
+            segment=header.segment,
+            first_row=row,
+            durable_row=0,
+            prev=prev,
+            predecessor=predecessor if kind == "open" else None,
+        )
+        pieces.append(frame)
+        row += batch.num_rows
+    return b"".join(pieces)
+
+
+@dataclass
+class _Pending:
+    """Rows appended and not acknowledged: where they lie, and what to publish."""
+
+    writer: SegmentWriter
+    end_row: int
+    batch: pa.RecordBatch
+
+
+class StreamLog:
+    """One stream's log. One stream has one writer process; it holds the directory's lock."""
+
+    def __init__(self, wal_root: Path, stream: Stream, segment_bytes: int) -> None:
+        """Begin a new active segment after whatever recovery left: at most one segment without rows.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self.stream = stream
+        self._wal_root = wal_root
+        self._stem = paths.stream_stem(*stream)
+        self._schema = events.schema_named(stream.schema).log
+        self._segment_bytes = segment_bytes
+        self._lock = threading.Lock()
+        self._pending: deque[_Pending] = deque()
+        self._finished: SegmentWriter | None = None  # has its seal frame, not yet its sealed name
+        self._sealed: list[Path] = []
+        self.appended_rows = 0
+        self.acknowledged_rows = 0
+        number, predecessor = last_segment(wal_root, self._stem)
+        self._active = plant(wal_root, stream, number + 1, predecessor)
+        self._next: SegmentWriter | None = self._prepare(number + 2)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the active segment has rows, so that a flush tick seals it."""
+        return self._active.next_row > 0
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a commit has something to do."""
+        return bool(self._pending) or self._finished is not None
+
+    def append(self, numbered: pa.RecordBatch) -> None:
+        """Write rows that carry their `capture_seq` as one frame; then seal the segment if it is full.
+
+        Args:
+            numbered: at most `MAX_FRAME_ROWS` rows of the stream's log schema.
+
+        Raises:
+            ValueError: the rows have other columns; a reader would take them for what they are not.
+            StorageError: the disk refused; none of the rows is in the log.
+        """
+        if not numbered.schema.equals(self._schema):
+            raise ValueError(f"rows of {self.stream} with other columns than its schema's")
+        with self._lock, self._refusal("took no more rows"):
+            self._active.append(numbered)
+            self._pending.append(_Pending(self._active, self._active.next_row, numbered))
+            self.appended_rows += numbered.num_rows
+            if self._active.size_bytes >= self._segment_bytes:
+                self._seal()
+
+    def seal(self) -> None:
+        """Finish the active segment if it has rows. The next commit gives it its sealed name.
+
+        Raises:
+            StorageError: the disk refused; the segment stays active.
+        """
+        with self._lock, self._refusal("could not seal a segment"):
+            if self._active.next_row:
+                self._seal()
+
+    def _seal(self) -> None:
+        if self._next is None or self._finished is not None:
+            return  # the one before has not got its name yet; this one is sealed at the next tick
+        old, new = self._active, self._next
+        before = old.position
+        old.mark("seal")
+        try:
+            new.mark("open", Predecessor(old.header.segment, old.next_row))
+        except OSError:
+            old.rewind(before)  # or the next rows would follow a seal
+            raise
+        self._active, self._next, self._finished = new, None, old
+
+    @contextmanager
+    def _refusal(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self._wal_root} {what} of {self.stream}: {error}. Rows acknowledged before are safe. "
+                f"Next: check the disk and its free space, then start spymaster run again; it recovers first"
+            ) from error
+
+    def commit(self) -> list[pa.RecordBatch]:
+        """Make every row appended before this call durable.
+
+        Returns:
+            The rows that this acknowledges, in the order of their appends. They may be published.
+
+        Raises:
+            StorageError: the disk refused twice. The rows not acknowledged are still where recovery finds them.
+        """
+        with self._refusal("could not make rows durable"):
+            if self._finished is not None:
+                self._name_finished(self._finished)
+            try:
+                self._active.sync()
+            except OSError:
+                self._leave_poisoned()
+        return self._acknowledge()
+
+    def mark_idle(self) -> bool:
+        """Put the watermark on disk when nothing more was appended; durable with the next commit.
+
+        Returns:
+            Whether there was anything to put there.
+        """
+        with self._lock, self._refusal("took no watermark"):
+            if self._pending or not self._active.unmarked:
+                return False
+            self._active.mark("idle")
+            return True
+
+    def take_sealed(self) -> list[Path]:
+        """Return the segments that got their sealed names since the last call, oldest first."""
+        with self._lock:
+            taken, self._sealed = self._sealed, []
+        return taken
+
+    def close(self) -> None:
+        """End the log after its last commit. The active segment stays: it carries number and predecessor on."""
+        self._active.close()
+        if self._next is not None:
+            self._next.close()
+            durable.remove(paths.next_segment(self._wal_root, self._stem))
+
+    def _name_finished(self, old: SegmentWriter) -> None:
+        """Give the old segment its sealed name and the new one the active name, in the order that loses nothing."""
+        try:
+            old.sync()
+        except OSError:
+            self._rehome(old)
+            self._name(old, poisoned=True)
+        else:
+            self._sealed.append(self._name(old, poisoned=False))
+        with self._lock:
+            self._finished = None
+            self._next = self._prepare(self._active.header.number + 1)
+
+    def _leave_poisoned(self) -> None:
+        """Abandon the active segment after a failed sync: its unacknowledged rows go to a successor.
+
+        Raises:
+            OSError: the successor failed as well.
+        """
+        with self._lock:
+            old = self._active
+            new = self._next
+            if new is None:
+                raise OSError("a sync failed while no successor was ready")
+            new.mark("open", Predecessor(old.header.segment, old.durable_row))
+            self._active, self._next = new, None
+        self._rehome(old)
+        self._name(old, poisoned=True)
+        with self._lock:
+            self._next = self._prepare(new.header.number + 1)
+
+    def _rehome(self, poisoned: SegmentWriter) -> None:
+        """Append the unacknowledged rows of a poisoned segment to the active one, with their numbers."""
+        with self._lock:
+            for rows in self._pending:
+                if rows.writer is poisoned and rows.end_row > poisoned.durable_row:
+                    self._active.append(rows.batch)
+                    rows.writer, rows.end_row = self._active, self._active.next_row
+
+    def _name(self, old: SegmentWriter, *, poisoned: bool) -> Path:
+        active = paths.active_segment(self._wal_root, self._stem)
+        final = paths.sealed_segment(self._wal_root, self._stem, old.header.number, poisoned)
+        durable.link(active, final)
+        durable.sync_directory(self._wal_root)
+        self._active.sync()
+        durable.replace(paths.next_segment(self._wal_root, self._stem), active)
+        durable.sync_directory(self._wal_root)
+        old.close()
+        return final
+
+    def _prepare(self, number: int) -> SegmentWriter:
+        path = paths.next_segment(self._wal_root, self._stem)
+        durable.remove(path)
+        return SegmentWriter(path, Header.new(self.stream, number, clock.utc_now_ns()))
+
+    def _acknowledge(self) -> list[pa.RecordBatch]:
+        acknowledged = []
+        with self._lock:
+            while self._pending and self._pending[0].end_row <= self._pending[0].writer.durable_row:
+                acknowledged.append(self._pending.popleft().batch)
+        self.acknowledged_rows += sum(batch.num_rows for batch in acknowledged)
+        return acknowledged
+
+
+def last_segment(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
+    """Return the highest number that a stream's files carry, and the segment that a new one follows."""
+    highest, predecessor = 0, None
+    for path in wal_root.iterdir():
+        name = paths.parse_segment_name(path.name)
+        if name is None or name.stem != stem:
+            continue
+        found = scan(durable.read(path))
+        number = max(name.number or 0, found.header.number if found.header else 0)
+        if number > highest:
+            highest = number
+            predecessor = Predecessor(found.header.segment, found.rows) if found.header else None
+    return highest, predecessor
+
+
+def plant(wal_root: Path, stream: Stream, number: int, predecessor: Predecessor | None) -> SegmentWriter:
+    """Begin an empty active segment, in place of whatever has the active name.
+
+    The caller has made sure that the rows of the file it replaces, if any, are durable elsewhere.
+    """
+    stem = paths.stream_stem(*stream)
+    ahead = paths.next_segment(wal_root, stem)
+    durable.remove(ahead)
+    writer = SegmentWriter(ahead, Header.new(stream, number, clock.utc_now_ns()))
+    writer.mark("open", predecessor)
+    writer.sync()
+    durable.replace(ahead, paths.active_segment(wal_root, stem))
+    durable.sync_directory(wal_root)
+    return writer
+
+
+class CaptureRows:
+    """Numbers the rows of one capture in one stream and appends them to its log.
+
+    Attributes:
+        next_seq: rows delivered so far; the `capture_seq` of the next.
+        appended_rows: of these, the rows that this process appended.
+    """
+
+    def __init__(self, log: StreamLog, capture_id: int, recorded: NDArray[np.int64] | None = None) -> None:
+        """Begin numbering at 0.
+
+        Args:
+            log: the stream's log.
+            capture_id: the delivery.
+            recorded: sorted `capture_seq`s that WAL or lake hold already, for a file that is read again.
+        """
+        self.log = log
+        self.next_seq = 0
+        self.appended_rows = 0
+        self._capture_id = capture_id
+        self._key_fields = list(events.schema_named(log.stream.schema).log)[-2:]
+        self._recorded = recorded if recorded is not None and len(recorded) else None
+
+    def append(self, delivered: pa.RecordBatch) -> None:
+        """Number `delivered` and append the rows that are not recorded yet.
+
+        Raises:
+            StorageError: the disk refused; `next_seq` says which rows are in the log.
+        """
+        if delivered.num_rows <= MAX_FRAME_ROWS:
+            self._append_frame(delivered)
+            return
+        for start in range(0, delivered.num_rows, MAX_FRAME_ROWS):
+            self._append_frame(delivered.slice(start, MAX_FRAME_ROWS))
+
+    def _append_frame(self, delivered: pa.RecordBatch) -> None:
+        count = delivered.num_rows
+        numbers = np.arange(self.next_seq, self.next_seq + count, dtype=np.int64)
+        keys = (np.full(count, self._capture_id, dtype=np.int64), numbers)
+        numbered = delivered  # column by column: taking 77 columns apart and together again costs more than the write
+        for field, values in zip(self._key_fields, keys, strict=True):
+            numbered = numbered.append_column(field, pa.array(values))
+        if self._recorded is not None:
+            at = np.minimum(np.searchsorted(self._recorded, numbers), len(self._recorded) - 1)
+            numbered = numbered.filter(pa.array(self._recorded[at] != numbers))
+        if numbered.num_rows:
+            self.log.append(numbered)
+        self.next_seq += count
+        self.appended_rows += numbered.num_rows

@@ -1,0 +1,27 @@
+"""What all rooms share: where the real market data lies that many tests read."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# The folder is not part of the repository: its data may not be republished.
+REAL_DATA = Path(os.getenv("SPYMASTER_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data" / "real")
+_ABSENT = f"no real market data at {REAL_DATA}; set SPYMASTER_TEST_DATA to its folder"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real market data; tests that need it are skipped where it is not there."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(_ABSENT)
+    return REAL_DATA
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `real_dbn_file` once for each of the real DBN files."""
+    if "real_dbn_file" in metafunc.fixturenames:
+        files = sorted(path for path in REAL_DATA.rglob("*.dbn*") if path.is_file())
+        absent = pytest.param(None, marks=pytest.mark.skip(reason=_ABSENT), id="absent")
+        found = [pytest.param(path, id=str(path.relative_to(REAL_DATA))) for path in files]
+        metafunc.parametrize("real_dbn_file", found or [absent])

@@ -1,0 +1,76 @@
+"""The vocabulary: what every schema has, what it says of itself, and that it only ever grows."""
+
+import hashlib
+
+import pyarrow as pa
+import pytest
+
+from spymaster import events
+from spymaster.errors import UsageError
+
+ALL = pytest.mark.parametrize("schema", events.SCHEMAS.values(), ids=lambda schema: schema.name)
+
+
+@ALL
+def test_every_schema_has_the_common_columns_with_their_nullability(schema):
+    nullable = {column.name: column.nullable for column in schema.log}
+
+    assert schema.log.names[:4] == ["ts_event_ns", "ts_recv_ns", "ts_local_ns", "source"]
+    assert schema.log.names[-2:] == ["capture_id", "capture_seq"]
+    required = ("ts_event_ns", "ts_recv_ns", "source", schema.partition_by, "capture_id", "capture_seq")
+    assert not any(nullable[name] for name in required)
+    assert nullable["ts_local_ns"]
+
+
+@ALL
+def test_every_column_says_what_it_means_and_a_time_carries_its_unit(schema):
+    for column in schema.bronze:
+        assert column.metadata[b"meaning"], column.name
+        if column.name.startswith(("ts_", "start_", "end_", "expiration", "activation")):
+            assert column.name.endswith("_ns")
+            assert column.type in (pa.int64(), pa.int32())
+
+
+@ALL
+def test_the_lake_holds_the_log_schema_and_the_partition_columns(schema):
+    assert schema.bronze.names == schema.log.names + (["date", "hour"] if schema.hourly else ["date"])
+    assert schema.log.metadata == {b"schema_name": schema.name.encode(), b"schema_version": b"1"}
+    assert not any(pa.types.is_dictionary(column.type) for column in schema.log)
+
+
+def test_the_partitions_are_the_documented_ones():
+    by = {schema.name: (schema.partition_by, schema.hourly) for schema in events.SCHEMAS.values()}
+
+    assert by == {
+        "stocks.trades": ("symbol", True),
+        "stocks.quotes": ("symbol", True),
+        "futures.trades": ("symbol", True),
+        "futures.mbp10": ("symbol", True),
+        "options.trades": ("underlying", True),
+        "options.greeks_snapshots": ("underlying", False),
+        "reference.instruments": ("symbol", False),
+        "system.captures": ("symbol", False),
+        "system.gaps": ("symbol", False),
+    }
+
+
+def test_a_schema_is_found_with_and_without_its_version_and_by_its_alias():
+    assert events.schema_named("futures.trades.v1") is events.schema_named("futures.trades")
+    assert events.schema_named("options.greeks").name == "options.greeks_snapshots"
+    assert events.FuturesTradeV1 is events.FUTURES_TRADES.log
+    for unknown in ("futures.trades.v2", "futures", "", "../trades"):
+        with pytest.raises(UsageError, match="use one of stocks.trades"):
+            events.schema_named(unknown)
+
+
+def test_no_column_of_version_1_changes_or_goes():
+    """A new column makes this fail on purpose: append it, nullable, and pin the new text beside the reason."""
+    text = "\n".join(
+        f"{schema.name} {column.name} {column.type} {'null' if column.nullable else 'required'}"
+        for schema in events.SCHEMAS.values()
+        for column in schema.log
+    )
+
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "afa6498aff574a21b8e036ebd66323dff97a9006e493ad5f888305efcd1db1a5"
+    )

@@ -1,0 +1,254 @@
+"""The command line as a user meets it: help, answers, and one clear line for each kind of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import databento_dbn as dbn
+import numpy as np
+import pytest
+
+from spymaster.feeds.sim import SimFeed
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run the command line in an empty folder; returns the finished process."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "FLUSH_INTERVAL_SEC": "1"}
+
+    def call(*arguments, **extra):
+        return subprocess.run(
+            [sys.executable, "-m", "spymaster", *arguments],
+            cwd=tmp_path, env=environment | extra, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    return call
+
+
+def refusal(done, code):
+    """Check that a command failed with one clear line on stderr, and return it."""
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert "Next: " in lines[0]
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+COMMANDS = [
+    ["run"], ["recover"], ["verify"], ["status"], ["sql"], ["backfill"], ["config", "show"], ["wal", "ls"],
+    ["catalog", "rebuild"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(shell, command):
+    done = shell(*command, "--help")
+
+    assert done.returncode == 0
+    assert f"Example: spymaster {' '.join(command)}" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_a_first_run_simulates_a_market_and_answers_a_query(shell, tmp_path):
+    done = shell("run", "--duration", "2")
+
+    assert done.returncode == 0, done.stderr
+    assert "complete" in done.stdout
+    for folder in ("futures/trades", "futures/mbp10", "reference/instruments", "system/captures"):
+        assert list((tmp_path / "data/lake/bronze" / folder).rglob("part-*.parquet")), folder
+    answer = shell("sql", "select count(*) as n from futures_mbp10 where bid_px_1 >= ask_px_1", "--json")
+    assert json.loads(answer.stdout) == {"columns": ["n"], "rows": [[0]]}
+    assert shell("verify").returncode == 0
+    status = json.loads(shell("status", "--json").stdout)
+    assert status["alarms"] == []
+    assert status["wal"]["rows"] == 0
+    disk = sum(path.stat().st_size for path in (tmp_path / "data/lake/bronze").rglob("*.parquet"))
+    assert status["bronze_total"]["bytes"] == disk == sum(tier["bytes"] for tier in status["bronze"].values())
+    segments = json.loads(shell("wal", "ls", "--json").stdout)
+    assert {segment["state"] for segment in segments} == {"active"}
+
+
+def test_json_prints_one_document_and_errors_are_one_too(shell):
+    assert json.loads(shell("run", "--duration", "0.5", "--json").stdout)["captures"][0]["complete"]
+    done = shell("verify", "--date", "tomorrow", "--json")
+    assert done.returncode == 2
+    assert "'tomorrow' is not a date" in json.loads(done.stdout)["error"]
+
+
+def test_secrets_are_never_shown(shell):
+    done = shell("config", "show", DATABENTO_API_KEY="db-topsecret")
+
+    assert done.returncode == 0
+    assert "topsecret" not in done.stdout + done.stderr
+    assert json.loads(shell("config", "show", "--json").stdout)["DATABENTO_API_KEY"]["value"] == "not set"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "line"),
+    [
+        (["run", "--source", "kafka:x"], {}, "source 'kafka:x' is not known"),
+        (["run", "--source", "dbn:missing.dbn"], {}, "missing.dbn"),
+        (["run", "--source", "sim:speed=9"], {}, "speed"),
+        (["run"], {"USE_S3": "true"}, "USE_S3=true"),
+        (["run"], {"FLUSH_INTERVAL_SEC": "0"}, "FLUSH_INTERVAL_SEC"),
+        (["verify", "--date", "2025-02-30"], {}, "'2025-02-30' is not a date"),
+        (["sql", "select * from nowhere"], {}, "the query failed"),
+        (["backfill", "sim"], {}, "no file source"),
+        (["run", "--no-such-option"], {}, "No such option"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_nothing_is_written(shell, tmp_path, arguments, environment, line):
+    assert line in refusal(shell(*arguments, **environment), 2)
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert not list(tmp_path.rglob("*.arrow"))
+
+
+@pytest.mark.parametrize("name", ["WAL_ROOT", "DATA_ROOT"])
+def test_an_unwritable_folder_is_named_with_its_setting(shell, tmp_path, name):
+    (tmp_path / "file").write_text("not a folder")
+
+    line = refusal(shell("run", "--duration", "1", **{name: "file/below"}), 2)
+
+    assert f"{name}: file/below" in line
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_lake_laid_out_otherwise_is_refused(shell, tmp_path):
+    stray = tmp_path / "data/lake/bronze/futures/trades/date=2025-12-22/x.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"PAR1")
+
+    for command in (["run", "--duration", "1"], ["verify"], ["recover"]):
+        assert "laid out otherwise" in refusal(shell(*command), 2)
+    assert stray.read_bytes() == b"PAR1"
+
+
+def dbn_file(path, *, dataset="GLBX.MDP3", schema=dbn.Schema.TRADES, symbol="ESZ5", records=3):
+    """Write a genuine DBN file of trades of one symbol."""
+    day = 1_766_404_800_000_000_000
+    interval = type("Interval", (), {"start_date": np.datetime64("2025-12-22").item(),
+                                     "end_date": np.datetime64("2025-12-23").item(), "symbol": "17077"})  # fmt: skip
+    mapping = type("Mapping", (), {"raw_symbol": symbol, "intervals": [interval]})
+    header = dbn.Metadata(
+        dataset=dataset, start=day, end=day + 1, stype_in=dbn.SType.RAW_SYMBOL, stype_out=dbn.SType.INSTRUMENT_ID,
+        schema=schema, symbols=[symbol], partial=[], not_found=[], mappings=[mapping],
+    )  # fmt: skip
+    trades = [
+        dbn.TradeMsg(
+            publisher_id=1, instrument_id=17077, ts_event=day + n, price=6900_250000000, size=1 + n,
+            action=dbn.Action.TRADE, side=dbn.Side.BID, depth=0, ts_recv=day + n, flags=0, ts_in_delta=0, sequence=n,
+        )
+        for n in range(records)
+    ]  # fmt: skip
+    path.write_bytes(bytes(header.encode()) + b"".join(bytes(trade) for trade in trades))
+    return path
+
+
+@pytest.mark.parametrize("symbol", ["../../etc", "BRK/B", "UD:1V: VT 2858150", "..", "a b%c"])
+def test_an_odd_symbol_is_recorded_inside_the_lake_and_nowhere_else(shell, tmp_path, symbol):
+    before = set(tmp_path.parent.iterdir())
+    dbn_file(tmp_path / "odd.dbn", symbol=symbol)
+
+    done = shell("backfill", "dbn:odd.dbn", "--json")
+
+    assert json.loads(done.stdout)["rows"] == {"futures.trades": 3}
+    stored = shell("sql", "select distinct contract from futures_trades", "--json")
+    assert json.loads(stored.stdout)["rows"] == [[symbol]]
+    (part,) = (tmp_path / "data/lake/bronze/futures").rglob("*.parquet")
+    assert len(part.relative_to(tmp_path / "data/lake/bronze").parts) == 6
+    assert set(tmp_path.parent.iterdir()) == before
+    assert shell("verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [({"dataset": "XCME.NOPE"}, "XCME.NOPE"), ({"schema": dbn.Schema.OHLCV_1S}, "ohlcv-1s")],
+)
+def test_an_unknown_dataset_or_schema_is_one_clear_line(shell, tmp_path, options, line):
+    dbn_file(tmp_path / "odd.dbn", **options)
+
+    done = shell("backfill", "dbn:odd.dbn", "--json")
+
+    assert done.returncode == 1
+    (capture,) = json.loads(done.stdout)["captures"]
+    assert line in capture["error"]
+    assert "Next: " in capture["error"]
+    assert not list((tmp_path / "data").rglob("futures/**/*.parquet"))
+
+
+def test_a_truncated_file_names_the_byte_keeps_its_rows_and_is_not_called_complete(shell, tmp_path):
+    path = dbn_file(tmp_path / "cut.dbn")
+    path.write_bytes(path.read_bytes()[:-10])
+
+    for _ in range(2):  # reading it again adds nothing
+        done = shell("backfill", "dbn:cut.dbn", "--json")
+        assert done.returncode == 1
+        (capture,) = json.loads(done.stdout)["captures"]
+        assert "truncated at byte" in capture["error"]
+        assert not capture["complete"]
+        assert capture["rows"] == {"futures.trades": 2}
+    counted = shell(
+        "sql", "select (select count(*) from futures_trades), (select count(*) from system_captures)", "--json"
+    )
+    assert json.loads(counted.stdout)["rows"] == [[2, 2]]
+
+
+def test_one_bad_file_in_a_folder_does_not_keep_the_others_out(shell, tmp_path):
+    folder = tmp_path / "day"
+    folder.mkdir()
+    dbn_file(folder / "a.dbn")
+    dbn_file(folder / "b.dbn", schema=dbn.Schema.OHLCV_1S)
+    dbn_file(folder / "c.dbn", records=5)
+    (folder / "d.dbn").write_bytes(b"")
+
+    done = shell("backfill", "dbn:day", "--json")
+
+    assert done.returncode == 1
+    captures = json.loads(done.stdout)["captures"]
+    assert [bool(capture["error"]) for capture in captures] == [False, True, False, True]
+    assert json.loads(done.stdout)["rows"] == {"futures.trades": 8}
+
+
+def test_unreadable_messages_are_kept_with_their_bytes_and_the_reason(shell, tmp_path):
+    path = dbn_file(tmp_path / "odd.dbn")
+    data = bytearray(path.read_bytes())
+    data[-96 + 8 : -96 + 16] = b"\xff" * 8  # the second trade's ts_event: undefined
+    path.write_bytes(data)
+
+    done = shell("backfill", "dbn:odd.dbn", "--json")
+
+    assert done.returncode == 0
+    (capture,) = json.loads(done.stdout)["captures"]
+    assert (capture["unreadable"], capture["rows"]) == (1, {"futures.trades": 2})
+    (kept,) = (tmp_path / "data/lake/quarantine").rglob("*.bin")
+    assert kept.read_bytes() == bytes(data[-96:-48])
+    assert json.loads(kept.with_suffix(".json").read_text())["messages"][0]["byte"] == len(data) - 96
+
+
+def test_a_paced_file_takes_its_time(shell, tmp_path):
+    path = dbn_file(tmp_path / "slow.dbn", records=2)
+    data = bytearray(path.read_bytes())
+    for field in (8, 32):  # ts_event and ts_recv of the second trade, two seconds later
+        stamp = int.from_bytes(data[-48 + field : -48 + field + 8], "little") + 2_000_000_000
+        data[-48 + field : -48 + field + 8] = stamp.to_bytes(8, "little")
+    path.write_bytes(data)
+
+    seconds = [
+        json.loads(shell("run", "--source", "dbn:slow.dbn", "--speed", speed, "--data-root", speed, "--json").stdout)[
+            "seconds"
+        ]
+        for speed in ("1", "0")
+    ]
+
+    assert seconds[0] >= 2 > seconds[1]
+
+
+def test_the_simulated_market_is_a_feed_that_keeps_its_name():
+    assert next(SimFeed.parse("seed=5").deliveries()).info.origin.startswith("sim:seed=5")

@@ -1,0 +1,170 @@
+"""The whole route in real processes: recorded, killed at random, recovered, proved."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import databento
+import duckdb
+import pytest
+
+KILLS = 20
+ROWS_PER_KILL = 1_000
+CHILD = Path(__file__).with_name("daemon_process.py")
+
+
+@pytest.fixture
+def roots(tmp_path):
+    """Environment of a fresh lake with fast flushes and small segments, so that a kill meets all of them."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
+    return environment | {
+        "DATA_ROOT": str(tmp_path / "lake"),
+        "WAL_ROOT": str(tmp_path / "wal"),
+        "FLUSH_INTERVAL_SEC": "0.3",
+        "WAL_SEGMENT_SIZE_MB": "1",
+        "PYTHONPATH": str(CHILD.parents[1]),
+    }
+
+
+def spymaster(roots, *arguments, code=0):
+    """Run the command line and return what `--json` printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spymaster", *arguments, "--json"],
+        env=roots,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return json.loads(done.stdout)
+
+
+class Child:
+    """A daemon whose acknowledgements are collected as it prints them."""
+
+    def __init__(self, roots, source: str, speed: str = "1") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", str(CHILD), source, speed], env=roots, stdout=subprocess.PIPE, text=True
+        )
+        self.acknowledged: list[tuple[str, int, int, int]] = []
+        self.rows = 0
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            if line.count(" ") == 3 and line.endswith("\n"):
+                stream, capture, first, last = line.split()
+                self.acknowledged.append((stream, int(capture), int(first), int(last)))
+                self.rows += int(last) - int(first) + 1
+
+    def wait_for_rows(self, rows: int) -> None:
+        deadline = time.monotonic() + 60
+        while self.rows < rows:
+            assert self.process.poll() is None, "the daemon ended by itself"
+            assert time.monotonic() < deadline, f"only {self.rows} rows were acknowledged in 60 s"
+            time.sleep(0.01)
+
+    def kill(self, signal_number=signal.SIGKILL) -> None:
+        self.process.send_signal(signal_number)
+        self.process.wait(60)
+        self._reading.join()
+        self.process.stdout.close()
+
+
+def bronze_counts(roots) -> Counter:
+    """Count each (stream, capture_id, capture_seq) that Bronze holds, read without our code."""
+    counts: Counter = Counter()
+    for path in Path(roots["DATA_ROOT"]).glob("bronze/*/*"):
+        stream = f"{path.parent.name}.{path.name}"
+        rows = duckdb.sql(f"select capture_id, capture_seq from read_parquet('{path}/**/part-*.parquet')").fetchall()
+        counts.update((stream, capture, seq) for capture, seq in rows)
+    return counts
+
+
+def test_twenty_kills_at_random_moments_lose_no_acknowledged_row_and_double_none(roots):
+    seed = random.randrange(1 << 30)
+    chance = random.Random(seed)
+    acknowledged = []
+    for kill in range(KILLS):
+        child = Child(roots, f"sim:seed={seed + kill},rate=20000")  # recovers first what the kill before left
+        child.wait_for_rows(ROWS_PER_KILL)
+        time.sleep(chance.uniform(0, 0.6))
+        child.kill()
+        acknowledged += child.acknowledged
+        if kill % 4 == 3:
+            spymaster(roots, "recover")
+    spymaster(roots, "run", "--duration", "0.5")
+    verdict = spymaster(roots, "verify")
+
+    assert verdict["proven"], (seed, verdict["findings"])
+    counts = bronze_counts(roots)
+    assert max(counts.values()) == 1, f"seed {seed}: a row stands twice in Bronze"
+    for stream, capture, first, last in acknowledged:
+        schema = stream.partition("/")[0]
+        lost = [seq for seq in range(first, last + 1) if not counts[schema, capture, seq]]
+        assert not lost, f"seed {seed}: {stream} {capture} lost {lost[:5]}"
+    assert sum(last - first + 1 for *_, first, last in acknowledged) >= KILLS * ROWS_PER_KILL
+
+
+def test_a_file_that_was_killed_half_way_is_completed_each_row_once_and_then_known(roots, real_data):
+    path = real_data / "nautilus_trader" / "derived" / "ESH4_mbp-10_20231225_part1.dbn.zst"
+    expected = sum(1 for _ in databento.DBNStore.from_bytes(path.read_bytes()))
+    child = Child(roots, f"dbn:{path}", "2000")  # 1.5 hours in a few seconds
+    child.wait_for_rows(ROWS_PER_KILL)
+    child.kill()
+    assert child.rows < expected
+
+    finished = spymaster(roots, "run", "--source", f"dbn:{path}", "--speed", "0")
+    known = spymaster(roots, "run", "--source", f"dbn:{path}", "--speed", "0")
+
+    assert finished["rows"] == {"futures.mbp10": expected}
+    assert 0 < finished["captures"][0]["appended"] < expected
+    assert known["captures"][0]["already_captured"]
+    assert known["rows"] == {"futures.mbp10": expected}
+    assert known["streams"] == {}
+    books = Counter(count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.mbp10")
+    assert books == {1: expected}
+    (proof,) = [p for p in spymaster(roots, "verify")["captures"] if p["stream"] == "futures.mbp10/ES"]
+    assert proof == {**proof, "rows": expected, "whole": True}
+
+
+def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
+    child = Child(roots, "sim:rate=20000")
+    child.wait_for_rows(ROWS_PER_KILL)
+    child.kill(signal.SIGTERM)  # the child has no handler: like a kill
+    spymaster(roots, "recover")
+
+    running = subprocess.Popen(
+        [sys.executable, "-m", "spymaster", "run", "--source", "sim:rate=20000", "--json"],
+        env=roots, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(3)
+    running.send_signal(signal.SIGTERM)
+    summary = json.loads(running.communicate(timeout=60)[0])
+
+    assert running.returncode == 0
+    assert summary["rows"]["futures.mbp10"] > ROWS_PER_KILL
+    for stream in summary["streams"].values():
+        assert stream["appended"] == stream["acknowledged"] == stream["in_bronze"]
+    assert spymaster(roots, "status")["wal"]["rows"] == 0
+    assert spymaster(roots, "verify")["proven"]
+
+
+def test_a_second_daemon_on_the_same_log_is_refused_by_the_name_of_the_first(roots):
+    child = Child(roots, "sim")
+    child.wait_for_rows(1)
+    try:
+        refused = spymaster(roots, "run", "--duration", "1", code=2)
+    finally:
+        child.kill()
+
+    assert f"is in use by process {child.process.pid}" in refused["error"]
+    assert "\n" not in refused["error"]

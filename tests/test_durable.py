@@ -1,0 +1,76 @@
+"""Files that appear whole or not at all, and one writer."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spymaster import durable
+from spymaster.errors import LockedError
+
+
+def test_a_published_file_is_whole_and_leaves_no_draft(tmp_path):
+    durable.publish(b"rows", tmp_path / "part")
+
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("part", b"rows")]
+
+
+def test_publishing_never_replaces_a_file(tmp_path):
+    (tmp_path / "part").write_bytes(b"old")
+
+    with pytest.raises(FileExistsError):
+        durable.publish(b"new", tmp_path / "part")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("part", b"old")]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
+def test_a_disk_that_refuses_leaves_no_file(tmp_path, monkeypatch, call):
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, refuse)
+
+    with pytest.raises(OSError, match="Input/output"):
+        durable.publish(b"rows", tmp_path / "part")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_calls_come_in_the_order_that_survives_a_power_cut(tmp_path, monkeypatch):
+    calls = []
+    for module, name in ((os, "pwrite"), (os, "fdatasync"), (os, "link"), (os, "fsync")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
+
+    durable.publish(b"rows", tmp_path / "part")
+
+    assert calls == ["pwrite", "fdatasync", "link", "fsync"]
+
+
+def test_new_directories_are_synced_in_the_one_above_them(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(durable, "sync_directory", synced.append)
+
+    durable.make_directories(tmp_path / "a" / "b")
+
+    assert synced == [tmp_path, tmp_path / "a"]
+
+
+def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from spymaster import durable\n"
+        "with durable.lock_directory(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    root = Path(durable.__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=f"in use by process {holder.pid}"), durable.lock_directory(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+    with durable.lock_directory(tmp_path):
+        pass

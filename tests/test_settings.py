@@ -1,0 +1,70 @@
+"""Settings: where they come from, what is refused, and that secrets stay secret."""
+
+import pytest
+
+from spymaster import settings
+from spymaster.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in settings.Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"SPYMASTER_{name.upper()}", raising=False)
+
+
+def test_the_defaults_are_the_documented_ones():
+    loaded = settings.load()
+
+    assert (str(loaded.data_root), str(loaded.wal_root)) == ("data/lake", "wal")
+    assert (loaded.flush_interval_sec, loaded.wal_segment_size_mb, loaded.wal_sync_interval_ms) == (5.0, 256, 5)
+    assert loaded.warnings == []
+
+
+def test_a_name_works_with_and_without_its_prefix_and_in_both_files(tmp_path, monkeypatch):
+    (tmp_path / "spymaster.toml").write_text('WAL_ROOT = "/from-toml"\nflush_interval_sec = 2\n')
+    assert str(settings.load().wal_root) == "/from-toml"
+    (tmp_path / ".env").write_text("WAL_ROOT=/from-dotenv\n")
+    assert str(settings.load().wal_root) == "/from-dotenv"
+    monkeypatch.setenv("SPYMASTER_WAL_ROOT", "/from-environment")
+    assert str(settings.load().wal_root) == "/from-environment"
+    assert str(settings.load(wal_root="/from-argument").wal_root) == "/from-argument"
+    assert settings.load().flush_interval_sec == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("FLUSH_INTERVAL_SEC", "0", "setting FLUSH_INTERVAL_SEC is not usable: must be 0.1 to 300 seconds"),
+        ("FLUSH_INTERVAL_SEC", "301", "must be 0.1 to 300"),
+        ("WAL_SEGMENT_SIZE_MB", "0", "must be 1 to 4096"),
+        ("WAL_SYNC_INTERVAL_MS", "soon", "setting WAL_SYNC_INTERVAL_MS is not usable"),
+        ("USE_S3", "true", "USE_S3=true .* is not built yet"),
+        ("DATA_ROOT", "s3://spymaster-lake", "is not built yet"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(monkeypatch, name, value, line):
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(UsageError, match=line) as refused:
+        settings.load()
+    assert "\n" not in str(refused.value)
+    assert "Next:" in str(refused.value)
+
+
+def test_an_unwise_flush_interval_is_allowed_with_a_warning():
+    assert "outside 1 to 5 s" in settings.load(flush_interval_sec=60).warnings[0]
+
+
+def test_a_file_that_is_not_toml_is_refused_in_one_line(tmp_path):
+    (tmp_path / "spymaster.toml").write_text("wal_root = \n")
+
+    with pytest.raises(UsageError, match="is not TOML"):
+        settings.load()
+
+
+def test_a_secret_is_not_in_any_text_of_the_settings(monkeypatch):
+    monkeypatch.setenv("DATABENTO_API_KEY", "db-topsecret")
+
+    assert "topsecret" not in repr(settings.load()) + str(settings.load().model_dump())

@@ -1,0 +1,210 @@
+"""The snippets of the documents that this project implements, run with only the import line changed."""
+
+import asyncio
+import inspect
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+from spymaster import BronzeReader, BronzeWriter, WALManager
+from spymaster.bus import Bus
+from spymaster.errors import LockedError, UsageError
+from spymaster.events import Stream
+from tests.rows import NOON_NS, TRADES, delivered
+
+TRADE = {
+    "ts_event_ns": NOON_NS + 1,
+    "ts_recv_ns": NOON_NS + 2,
+    "source": "massive.stocks",
+    "symbol": "SPY",
+    "price": 687.25,
+    "size": 100,
+    "exchange": 4,
+    "conditions": [12, 37],
+    "seq": 1_234_567,
+}
+QUOTE = {"ts_event_ns": NOON_NS, "symbol": "SPY", "bid_px": 687.2, "bid_sz": 300, "ask_px": 687.3, "ask_sz": 200}
+OPTION = SimpleNamespace(
+    ts_event_ns=NOON_NS,
+    underlying="SPY",
+    option_symbol="O:SPY251222C00687000",
+    strike=687.0,
+    right="C",
+    price=1.5,
+    size=3,
+)
+
+
+@pytest.fixture(autouse=True)
+def roots(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "lake"))
+    monkeypatch.setenv("WAL_ROOT", str(tmp_path / "wal"))
+    return tmp_path
+
+
+def test_writing_to_bronze():
+    trade, quote, opt_trade = TRADE, QUOTE, OPTION
+
+    async def snippet():
+        writer = BronzeWriter()
+
+        # Append events to Bronze
+        await writer.write_stock_trade(trade)
+        await writer.write_stock_quote(quote)
+        await writer.write_option_trade(opt_trade)
+
+        # Manual flush (normally automatic every 5s)
+        await writer.flush_all()
+        stored = BronzeReader().arrow().read("stocks.trades", "SPY")
+        await writer.stop()
+        return stored
+
+    (row,) = asyncio.run(snippet()).to_pylist()
+
+    assert {name: row[name] for name in TRADE} == TRADE
+    (option,) = BronzeReader().arrow().read_option_trades(underlying="SPY").to_pylist()
+    assert (option["option_symbol"], option["strike"], option["aggressor"]) == ("O:SPY251222C00687000", 687.0, 0)
+
+
+KILLED = """
+import asyncio, os, sys
+from spymaster import BronzeWriter
+async def main():
+    writer = BronzeWriter(buffer_limit=10**6, flush_interval_seconds=60)
+    for seq in range(25):
+        trade = {"ts_event_ns": 1766404800000000000 - seq, "symbol": "SPY", "price": 1.0, "seq": seq}
+        await writer.write_stock_trade(trade)
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+
+
+def test_wal_recovery():
+    assert subprocess.run([sys.executable, "-c", KILLED]).returncode == -9
+    processed = []
+
+    async def process_event(event):
+        processed.append(event)
+
+    async def snippet():
+        wal = WALManager()
+
+        # On startup: recover unflushed events
+        recovered = wal.recover_all()
+        print(f"Recovered {len(recovered)} unflushed events")
+
+        # Process recovered events
+        for event in recovered:
+            await process_event(event)
+        return recovered
+
+    recovered = asyncio.run(snippet())
+
+    trades = [event for event in processed if "price" in event]
+    assert len(recovered) == len(processed) == sum(batch.num_rows for batch in recovered.batches())
+    assert [event["seq"] for event in trades] == list(range(24, -1, -1))  # event-time order
+    assert len(BronzeReader().arrow().read("stocks.trades", "SPY")) == 25
+    assert len(WALManager().recover_all()) == 0
+
+
+def test_force_recovery_and_flush():
+    assert subprocess.run([sys.executable, "-c", KILLED]).returncode == -9
+
+    async def snippet():
+        wal = WALManager()
+        recovered = wal.recover_all()  # Drains WAL into Bronze
+
+        writer = BronzeWriter()
+        await writer.flush_all()  # Forces Parquet write
+        return recovered
+
+    assert len(asyncio.run(snippet())) == 26  # the trades, and the begin row of their capture
+
+
+def test_the_writer_has_the_documented_arguments():
+    arguments = inspect.signature(BronzeWriter).parameters
+
+    assert {name: argument.default for name, argument in arguments.items()} == {
+        "bus": None, "data_root": None, "buffer_limit": 1000, "flush_interval_seconds": 5.0, "use_s3": None,
+    }  # fmt: skip
+    reader = inspect.signature(BronzeReader.read_futures_trades).parameters
+    assert list(reader)[1:] == ["symbol", "date", "start_ns", "end_ns", "front_month_only", "specific_contract"]
+
+
+def test_a_writer_flushes_at_its_buffer_limit(roots):
+    async def write():
+        writer = BronzeWriter(buffer_limit=10, flush_interval_seconds=60)
+        counts = []
+        for seq in range(12):
+            await writer.write_stock_trade(TRADE | {"seq": seq})
+            counts.append(len(list((roots / "lake").rglob("stocks/trades/**/*.parquet"))))
+        await writer.stop()
+        return counts
+
+    assert asyncio.run(write()) == [0] * 9 + [1] * 3
+    assert BronzeWriter().get_bronze_path() == str(roots / "lake" / "bronze")
+
+
+def test_a_writer_follows_a_bus():
+    bus = Bus()
+
+    async def follow():
+        writer = BronzeWriter(bus)
+        await writer.start()
+        for start in range(0, 100, 10):
+            bus.publish(Stream("futures.trades", "ES"), [delivered(TRADES, 10, start)])
+        await writer.stop()
+
+    asyncio.run(follow())
+
+    assert len(BronzeReader().arrow().read_futures_trades(front_month_only=False)) == 100
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        ({"symbol": "SPY"}, "stocks.trades: field 'ts_event_ns' is missing"),
+        (TRADE | {"price": "dear"}, "stocks.trades: field 'price' 'dear' is no double"),
+        (TRADE | {"size": 2**40}, "stocks.trades: field 'size'"),
+        (TRADE | {"symbol": "X" * 100}, "100 bytes long"),
+    ],
+)
+def test_an_event_that_does_not_fit_is_refused_in_one_line_and_nothing_is_written(event, line):
+    async def write():
+        writer = BronzeWriter()
+        try:
+            await writer.write_stock_trade(event)
+        finally:
+            await writer.stop()
+
+    with pytest.raises(UsageError, match=line):
+        asyncio.run(write())
+    assert len(BronzeReader().arrow().read("stocks.trades", "SPY")) == 0
+
+
+def test_a_second_writer_and_a_manager_are_refused_while_one_writes():
+    async def write():
+        writer = BronzeWriter()
+        await writer.start()
+        with pytest.raises(LockedError):
+            WALManager().recover_all()
+        with pytest.raises(LockedError):
+            await BronzeWriter().start()
+        await writer.stop()
+
+    asyncio.run(write())
+
+
+def test_object_storage_is_refused():
+    with pytest.raises(UsageError, match="not built yet"):
+        BronzeWriter(use_s3=True)
+
+
+def test_a_recovered_batch_is_columns():
+    assert subprocess.run([sys.executable, "-c", KILLED]).returncode == -9
+
+    assert all(isinstance(batch, pa.RecordBatch) for batch in WALManager().recover_all().batches())

@@ -1,0 +1,186 @@
+"""What recovery makes of each kind of damage. Every test plants the damage in real segments."""
+
+import json
+
+import pyarrow as pa
+
+from spymaster.events import SYSTEM_GAPS, Stream
+from spymaster.wal.recovery import salvage
+from spymaster.wal.segment import decode_rows, scan
+from spymaster.wal.writer import CaptureRows, StreamLog
+from tests.rows import TRADES, delivered, numbered
+
+STREAM = Stream("futures.trades", "ES")
+STEM = "futures_trades_ES"
+
+
+def log_with(tmp_path, *commits: int) -> StreamLog:
+    """Leave a log as a killed process does, with one frame and one commit for each number of rows."""
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    rows = CaptureRows(log, capture_id=1)
+    for count in commits:
+        rows.append(delivered(TRADES, count, start=rows.next_seq))
+        log.commit()
+    return log
+
+
+def recovered_rows(found, stream=STREAM) -> pa.Table:
+    tables = []
+    for path in found.sealed:
+        raw = memoryview(path.read_bytes())
+        segment = scan(raw)
+        assert segment.sealed
+        if segment.header.stream == stream:
+            tables.append(decode_rows(raw, segment.frames, stream)[0])
+    return pa.concat_tables(tables)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def test_a_killed_process_loses_nothing_that_was_appended(tmp_path):
+    log = log_with(tmp_path, 10, 10)
+    CaptureRows(log, capture_id=2).append(delivered(TRADES, 5))  # never committed
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found).num_rows == 25
+    assert not found.acknowledged_damage
+    assert names(tmp_path) == [f"{STEM}.003.arrow", f"{STEM}.arrow"]
+
+
+def test_recovery_twice_changes_nothing(tmp_path):
+    log_with(tmp_path, 10)
+    first = salvage(tmp_path, 9, set())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    again = salvage(tmp_path, 9, set())
+
+    assert again.sealed == first.sealed
+    assert {
+        path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".arrow"
+    }.keys() == before.keys()
+    assert (tmp_path / first.sealed[0].name).read_bytes() == before[first.sealed[0].name]
+
+
+def test_a_torn_tail_goes_to_quarantine_and_the_rows_before_it_are_kept(tmp_path):
+    log_with(tmp_path, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    last = scan(memoryview(active.read_bytes())).frames[-1]
+    torn = active.read_bytes()[: last.offset + last.length // 2]
+    active.write_bytes(torn)
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found).equals(numbered(TRADES, 10))
+    assert found.torn_bytes == last.length // 2
+    assert not found.acknowledged_damage  # the last frame's rows were above the watermark
+    kept = next((tmp_path / "quarantine").glob("*.bin"))
+    assert kept.read_bytes() == torn[last.offset :]
+    assert json.loads(kept.with_name(kept.name + ".json").read_text())["offset"] == last.offset
+
+
+def test_damaged_acknowledged_rows_are_named_salvaged_on_both_sides_and_recorded_once_as_a_gap(tmp_path):
+    log_with(tmp_path, 10, 10, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    damaged = bytearray(active.read_bytes())
+    second = scan(memoryview(bytes(damaged))).frames[2]
+    damaged[second.offset + second.length - 10] ^= 4
+    active.write_bytes(damaged)
+
+    found = salvage(tmp_path, 9, set())
+
+    numbers = recovered_rows(found)["capture_seq"].to_pylist()
+    assert numbers == [*range(10), *range(20, 40)]
+    (hole,) = found.holes
+    assert hole.acknowledged
+    assert (hole.capture_id, hole.first_seq, hole.last_seq) == (1, 10, 19)
+    gaps = recovered_rows(found, Stream("system.gaps", "spymaster"))
+    assert gaps.select(["of_capture_id", "first_seq", "last_seq", "rows"]).to_pylist() == [
+        {"of_capture_id": 1, "first_seq": 10, "last_seq": 19, "rows": 10}
+    ]
+    assert gaps.schema.equals(SYSTEM_GAPS.log)
+    assert next((tmp_path / "quarantine").glob("*.arrow")).read_bytes() == damaged
+
+    again = salvage(tmp_path, 9, set())
+    assert again.holes == []
+    assert recovered_rows(again, Stream("system.gaps", "spymaster")).num_rows == 1
+
+
+def test_a_lost_tail_below_the_watermark_is_acknowledged_damage(tmp_path):
+    log = log_with(tmp_path, 10, 10)
+    log.mark_idle()
+    active = tmp_path / f"{STEM}.arrow"
+    frames = scan(memoryview(active.read_bytes())).frames
+    raw = bytearray(active.read_bytes())
+    raw[frames[2].offset + 40] ^= 1  # the second ten rows; the idle frame after them says that they were durable
+    active.write_bytes(raw)
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found).num_rows == 10
+    assert found.acknowledged_damage
+    assert (found.holes[0].first_row, found.holes[0].end_row) == (10, 20)
+    assert (found.holes[0].first_seq, found.holes[0].last_seq) == (10, 19)
+
+
+def test_a_sealed_name_without_its_seal_is_damage_and_its_successor_says_how_much(tmp_path):
+    log = log_with(tmp_path, 10, 10)
+    log.seal()
+    log.commit()
+    sealed = tmp_path / f"{STEM}.001.arrow"
+    frames = scan(memoryview(sealed.read_bytes())).frames
+    sealed.write_bytes(sealed.read_bytes()[: frames[2].offset])
+
+    found = salvage(tmp_path, 9, set())
+
+    assert (found.holes[0].first_row, found.holes[0].end_row) == (10, 20)
+    assert found.holes[0].acknowledged
+
+
+def test_a_file_that_died_in_creation_and_a_foreign_one_are_set_aside_whole(tmp_path):
+    (tmp_path / f"{STEM}.arrow").write_bytes(b"")
+    (tmp_path / "futures_mbp10_ES.arrow").write_bytes(b"PAR1 not ours")
+    (tmp_path / "notes.txt").write_text("not a segment's name, so none of our business")
+
+    found = salvage(tmp_path, 9, set())
+
+    assert found.sealed == []
+    assert not found.acknowledged_damage
+    assert names(tmp_path) == ["notes.txt"]
+    assert sorted(p.read_bytes() for p in (tmp_path / "quarantine").glob("*.arrow")) == [b"", b"PAR1 not ours"]
+
+
+def test_two_names_of_one_segment_are_one_segment(tmp_path):
+    log = log_with(tmp_path, 10)
+    log.seal()
+    log.commit()
+    sealed = tmp_path / f"{STEM}.001.arrow"
+    (tmp_path / f"{STEM}.arrow").unlink()
+    (tmp_path / f"{STEM}.arrow").hardlink_to(sealed)  # a crash between link and rename
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found).num_rows == 10
+
+
+def test_a_poisoned_segment_is_recovered_like_an_unsealed_one(tmp_path):
+    log_with(tmp_path, 10)
+    (tmp_path / f"{STEM}.arrow").rename(tmp_path / f"{STEM}.001.poisoned.arrow")
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found).num_rows == 10
+    assert not found.acknowledged_damage
+
+
+def test_a_recovery_killed_between_copy_and_retirement_finds_the_rows_again(tmp_path):
+    log_with(tmp_path, 10)
+    origin = (tmp_path / f"{STEM}.arrow").read_bytes()
+    salvage(tmp_path, 9, set())
+    (tmp_path / f"{STEM}.arrow").write_bytes(origin)  # as if it had not been replaced yet
+
+    found = salvage(tmp_path, 9, set())
+
+    assert len(found.sealed) == 2  # equal keys in two segments: the lake takes one of each

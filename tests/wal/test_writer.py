@@ -1,0 +1,209 @@
+"""Append, commit, seal: what is acknowledged when, and what a refusing disk leaves."""
+
+import errno
+import os
+
+import pyarrow as pa
+import pytest
+
+from spymaster import durable, paths
+from spymaster.errors import StorageError
+from spymaster.events import Stream
+from spymaster.wal.recovery import salvage
+from spymaster.wal.segment import decode_rows, predecessor_of, scan
+from spymaster.wal.writer import CaptureRows, StreamLog
+from tests.rows import TRADES, delivered, numbered
+
+STREAM = Stream("futures.trades", "ES")
+STEM = "futures_trades_ES"
+LARGE = 1 << 30
+
+
+def rows_in(path):
+    raw = memoryview(path.read_bytes())
+    return decode_rows(raw, scan(raw).frames, STREAM)[0]
+
+
+def test_rows_are_in_the_file_on_append_and_acknowledged_only_by_a_commit(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+
+    rows.append(delivered(TRADES, 10))
+
+    assert rows_in(tmp_path / f"{STEM}.arrow").equals(numbered(TRADES, 10))
+    assert (log.appended_rows, log.acknowledged_rows) == (10, 0)
+    assert pa.Table.from_batches(log.commit()).equals(numbered(TRADES, 10))
+    assert (log.appended_rows, log.acknowledged_rows) == (10, 10)
+
+
+def test_a_commit_does_not_acknowledge_rows_appended_while_it_syncs(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    real = durable.sync
+
+    def sync_while_another_row_arrives(descriptor):
+        real(descriptor)
+        monkeypatch.setattr(durable, "sync", real)
+        rows.append(delivered(TRADES, 5, start=10))
+
+    monkeypatch.setattr(durable, "sync", sync_while_another_row_arrives)
+
+    assert sum(batch.num_rows for batch in log.commit()) == 10
+    assert sum(batch.num_rows for batch in log.commit()) == 5
+
+
+def test_a_sealed_segment_ends_with_its_seal_and_its_successor_names_it(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    log.seal()
+    rows.append(delivered(TRADES, 3, start=10))
+    log.commit()
+
+    sealed = tmp_path / f"{STEM}.001.arrow"
+    assert log.take_sealed() == [sealed]
+    old, new = scan(memoryview(sealed.read_bytes())), scan(raw := memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
+    assert old.sealed
+    assert old.rows == 10
+    assert predecessor_of(raw, new.frames[0]) == (old.header.segment, 10)
+    assert new.rows == 3
+
+
+def test_appends_go_on_between_a_seal_and_its_commit_and_nothing_is_acknowledged_before_the_names_are(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    log.seal()
+    rows.append(delivered(TRADES, 5, start=10))
+
+    assert not (tmp_path / f"{STEM}.001.arrow").exists()
+    assert log.acknowledged_rows == 0
+    found = salvage(tmp_path, 9, set())  # as after a kill at this moment
+    assert sum(rows_in(path).num_rows for path in found.sealed) == 15
+
+
+def test_a_segment_is_sealed_at_its_size(tmp_path):
+    log = StreamLog(tmp_path, STREAM, segment_bytes=50_000)
+    rows = CaptureRows(log, capture_id=1)
+    for start in range(0, 2_000, 100):
+        rows.append(delivered(TRADES, 100, start))
+        log.commit()
+
+    sealed = log.take_sealed()
+    assert len(sealed) > 2
+    assert [path.name for path in sealed] == [f"{STEM}.{n:03d}.arrow" for n in range(1, len(sealed) + 1)]
+    assert all(50_000 <= path.stat().st_size < 80_000 for path in sealed)
+
+
+def test_an_idle_stream_puts_its_watermark_on_disk(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    CaptureRows(log, capture_id=1).append(delivered(TRADES, 10))
+    log.commit()
+    active = tmp_path / f"{STEM}.arrow"
+    assert scan(memoryview(active.read_bytes())).durable_row == 0
+
+    assert log.mark_idle()
+    assert scan(memoryview(active.read_bytes())).durable_row == 10
+    assert not log.mark_idle()
+
+
+def test_numbers_go_on_after_a_clean_stop_and_are_never_used_twice(tmp_path):
+    used = []
+    for _ in range(3):
+        log = StreamLog(tmp_path, STREAM, LARGE)
+        CaptureRows(log, capture_id=1).append(delivered(TRADES, 10))
+        log.seal()
+        log.commit()
+        for path in log.take_sealed():
+            used.append(paths.parse_segment_name(path.name).number)
+            path.unlink()
+        log.close()
+
+    assert used == sorted(set(used))
+    assert len(used) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [f"{STEM}.arrow"]
+
+
+def test_a_failed_sync_poisons_the_segment_and_its_rows_go_to_a_successor_with_their_numbers(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    log.commit()
+    rows.append(delivered(TRADES, 5, start=10))
+    real, calls = durable.sync, []
+
+    def fail_once(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(durable, "sync", fail_once)
+
+    acknowledged = pa.Table.from_batches(log.commit())
+
+    assert acknowledged.equals(numbered(TRADES, 15).slice(10))
+    assert calls[0] not in calls[1:]  # never synced again
+    assert rows_in(tmp_path / f"{STEM}.001.poisoned.arrow").num_rows == 15
+    assert rows_in(tmp_path / f"{STEM}.arrow").equals(numbered(TRADES, 15).slice(10))
+    rows.append(delivered(TRADES, 5, start=15))
+    assert sum(batch.num_rows for batch in log.commit()) == 5
+
+
+def test_a_second_failed_sync_stops_the_log_and_acknowledges_nothing(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    CaptureRows(log, capture_id=1).append(delivered(TRADES, 10))
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(durable, "sync", fail)
+
+    with pytest.raises(StorageError, match="could not make rows durable"):
+        log.commit()
+    assert log.acknowledged_rows == 0
+
+
+def test_a_full_disk_takes_no_part_of_a_frame_and_no_number(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    size = (tmp_path / f"{STEM}.arrow").stat().st_size
+    real = os.pwrite
+
+    def short_then_full(descriptor, data, offset):
+        if offset > size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data[:100], offset)
+
+    monkeypatch.setattr(os, "pwrite", short_then_full)
+    with pytest.raises(StorageError, match="took no more rows"):
+        rows.append(delivered(TRADES, 5, start=10))
+    monkeypatch.undo()
+
+    assert (tmp_path / f"{STEM}.arrow").stat().st_size == size
+    assert rows.next_seq == 10
+    rows.append(delivered(TRADES, 5, start=10))
+    assert rows_in(tmp_path / f"{STEM}.arrow").equals(numbered(TRADES, 15))
+
+
+def test_rows_that_are_recorded_already_are_counted_and_not_appended_again(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    recorded = numbered(TRADES, 10)["capture_seq"].to_numpy()[[0, 1, 2, 5]]
+    rows = CaptureRows(log, capture_id=1, recorded=recorded)
+
+    rows.append(delivered(TRADES, 4))
+    rows.append(delivered(TRADES, 4, start=4))
+
+    assert rows.next_seq == 8
+    assert rows.appended_rows == 4
+    assert rows_in(tmp_path / f"{STEM}.arrow")["capture_seq"].to_pylist() == [3, 4, 6, 7]
+
+
+def test_a_batch_larger_than_a_frame_is_cut_into_frames(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    CaptureRows(log, capture_id=1).append(delivered(TRADES, 70_000))
+
+    found = scan(memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
+    assert [frame.rows for frame in found.frames] == [0, 65_536, 4_464]
