@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -196,19 +197,20 @@ class Daemon:
         failure: SourceError | None = None
         detail = None
         try:
-            async for message in delivery.messages():
-                normalized = normalizer.normalize(message.data, message.ts_local_ns)
-                await self._quarantine(capture, normalized.unreadable, summary)
-                for due_s, batches in pacer.pieces(normalized.batches):
-                    await self._wait_until(due_s)
-                    await recording.append(batches)
-                await self.recorder.room(for_file=not paced)
-                recording.count(summary)
-                if self._stopping.is_set():
-                    detail = None if paced else "stopped before its end"
-                    break
-            else:
-                normalizer.finish()
+            async with aclosing(delivery.messages()) as messages:
+                async for message in messages:
+                    normalized = normalizer.normalize(message.data, message.ts_local_ns)
+                    await self._quarantine(capture, normalized.unreadable, summary)
+                    for due_s, batches in pacer.pieces(normalized.batches):
+                        await self._wait_until(due_s)
+                        await recording.append(batches)
+                    await self.recorder.room(for_file=not paced)
+                    recording.count(summary)
+                    if self._stopping.is_set():
+                        detail = None if paced else "stopped before its end"
+                        break
+                else:
+                    normalizer.finish()
         except SourceError as error:
             failure, detail = error, str(error)
         recording.count(summary)

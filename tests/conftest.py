@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
+import databento
 import pytest
+
+RECORDED_DBN_SCHEMAS = {"trades", "mbp-10", "definition", "None"}
 
 # The folder is not part of the repository: its data may not be republished.
 REAL_DATA = Path(os.getenv("SPYMASTER_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data" / "real")
@@ -19,9 +22,17 @@ def real_data() -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `real_dbn_file` once for each of the real DBN files."""
-    if "real_dbn_file" in metafunc.fixturenames:
-        files = sorted(path for path in REAL_DATA.rglob("*.dbn*") if path.is_file())
-        absent = pytest.param(None, marks=pytest.mark.skip(reason=_ABSENT), id="absent")
-        found = [pytest.param(path, id=str(path.relative_to(REAL_DATA))) for path in files]
-        metafunc.parametrize("real_dbn_file", found or [absent])
+    """Run a test once for each real DBN file, or for each whose schema is recorded."""
+    for argument in ("real_dbn_file", "recorded_dbn_file"):
+        if argument in metafunc.fixturenames:
+            files = sorted(path for path in REAL_DATA.rglob("*.dbn*") if path.is_file())
+            if argument == "recorded_dbn_file":
+                files = [path for path in files if _schema(path) in RECORDED_DBN_SCHEMAS]
+            absent = pytest.param(None, marks=pytest.mark.skip(reason=_ABSENT), id="absent")
+            found = [pytest.param(path, id=str(path.relative_to(REAL_DATA))) for path in files]
+            metafunc.parametrize(argument, found or [absent])
+
+
+def _schema(path: Path) -> str:
+    """Return a DBN file's schema as the vendor's library reads it; `None` for one of mixed records."""
+    return str(databento.DBNStore.from_bytes(path.read_bytes()).schema)

@@ -1,5 +1,6 @@
 """The whole route in real processes: recorded, killed at random, recovered, proved."""
 
+import asyncio
 import json
 import os
 import random
@@ -13,7 +14,14 @@ from pathlib import Path
 
 import databento
 import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
+
+from spymaster import events
+from spymaster.feeds.dbn_file import DbnFileDelivery
+from spymaster.normalize.databento import DatabentoNormalizer
+from tests.conftest import RECORDED_DBN_SCHEMAS
 
 KILLS = 20
 ROWS_PER_KILL = 1_000
@@ -134,6 +142,44 @@ def test_a_file_that_was_killed_half_way_is_completed_each_row_once_and_then_kno
     assert books == {1: expected}
     (proof,) = [p for p in spymaster(roots, "verify")["captures"] if p["stream"] == "futures.mbp10/ES"]
     assert proof == {**proof, "rows": expected, "whole": True}
+
+
+def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_data):
+    """The normalizer's every value is compared with the vendor library's in `normalize/test_databento_vendor.py`."""
+    summary = spymaster(roots, "backfill", f"dbn:{real_data}", code=1)  # files of other schemas are refused, by name
+    captures = {capture["origin"].removeprefix("dbn:"): capture for capture in summary["captures"]}
+    recorded = {path: capture for path, capture in captures.items() if not capture["error"]}
+    assert {path for path in captures if _vendor_schema(path) in RECORDED_DBN_SCHEMAS} == set(recorded)
+
+    for path, capture in recorded.items():
+        delivery = DbnFileDelivery(Path(path), path)
+        normalizer = DatabentoNormalizer(
+            header=delivery.info.dbn_header, origin=path, symbols_in_stream=delivery.info.symbols_in_stream
+        )
+        expected: dict[str, list[pa.RecordBatch]] = {}
+        for message in asyncio.run(_all(delivery)):
+            for schema, batch in normalizer.normalize(message.data, None).batches:
+                expected.setdefault(schema.name, []).append(batch)
+        assert capture["rows"] == {name: sum(b.num_rows for b in batches) for name, batches in expected.items()}, path
+        for name, batches in expected.items():
+            stored = _stored(roots, name, capture["capture_id"])
+            assert stored.equals(pa.Table.from_batches(batches)), (path, name)
+    assert spymaster(roots, "verify")["proven"]
+
+
+def _vendor_schema(path: str) -> str:
+    return str(databento.DBNStore.from_bytes(Path(path).read_bytes()).schema)
+
+
+async def _all(delivery: DbnFileDelivery):
+    return [message async for message in delivery.messages()]
+
+
+def _stored(roots, schema: str, capture_id: int) -> pa.Table:
+    """Return a capture's rows as they were delivered: in the order of their numbers, without them."""
+    folder = Path(roots["DATA_ROOT"], "bronze", *schema.split("."))
+    rows = ds.dataset(folder).to_table(filter=ds.field("capture_id") == capture_id).sort_by("capture_seq")
+    return rows.select(events.SCHEMAS[schema].delivered.names).cast(events.SCHEMAS[schema].delivered).combine_chunks()
 
 
 def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):

@@ -3,7 +3,7 @@
 A feed connects or opens, and yields bytes. `normalize` decodes them; `daemon` numbers and records them.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -40,7 +40,7 @@ class Delivery(Protocol):
     @property
     def info(self) -> DeliveryInfo: ...
 
-    def messages(self) -> AsyncIterator[RawMessage]:
+    def messages(self) -> AsyncGenerator[RawMessage]:
         """Yield the bytes after the header, in order, in pieces of at most about half a megabyte."""
         ...
 

@@ -13,7 +13,7 @@ carry would depend on the clock that a reader takes. The vendor's own reader tak
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -209,7 +209,7 @@ class SimDelivery:
     def info(self) -> DeliveryInfo:
         return self._info
 
-    async def messages(self) -> AsyncIterator[RawMessage]:
+    async def messages(self) -> AsyncGenerator[RawMessage]:
         """Yield the market's bytes as fast as they are asked for, giving way to other tasks after each message."""
         for data in self._market.blocks():
             yield RawMessage(data, utc_now_ns())
