@@ -30,10 +30,11 @@ def interleave(measured: Callable[[], Figures], baseline: Callable[[], Figures],
         theirs.append(baseline())
         print(f"round {done + 1}/{rounds}", file=sys.stderr)
     ratios = [a["rows_per_s"] / b["rows_per_s"] for a, b in zip(ours, theirs, strict=True)]
-    return {"measured": _spread(ours), "baseline": _spread(theirs), "ratio": round(statistics.median(ratios), 3)}
+    return {"measured": spread(ours), "baseline": spread(theirs), "ratio": round(statistics.median(ratios), 3)}
 
 
-def _spread(rounds: list[Figures]) -> dict[str, dict[str, float]]:
+def spread(rounds: list[Figures]) -> dict[str, dict[str, float]]:
+    """Return each figure's median, lowest and highest."""
     return {
         name: {
             "median": round(statistics.median(figures[name] for figures in rounds), 3),

@@ -30,6 +30,7 @@ from spymaster.events import Stream
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
     Frame,
+    FrameEncoder,
     Header,
     Predecessor,
     Scan,
@@ -155,7 +156,8 @@ class _Recovery:
             else:
                 last, idle = self._salvage(file, header, holes, last) or last, False
         if stream is not None and not idle:
-            plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last).close()
+            encoder = FrameEncoder(events.schema_named(stream.schema).log)
+            plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
 
     def _read(self, stem: str) -> list[_Found]:
         files = []

@@ -49,6 +49,7 @@ Kind = Literal["open", "data", "idle", "seal"]
 _PREFIX: Final = struct.Struct("<Ii")  # continuation word, metadata length
 _CONTINUATION: Final = 0xFFFFFFFF
 _CRC_DIGITS: Final = 8
+_SCRATCH_BYTES: Final = 4 << 20  # holds a group commit's frames at any rate that a feed reaches
 _FIELDS: Final = re.compile(
     rb"v1 kind=(open|data|idle|seal) seg=([0-9a-f]{32}) row=(\d{20}) rows=(\d{10}) body=(\d{12})"
     rb" durable=(\d{20}) prev=([0-9a-f]{8}) crc=([0-9a-f]{8})"
@@ -116,49 +117,72 @@ class Predecessor(NamedTuple):
     rows: int
 
 
-def encode_frame(
-    batch: pa.RecordBatch,
-    *,
-    kind: Kind,
-    segment: str,
-    first_row: int,
-    durable_row: int,
-    prev: int,
-    predecessor: Predecessor | None = None,
-) -> tuple[memoryview, int]:
-    """Return a frame's raw bytes and their CRC32C."""
-    fields = (
-        f"v1 kind={kind} seg={segment} row={first_row:020d} rows={batch.num_rows:010d} body={0:012d}"
-        f" durable={durable_row:020d} prev={prev:08x} crc={0:08x}"
-    ).encode()
-    metadata = {b"spymaster": fields}
-    if predecessor is not None:
-        metadata[b"predecessor"] = f"seg={predecessor.segment} rows={predecessor.rows:020d}".encode()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch, custom_metadata=metadata)
-        frame_end = sink.tell()
-    raw = memoryview(sink.getvalue()).cast("B")[:frame_end]  # without the end-of-stream marker
-    frame = raw[_message_length(raw, 0) :]  # without the schema message, which the header is
-    metadata_end = 8 + _PREFIX.unpack_from(frame)[1]
-    place = bytes(frame[:metadata_end]).index(fields)
-    body_at = place + fields.index(b"body=") + 5
-    frame[body_at : body_at + 12] = f"{len(frame) - metadata_end:012d}".encode()
-    crc = crc32c(frame)
-    crc_at = place + len(fields) - _CRC_DIGITS
-    frame[crc_at : crc_at + _CRC_DIGITS] = f"{crc:08x}".encode()
-    return frame, crc
+class FrameEncoder:
+    """Serializes the frames of one schema into memory that it uses again.
+
+    Fresh memory and a fresh schema message for every frame cost three times the copy itself.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._memory = memoryview(b"")
+        self._allocate(_SCRATCH_BYTES)
+
+    def encode(
+        self,
+        batch: pa.RecordBatch,
+        *,
+        kind: Kind,
+        segment: str,
+        first_row: int,
+        durable_row: int,
+        prev: int,
+        predecessor: Predecessor | None = None,
+    ) -> tuple[memoryview, int]:
+        """Return a frame's raw bytes, good until the next call, and their CRC32C."""
+        fields = (
+            f"v1 kind={kind} seg={segment} row={first_row:020d} rows={batch.num_rows:010d} body={0:012d}"
+            f" durable={durable_row:020d} prev={prev:08x} crc={0:08x}"
+        ).encode()
+        metadata = {b"spymaster": fields}
+        if predecessor is not None:
+            metadata[b"predecessor"] = f"seg={predecessor.segment} rows={predecessor.rows:020d}".encode()
+        frame = self._serialize(batch, metadata)
+        metadata_end = 8 + _PREFIX.unpack_from(frame)[1]
+        place = bytes(frame[:metadata_end]).index(fields)
+        body_at = place + fields.index(b"body=") + 5
+        frame[body_at : body_at + 12] = f"{len(frame) - metadata_end:012d}".encode()
+        crc = crc32c(frame)
+        crc_at = place + len(fields) - _CRC_DIGITS
+        frame[crc_at : crc_at + _CRC_DIGITS] = f"{crc:08x}".encode()
+        return frame, crc
+
+    def _serialize(self, batch: pa.RecordBatch, metadata: dict[bytes, bytes]) -> memoryview:
+        start = self._sink.tell()
+        try:
+            self._writer.write_batch(batch, custom_metadata=metadata)
+        except OSError:  # the memory is used up; nothing else can refuse here
+            self._allocate(max(_SCRATCH_BYTES, 2 * pa.ipc.get_record_batch_size(batch) + MAX_METADATA_BYTES))
+            start = self._sink.tell()
+            self._writer.write_batch(batch, custom_metadata=metadata)
+        return self._memory[start : self._sink.tell()]
+
+    def _allocate(self, size: int) -> None:
+        if size > len(self._memory):
+            self._buffer = pa.allocate_buffer(size)
+            self._memory = memoryview(self._buffer).cast("B")
+        self._sink = pa.FixedSizeBufferWriter(self._buffer)
+        self._writer = pa.ipc.new_stream(self._sink, self._schema)
+        self._writer.write_batch(_empty(self._schema))  # makes it write the schema message, which the header is
 
 
 def empty_batch(stream: Stream) -> pa.RecordBatch:
     """Return the zero rows of an `open`, `idle` or `seal` frame."""
-    schema = events.schema_named(stream.schema).log
+    return _empty(events.schema_named(stream.schema).log)
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.nulls(0, column.type) for column in schema], schema=schema)
-
-
-def _message_length(raw: memoryview, offset: int) -> int:
-    """Return the length of a message without a body, such as the schema's."""
-    return 8 + int(_PREFIX.unpack_from(raw, offset)[1])
 
 
 def decode_header(raw: memoryview) -> tuple[Header, int, int]:

@@ -27,12 +27,12 @@ from spymaster.errors import StorageError
 from spymaster.events import Stream
 from spymaster.wal.segment import (
     MAX_FRAME_ROWS,
+    FrameEncoder,
     Header,
     Kind,
     Predecessor,
     decode_header,
     empty_batch,
-    encode_frame,
     scan,
 )
 
@@ -45,7 +45,7 @@ class SegmentWriter:
         durable_row: rows that a sync has covered. Only these may be published.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, header: Header, encoder: FrameEncoder) -> None:
         """Create the file and write its header.
 
         Raises:
@@ -55,6 +55,7 @@ class SegmentWriter:
         self.next_row = 0
         self.durable_row = 0
         self._marked_row = 0  # the watermark that the last frame carries
+        self._encoder = encoder
         message = header.encode()
         self._prev = decode_header(memoryview(message))[2]
         self._file = durable.create(path)
@@ -68,7 +69,7 @@ class SegmentWriter:
             OSError: the disk refused; the file is as before.
         """
         durable_row = self.durable_row
-        frame, crc = encode_frame(
+        frame, crc = self._encoder.encode(
             batch,
             kind=kind,
             segment=self.header.segment,
@@ -122,14 +123,15 @@ class SegmentWriter:
 def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> bytes:
     """Return the bytes of a whole sealed segment that holds `rows`."""
     message = header.encode()
-    pieces: list[bytes | memoryview] = [message]
+    pieces = [message]
+    encoder = FrameEncoder(rows.schema)
     prev = decode_header(memoryview(message))[2]
     row = 0
     empty = empty_batch(header.stream)
     batches = rows.to_batches(max_chunksize=MAX_FRAME_ROWS)
     kinds: list[Kind] = ["open", *["data"] * len(batches), "seal"]  # type: ignore[list-item]
     for kind, batch in zip(kinds, [empty, *batches, empty], strict=True):
-        frame, prev = encode_frame(
+        frame, prev = encoder.encode(
             batch,
             kind=kind,
             segment=header.segment,
@@ -138,7 +140,7 @@ def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | No
             prev=prev,
             predecessor=predecessor if kind == "open" else None,
         )
-        pieces.append(frame)
+        pieces.append(bytes(frame))
         row += batch.num_rows
     return b"".join(pieces)
 
@@ -173,7 +175,8 @@ class StreamLog:
         self.appended_rows = 0
         self.acknowledged_rows = 0
         number, predecessor = last_segment(wal_root, self._stem)
-        self._active = plant(wal_root, stream, number + 1, predecessor)
+        self._encoder = FrameEncoder(self._schema)
+        self._active = plant(wal_root, stream, number + 1, predecessor, self._encoder)
         self._next: SegmentWriter | None = self._prepare(number + 2)
 
     @property
@@ -334,7 +337,7 @@ class StreamLog:
     def _prepare(self, number: int) -> SegmentWriter:
         path = paths.next_segment(self._wal_root, self._stem)
         durable.remove(path)
-        return SegmentWriter(path, Header.new(self.stream, number, clock.utc_now_ns()))
+        return SegmentWriter(path, Header.new(self.stream, number, clock.utc_now_ns()), self._encoder)
 
     def _acknowledge(self) -> list[pa.RecordBatch]:
         acknowledged = []
@@ -360,7 +363,9 @@ def last_segment(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
     return highest, predecessor
 
 
-def plant(wal_root: Path, stream: Stream, number: int, predecessor: Predecessor | None) -> SegmentWriter:
+def plant(
+    wal_root: Path, stream: Stream, number: int, predecessor: Predecessor | None, encoder: FrameEncoder
+) -> SegmentWriter:
     """Begin an empty active segment, in place of whatever has the active name.
 
     The caller has made sure that the rows of the file it replaces, if any, are durable elsewhere.
@@ -368,7 +373,7 @@ def plant(wal_root: Path, stream: Stream, number: int, predecessor: Predecessor 
     stem = paths.stream_stem(*stream)
     ahead = paths.next_segment(wal_root, stem)
     durable.remove(ahead)
-    writer = SegmentWriter(ahead, Header.new(stream, number, clock.utc_now_ns()))
+    writer = SegmentWriter(ahead, Header.new(stream, number, clock.utc_now_ns()), encoder)
     writer.mark("open", predecessor)
     writer.sync()
     durable.replace(ahead, paths.active_segment(wal_root, stem))
