@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spymaster import clock, events, settings
+from spymaster import clock, events, paths, settings
 from spymaster.bus import Bus, Subscription
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema, Stream
@@ -123,6 +123,7 @@ class BronzeWriter:
         self._settings = settings.load(data_root=data_root, use_s3=use_s3, flush_interval_sec=flush_interval_seconds)
         self._bus = bus
         self._buffer_limit = buffer_limit
+        self._opening = asyncio.Lock()  # one writer, one numbering of each stream's rows
         self._recorder: Recorder | None = None
         self._capture = random_capture_id()
         self._streams: dict[Stream, RecordedRows] = {}
@@ -136,16 +137,18 @@ class BronzeWriter:
         Raises:
             LockedError: another process records here.
         """
-        if self._recorder is None:
-            self._recorder = Recorder(
-                self._settings.wal_root,
-                self._settings.data_root,
-                bus=Bus(),
-                flush_interval_s=self._settings.flush_interval_sec,
-                segment_mb=self._settings.wal_segment_size_mb,
-                sync_ms=self._settings.wal_sync_interval_ms,
-            )
-            await self._recorder.start()
+        async with self._opening:
+            if self._recorder is None:
+                recorder = Recorder(
+                    self._settings.wal_root,
+                    self._settings.data_root,
+                    bus=Bus(),
+                    flush_interval_s=self._settings.flush_interval_sec,
+                    segment_mb=self._settings.wal_segment_size_mb,
+                    sync_ms=self._settings.wal_sync_interval_ms,
+                )
+                await recorder.start()
+                self._recorder = recorder  # only now: without the locks nothing may be written
         followed = bus or self._bus
         if followed is not None and self._reading is None:
             self._subscription = followed.subscribe()
@@ -159,15 +162,18 @@ class BronzeWriter:
         """
         if self._recorder is None:
             return
-        if self._subscription is not None and self._reading is not None:
-            self._subscription.close()  # ends the reading after what is queued
-            await self._reading
-        if self._streams:
-            counts = {stream: rows.rows.next_seq for stream, rows in self._streams.items()}
-            await self._recorder.end(self._announced(), counts, complete=True, detail=None)
-        await self._recorder.stop()
-        self._recorder = self._reading = self._subscription = None
-        self._streams, self._unflushed, self._capture = {}, {}, random_capture_id()
+        recorder = self._recorder
+        try:
+            if self._subscription is not None and self._reading is not None:
+                self._subscription.close()  # ends the reading after what is queued
+                await self._reading
+            if self._streams:
+                counts = {stream: rows.rows.next_seq for stream, rows in self._streams.items()}
+                await recorder.end(self._announced(), counts, complete=True, detail=None)
+        finally:
+            self._recorder = self._reading = self._subscription = None
+            self._streams, self._unflushed, self._capture = {}, {}, random_capture_id()
+            await recorder.stop()
 
     async def write(self, schema: str, batch: pa.RecordBatch) -> None:
         """Append rows as columns; they survive a kill on return and a power cut one sync interval later.
@@ -182,6 +188,8 @@ class BronzeWriter:
         kind = events.schema_named(schema)
         rows = _conform(kind, batch)
         symbols = rows[kind.partition_by]
+        for value in symbols.unique():
+            paths.encode_symbol(str(value))  # refuses before anything is written
         for value in symbols.unique():  # one per symbol, not per row
             own = rows.filter(pc.equal(symbols, value))
             (await self._stream(Stream(kind.name, str(value)))).append(own)
@@ -243,9 +251,10 @@ class BronzeWriter:
         if self._recorder is None:
             await self.start()
         assert self._recorder is not None  # noqa: S101  # start made it
-        if stream not in self._streams:
-            await self._recorder.begin(self._announced(stream))  # durable before the first row is appended
-            self._streams[stream] = await self._recorder.capture_rows(stream, self._capture)
+        async with self._opening:
+            if stream not in self._streams:
+                await self._recorder.begin(self._announced(stream))  # durable before the first row is appended
+                self._streams[stream] = await self._recorder.capture_rows(stream, self._capture)
         return self._streams[stream]
 
     def _announced(self, *new: Stream) -> Capture:
@@ -280,7 +289,12 @@ def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
             columns.append(given.cast(column.type))
         except pa.ArrowException as error:
             raise _misfit(kind, column.name, f"is {given.type}, not {column.type} ({error})") from error
-    return pa.RecordBatch.from_arrays(columns, schema=kind.delivered)
+    rows = pa.RecordBatch.from_arrays(columns, schema=kind.delivered)
+    try:
+        rows.validate(full=True)  # a batch that no reader can decode would be in the log for good
+    except pa.ArrowException as error:
+        raise _misfit(kind, "one of its columns", f"does not decode ({error})") from error
+    return rows
 
 
 def _misfit(kind: EventSchema, name: str, reason: str) -> UsageError:

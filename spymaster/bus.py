@@ -33,7 +33,7 @@ class Subscription:
         self._max_rows = max_rows
         self._waiting: deque[Published] = deque()
         self._waiting_rows = 0
-        self._closed = False
+        self.closed = False
         self._changed = asyncio.Event()
 
     def put(self, published: Published) -> None:
@@ -47,7 +47,7 @@ class Subscription:
         self._changed.set()
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._changed.set()
 
     def __aiter__(self) -> "Subscription":
@@ -55,7 +55,7 @@ class Subscription:
 
     async def __anext__(self) -> Published:
         while not self._waiting:
-            if self._closed:
+            if self.closed:
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
@@ -77,6 +77,7 @@ class Bus:
         return subscription
 
     def publish(self, stream: Stream, batches: Iterable[pa.RecordBatch]) -> None:
+        self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.closed]
         for batch in batches:
             published = Published(stream, batch)
             for subscription in self._subscriptions:

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from spymaster import clock, durable
 from spymaster.bus import Bus
-from spymaster.errors import SourceError, UsageError, WalError
+from spymaster.errors import SourceError, StorageError, UsageError, WalError
 from spymaster.events import EventSchema, Stream
 from spymaster.feeds.dbn_file import DbnFileFeed
 from spymaster.feeds.feed import Delivery, DeliveryInfo, Feed
@@ -114,6 +114,8 @@ class Daemon:
         self._speed = speed
         self._strict = strict
         self._stopping = asyncio.Event()
+        self._turns: dict[int, asyncio.Lock] = {}
+        self._read: set[int] = set()
 
     def stop(self) -> None:
         """Drain and end: feeds first, then the log, then Bronze."""
@@ -141,17 +143,29 @@ class Daemon:
                 end.result()
             self._stopping.set()
             await feeds
-        finally:
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
-            await self.recorder.stop()
+        except BaseException:
+            await self._cancel(ends)
+            with suppress(StorageError):  # what ended the run says more than what that kept from being drained
+                await self.recorder.stop()
+            raise
+        await self._cancel(ends)
+        await self.recorder.stop()
+
+    @staticmethod
+    async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _until_stopped(self) -> None:
         await self._stopping.wait()
 
     async def _record_feeds(self) -> None:
-        await asyncio.gather(*(self._record_feed(source, feed) for source, feed in self._feeds))
+        tasks = [asyncio.create_task(self._record_feed(source, feed)) for source, feed in self._feeds]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await self._cancel(tasks)  # one that failed ends them all
 
     async def _record_feed(self, source: str, feed: Feed) -> None:
         deliveries = feed.deliveries()
@@ -185,7 +199,22 @@ class Daemon:
             tuple(Stream(*names) for names in normalizer.streams.items()),
         )
         summary.capture_id = capture.capture_id
-        known = self.recorder.catalog.captures(capture.capture_id)
+        async with self._turns.setdefault(capture.capture_id, asyncio.Lock()):  # the same file may be named twice
+            if capture.capture_id in self._read:
+                await self.recorder.flush()  # what this run has of it is in Bronze from here on
+            self._read.add(capture.capture_id)
+            await self._record_capture(delivery, capture, normalizer, summary, paced=paced)
+
+    async def _record_capture(
+        self,
+        delivery: Delivery,
+        capture: Capture,
+        normalizer: DatabentoNormalizer,
+        summary: CaptureSummary,
+        *,
+        paced: bool,
+    ) -> None:
+        known = await asyncio.to_thread(self.recorder.catalog.captures, capture.capture_id)
         if whole := next((record for record in known if record.event == "end" and record.complete), None):
             summary.already_captured = summary.complete = True
             summary.rows = _per_schema(whole.stream_rows)

@@ -18,6 +18,7 @@ from spymaster.errors import LockedError
 
 _HOLDER = ".holder"  # names the lock's holder for the refusal; the lock itself is on the directory
 _WHOLE = 0o666  # the user's umask decides
+_synced_directories: set[Path] = set()  # whose names this process knows to be durable
 
 
 def create(path: Path) -> int:
@@ -77,15 +78,30 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path) -> None:
-    """Create a directory and its parents, each with its name synced in the one above."""
+    """Create a directory and its parents where they are missing, and make all their names durable.
+
+    One that exists may have been made by a process that was killed before it synced the name, so each is synced in the
+    one above the first time that this process meets it.
+    """
+    if path in _synced_directories and path.is_dir():
+        return
+    if path.parent != path:
+        make_directories(path.parent)
+    if make_directory(path) or os.access(path.parent, os.W_OK):  # where we cannot write, we made nothing
+        sync_directory(path.parent)
+    _synced_directories.add(path)
+
+
+def make_directory(path: Path) -> bool:
+    """Create a directory; return whether it was not there. Its name is not synced.
+
+    Raises:
+        OSError: it cannot be made, or something else has its name.
+    """
     if path.is_dir():
-        return
-    make_directories(path.parent)
-    try:
-        path.mkdir()
-    except FileExistsError:
-        return
-    sync_directory(path.parent)
+        return False
+    path.mkdir(exist_ok=True)
+    return True
 
 
 def link(source: Path, target: Path) -> None:

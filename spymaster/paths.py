@@ -76,8 +76,8 @@ class SegmentName(NamedTuple):
 
 
 def stream_stem(schema: str, symbol: str) -> str:
-    """Return the name that all segments of a stream share, e.g. `futures_trades_ES`."""
-    return f"{schema.replace('.', '_')}_{encode_symbol(symbol)}"
+    """Return the name that all segments of a stream share, e.g. `futures_trades_ES`; its prefix without a symbol."""
+    return f"{schema.replace('.', '_')}_{encode_symbol(symbol) if symbol else ''}"
 
 
 def active_segment(wal_root: Path, stem: str) -> Path:

@@ -182,6 +182,20 @@ def _stored(roots, schema: str, capture_id: int) -> pa.Table:
     return rows.select(events.SCHEMAS[schema].delivered.names).cast(events.SCHEMAS[schema].delivered).combine_chunks()
 
 
+def test_the_same_content_twice_in_one_run_is_one_capture(roots, real_data, tmp_path):
+    source = real_data / "dbn" / "test_data.trades.v3.dbn.zst"
+    folder = tmp_path / "day"
+    folder.mkdir()
+    for name in ("a.dbn.zst", "b.dbn.zst"):
+        (folder / name).write_bytes(source.read_bytes())
+
+    summary = spymaster(roots, "run", "--source", f"dbn:{folder}", "--source", f"dbn:{source}", "--speed", "0")
+
+    assert sorted(capture["already_captured"] for capture in summary["captures"]) == [False, True, True]
+    assert spymaster(roots, "verify")["proven"]
+    assert {count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.trades"} == {1}
+
+
 def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
     child = Child(roots, "sim:rate=20000")
     child.wait_for_rows(ROWS_PER_KILL)

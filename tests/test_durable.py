@@ -49,13 +49,16 @@ def test_the_calls_come_in_the_order_that_survives_a_power_cut(tmp_path, monkeyp
     assert calls == ["pwrite", "fdatasync", "link", "fsync"]
 
 
-def test_new_directories_are_synced_in_the_one_above_them(tmp_path, monkeypatch):
+def test_directories_are_synced_in_the_one_above_them_old_ones_too_but_once(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(durable, "sync_directory", synced.append)
 
+    (tmp_path / "a").mkdir()  # by a process that was killed before it synced the name
     durable.make_directories(tmp_path / "a" / "b")
+    assert synced[-2:] == [tmp_path, tmp_path / "a"]
 
-    assert synced == [tmp_path, tmp_path / "a"]
+    durable.make_directories(tmp_path / "a" / "c")
+    assert synced[-3:] == [tmp_path, tmp_path / "a", tmp_path / "a"]
 
 
 def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):

@@ -208,3 +208,41 @@ def test_a_recovered_batch_is_columns():
     assert subprocess.run([sys.executable, "-c", KILLED]).returncode == -9
 
     assert all(isinstance(batch, pa.RecordBatch) for batch in WALManager().recover_all().batches())
+
+
+def test_a_writer_that_was_refused_the_lock_writes_nothing_afterwards(roots):
+    async def write():
+        holder, refused = BronzeWriter(), BronzeWriter()
+        await holder.write_stock_trade(TRADE)
+        for _ in range(2):
+            with pytest.raises(LockedError):
+                await refused.write_stock_trade(TRADE | {"seq": 2})
+        await holder.stop()
+
+    asyncio.run(write())
+    assert len(BronzeReader().arrow().read("stocks.trades", "SPY")) == 1
+
+
+def test_concurrent_writes_share_one_numbering():
+    async def write():
+        writer = BronzeWriter()
+        await asyncio.gather(*(writer.write_stock_trade(TRADE | {"seq": seq}) for seq in range(20)))
+        await writer.stop()
+
+    asyncio.run(write())
+    stored = BronzeReader().arrow().read("stocks.trades", "SPY")
+    assert sorted(stored["capture_seq"].to_pylist()) == list(range(20))
+    assert len(set(stored["capture_id"].to_pylist())) == 1
+
+
+def test_of_a_batch_with_a_symbol_that_cannot_be_stored_no_row_is_written():
+    batch = pa.concat_batches([delivered(TRADES, 2), delivered(TRADES, 2, symbol="X" * 65)])
+
+    async def write():
+        writer = BronzeWriter()
+        with pytest.raises(UsageError, match="65 bytes long"):
+            await writer.write("futures.trades", batch)
+        await writer.stop()
+
+    asyncio.run(write())
+    assert len(BronzeReader().arrow().read("futures.trades", "ES")) == 0

@@ -122,11 +122,13 @@ def _publish(
     bronze: Path, schema: EventSchema, partition: Partition, rows: pa.Table, header: Header, *, again: bool
 ) -> Part | None:
     folder = bronze / partition.folder
+    durable.make_directories(folder)
     if again:
         rows = _missing(folder, rows)
+        # A part that a killed process left may be visible and not durable. What is left out must be.
+        durable.sync_directory(folder)
         if rows.num_rows == 0:
             return None
-    durable.make_directories(folder)
     spans = capture_spans(rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy())
     data = encode_parquet(schema, rows, header.segment, spans)
     attempt = 0
@@ -163,7 +165,9 @@ def _missing(folder: Path, rows: pa.Table) -> pa.Table:
 
 def recorded_numbers(part: Path, capture_id: int) -> NDArray[np.int64]:
     """Return the `capture_seq`s of one capture in one part."""
-    keys = pq.read_table(part, columns=["capture_id", "capture_seq"], partitioning=None)
+    keys = pq.read_table(
+        part, columns=["capture_id", "capture_seq"], partitioning=None, page_checksum_verification=True
+    )
     own = keys["capture_id"].to_numpy() == capture_id
     numbers: NDArray[np.int64] = keys["capture_seq"].to_numpy()[own]
     return numbers

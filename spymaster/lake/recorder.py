@@ -10,11 +10,11 @@ The event loop appends and publishes; syncs and Parquet run in threads.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -98,7 +98,8 @@ class Recorder:
         self._bronze_pool = ThreadPoolExecutor(1, "bronze")
         self._opening = asyncio.Lock()
         self._sealed: asyncio.Queue[tuple[Lane, Path]] = asyncio.Queue()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Future[None]] = []
+        self._refused = 0  # segments that Bronze did not take
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> Recovered:
@@ -120,8 +121,8 @@ class Recorder:
         except BaseException:
             self._locks.close()
             raise
-        self._spawn(self._tick)
-        self._spawn(self._flush_sealed)
+        self._spawn(self._tick())
+        self._spawn(self._flush_sealed())
         return self.recovered
 
     async def stop(self) -> None:
@@ -143,13 +144,6 @@ class Recorder:
                 lane.log.close()
             self.bus.close()
             self._locks.close()
-        left = sum(lane.unflushed_rows for lane in self.lanes.values())
-        if left:
-            reason = self.problems[-1] if self.problems else "the disk refused"
-            raise StorageError(
-                f"{left} rows are durable in {self._wal_root} and not yet in Bronze: {reason}. Nothing is lost. "
-                f"Next: mend that, then spymaster recover"
-            )
 
     async def failed(self) -> None:
         """Wait until the disk refuses to make rows durable.
@@ -162,6 +156,8 @@ class Recorder:
     async def lane(self, stream: Stream) -> Lane:
         """Return the stream's lane, opening its log on first use."""
         async with self._opening:
+            if self.recovered is None:
+                raise WalError(f"{self._wal_root} is not open. Nothing was written. Next: start the recorder first")
             if stream not in self.lanes:
                 log = await asyncio.to_thread(StreamLog, self._wal_root, stream, self._segment_bytes)
                 interval = self._flush_interval_s
@@ -169,7 +165,7 @@ class Recorder:
                     interval = max(interval, WILDCARD_FLUSH_S)
                 lane = Lane(log, asyncio.Event(), asyncio.Lock(), interval, clock.monotonic_s())
                 self.lanes[stream] = lane
-                self._spawn(partial(self._commit_when_dirty, lane))
+                self._spawn(self._commit_when_dirty(lane))
         return self.lanes[stream]
 
     async def capture_rows(
@@ -198,34 +194,57 @@ class Recorder:
         await self._commit(lane)
 
     async def room(self, *, for_file: bool) -> None:
-        """Wait while too much is unacknowledged or, for a file, too many segments wait for Bronze."""
+        """Wait while too much is unacknowledged or, for a file, too many segments wait for Bronze.
+
+        Raises:
+            StorageError: the disk refused meanwhile.
+        """
         while for_file and self._sealed.qsize() > MAX_SEALED_BACKLOG and not self._failure.done():
             await asyncio.sleep(0.01)
-        for lane in self.lanes.values():
-            while lane.unacknowledged_rows > MAX_UNACKNOWLEDGED_ROWS and not self._failure.done():
-                await asyncio.sleep(0.001)
+        while not self._failure.done() and any(
+            lane.unacknowledged_rows > MAX_UNACKNOWLEDGED_ROWS for lane in self.lanes.values()
+        ):
+            await asyncio.sleep(0.001)
         if self._failure.done():
             self._failure.result()
 
     async def flush(self, schema: str | None = None) -> None:
-        """Seal the streams of one schema, or all, and wait until their rows are in Bronze or were refused."""
-        for stream, lane in self.lanes.items():
+        """Seal the streams of one schema, or all, and wait until their rows are in Bronze.
+
+        Raises:
+            StorageError: the disk refused; what was appended is still in the log.
+        """
+        refused = self._refused
+        for stream, lane in list(self.lanes.items()):
             if schema in (None, stream.schema):
                 await self._commit(lane)  # a seal under way gets its name, so that the next can begin
                 lane.log.seal()
                 await self._commit(lane)
-        await self._sealed.join()
+        flushed = asyncio.ensure_future(self._sealed.join())
+        await asyncio.wait({flushed, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        flushed.cancel()
+        if self._failure.done():
+            self._failure.result()
+        if self._refused > refused:
+            raise StorageError(
+                f"rows are durable in {self._wal_root} and did not get into Bronze: {self.problems[-1]}. "
+                f"Nothing is lost. Next: mend that, then spymaster recover"
+            )
 
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._tasks.append(asyncio.create_task(self._guard(work)))
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
 
-    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Let a background task's failure reach whoever waits in `failed`."""
-        try:
-            await work()
-        except StorageError as error:
-            if not self._failure.done():
-                self._failure.set_exception(error)
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        """Let whatever ended a background task reach whoever waits in `failed`."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+            self._failure.exception()  # seen: it is raised to whoever acts next, and need not be awaited
 
     async def _commit_when_dirty(self, lane: Lane) -> None:
         """Group commit: whatever was appended within the interval shares one sync."""
@@ -241,9 +260,17 @@ class Recorder:
             await self._commit(lane)
 
     async def _commit(self, lane: Lane) -> None:
+        """Commit and publish. Once begun it is carried through, whatever becomes of the caller."""
+        await asyncio.shield(asyncio.ensure_future(self._commit_now(lane)))
+
+    async def _commit_now(self, lane: Lane) -> None:
         async with lane.commit_lock:
             loop = asyncio.get_running_loop()
-            batches = await loop.run_in_executor(self._sync_pool, lane.log.commit)
+            try:
+                batches = await loop.run_in_executor(self._sync_pool, lane.log.commit)
+            except StorageError as error:
+                self._fail(error)
+                raise
             self.bus.publish(lane.log.stream, batches)
             for segment in lane.log.take_sealed():
                 self._sealed.put_nowait((lane, segment))
@@ -254,8 +281,7 @@ class Recorder:
             await asyncio.sleep(min(self._flush_interval_s, 0.5) / 2)
             now = clock.monotonic_s()
             for lane in self.lanes.values():
-                if lane.log.has_rows and now - lane.sealed_at_s >= lane.flush_every_s:
-                    lane.log.seal()
+                if lane.log.has_rows and now - lane.sealed_at_s >= lane.flush_every_s and lane.log.seal():
                     lane.sealed_at_s = now
                     lane.dirty.set()
 
@@ -267,18 +293,22 @@ class Recorder:
             started = clock.monotonic_s()
             try:
                 parts = await loop.run_in_executor(self._bronze_pool, self._flush_segment, segment)
-            except (OSError, WalError) as error:
-                # The rows are durable in the log. Recovery, which may run any time later, brings them to Bronze.
-                self.problems.append(f"{segment.name} was not flushed: {error}")
-            else:
                 lane.flushed_rows += sum(part.rows for part in parts)
                 self.parts_written += len(parts)
                 self.flush_seconds = clock.monotonic_s() - started
-            self._sealed.task_done()
+            except (OSError, WalError) as error:
+                # The rows are durable in the log. Recovery, which may run any time later, brings them to Bronze.
+                self.problems.append(f"{segment.name} was not flushed: {error}")
+                self._refused += 1
+            finally:
+                self._sealed.task_done()
 
     def _flush_segment(self, segment: Path) -> list[Part]:
         parts = flush_segment(self._bronze, segment, again=False)
-        self.catalog.record(parts)
+        try:
+            self.catalog.record(parts)
+        except sqlite3.Error as error:  # only an index: the next start takes in what it lacks
+            self.problems.append(f"the catalog is behind: {error}")
         retire(segment)
         return parts
 

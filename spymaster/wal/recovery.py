@@ -59,9 +59,13 @@ class Hole(NamedTuple):
     acknowledged: bool
 
     @property
+    def cause(self) -> str:
+        return "wal_damage" if self.acknowledged else "not_acknowledged"
+
+    @property
     def gap_id(self) -> int:
         """63 bits of a hash over cause and range: the same hole found twice is one gap."""
-        text = f"wal_damage|{self.segment}|{self.first_row}|{self.end_row}"
+        text = f"{self.cause}|{self.segment}|{self.first_row}|{self.end_row}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def describe(self) -> str:
@@ -135,7 +139,7 @@ class _Recovery:
         stream: Stream | None = None
         idle = True
         for file in files:
-            header = file.scan.header
+            header = file.scan.header or _header_by_name(file)
             if header is None:
                 self._link_to_quarantine(file, file.scan.problem or "no header")
                 self._retire(file)
@@ -145,8 +149,8 @@ class _Recovery:
             if header.segment in done:
                 continue  # a crash between link and unlink: two names, one segment
             done.add(header.segment)
-            holes = _holes(file, totals.get(header.segment))
-            if file.name.sealed and file.scan.sealed:
+            holes = _holes(file, header, totals.get(header.segment))
+            if file.name.sealed and file.scan.sealed and not decode_rows(file.raw, file.scan.frames, stream)[1]:
                 self._keep(file.path, file.scan.rows)
                 last, idle = Predecessor(header.segment, file.scan.rows), False
             elif file.scan.rows == 0 and file.scan.problem is None and not holes:
@@ -198,7 +202,7 @@ class _Recovery:
             self._link_to_quarantine(file, "acknowledged rows do not read")
         elif file.scan.problem is not None:
             for start, end in _unsound_spans(file.scan):
-                self._quarantine(file, start, end, f"torn tail: {file.scan.problem}")
+                self._quarantine(file, start, end, f"unsound bytes: {file.scan.problem}")
                 self.result.torn_bytes += end - start
         else:
             self.result.notes.append(f"{file.path.name}: {rows.num_rows} rows of an unsealed segment recovered")
@@ -207,39 +211,39 @@ class _Recovery:
 
     def _retire(self, file: _Found) -> None:
         """Remove an origin, but not the active name: `plant` replaces it, so that a stream's number is never lost."""
-        if file.name.number is not None or file.name.ahead or file.scan.header is None:
+        if file.name.number is not None or file.name.ahead or _header_by_name(file) is file.scan.header is None:
             retire(file.path)
 
     def _record(self, holes: list[Hole]) -> None:
-        """Make a gap row of each acknowledged hole that has none, durable in a sealed segment."""
-        fresh = [hole for hole in holes if not (hole.acknowledged and hole.gap_id in self._known_gaps)]
+        """Make a gap row of each hole that has none, durable in a sealed segment."""
+        fresh = [hole for hole in holes if hole.gap_id not in self._known_gaps]
         self.result.holes += fresh
-        acknowledged = [hole for hole in fresh if hole.acknowledged]
-        if acknowledged:
-            rows = gap_rows(acknowledged, self._run_capture, self._gap_seq, clock.utc_now_ns())
+        if fresh:
+            rows = gap_rows(fresh, self._run_capture, self._gap_seq, clock.utc_now_ns())
             number = highest_number(self._wal_root, _GAPS_STEM) + 1
             header = Header.new(_GAPS, number, clock.utc_now_ns())
             target = paths.sealed_segment(self._wal_root, _GAPS_STEM, number)
             durable.publish(encode_segment(header, rows, None), target)
             self._keep(target, rows.num_rows)
             self._gap_seq += rows.num_rows
-            self._known_gaps |= {hole.gap_id for hole in acknowledged}
+            self._known_gaps |= {hole.gap_id for hole in fresh}
 
     def _link_to_quarantine(self, file: _Found, reason: str) -> None:
         target = self._target(file, 0, ".arrow")
+        durable.make_directories(target.parent)
         if not target.exists():
-            durable.make_directories(target.parent)
             durable.link(file.path, target)
-            durable.sync_directory(target.parent)
             _describe(target, file, 0, len(file.raw), reason)
+        durable.sync_directory(target.parent)  # a killed recovery may have left it visible and not durable
         self.result.notes.append(f"{file.path.name}: {reason}; kept whole as {target}")
 
     def _quarantine(self, file: _Found, start: int, end: int, reason: str) -> None:
         target = self._target(file, start, ".bin")
+        durable.make_directories(target.parent)
         if not target.exists():
-            durable.make_directories(target.parent)
             durable.publish(bytes(file.raw[start:end]), target)
             _describe(target, file, start, end, reason)
+        durable.sync_directory(target.parent)
         self.result.notes.append(f"{file.path.name}: {end - start} bytes at {start}: {reason}; kept as {target}")
 
     def _target(self, file: _Found, offset: int, suffix: str) -> Path:
@@ -285,11 +289,28 @@ def _hole(header: Header, first_row: int, end_row: int | None, *, acknowledged: 
     return Hole(header.stream, header.segment, first_row, end_row, None, None, None, acknowledged)
 
 
-def _holes(file: _Found, total: int | None) -> list[Hole]:
+def _header_by_name(file: _Found) -> Header | None:
+    """Return what a segment with a damaged header is by its file's name and its sound frames; None without any.
+
+    Raises:
+        WalError: the file is of another version of spymaster; nothing was changed.
+    """
+    if "format version" in (file.scan.problem or "") and not file.scan.islands:
+        raise WalError(
+            f"{file.path} has {file.scan.problem}: another version of spymaster wrote it. Nothing was changed. "
+            f"Next: start that version, which drains it"
+        )
+    for schema in events.SCHEMAS.values():
+        prefix = paths.stream_stem(schema.name, "")
+        if file.scan.islands and file.name.stem.startswith(prefix):
+            stream = Stream(schema.name, paths.decode_symbol(file.name.stem.removeprefix(prefix)))
+            return Header(file.scan.islands[0].segment, stream, file.name.number or 0, clock.utc_now_ns(), None)
+    return None
+
+
+def _holes(file: _Found, header: Header, total: int | None) -> list[Hole]:
     """Return the rows of a segment that are known to be missing, and whether they were acknowledged."""
-    found, header = file.scan, file.scan.header
-    if header is None:
-        return []
+    found = file.scan
     holes = []
     # A segment gets its sealed name only after a sync of all its rows, so every one was acknowledged.
     watermark = found.durable_row
@@ -301,7 +322,11 @@ def _holes(file: _Found, total: int | None) -> list[Hole]:
         row = island.end_row
     if any(frame.kind == "seal" for frame in [*found.frames, *found.islands]):
         return holes
-    end = total if file.name.sealed else watermark
+    end: int | None = watermark
+    if file.name.sealed:
+        end = total
+    elif file.name.poisoned:
+        end = max(watermark, total or 0)  # its successor names the rows that were durable
     if end is None or row < end:
         holes.append(_hole(header, row, end, acknowledged=True))
     return holes
@@ -312,15 +337,15 @@ def _name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
     before = sum(frame.rows for frame in sound if frame.end_row <= hole.first_row)
     captures = rows["capture_id"].to_numpy()
     numbers = rows["capture_seq"].to_numpy()
-    if before > 0:
-        capture, first = int(captures[before - 1]), int(numbers[before - 1]) + 1
-        last = int(numbers[before]) - 1 if before < len(captures) and captures[before] == capture else None
-        if before == len(captures) and hole.end_row is not None:
-            last = first + hole.end_row - hole.first_row - 1
-        return hole._replace(capture_id=capture, first_seq=first, last_seq=last)
-    if before < len(captures):
-        return hole._replace(capture_id=int(captures[before]), last_seq=int(numbers[before]) - 1)
-    return hole
+    one_capture = len(captures) > 0 and captures.min() == captures.max()
+    between = 0 < before < len(captures) and captures[before - 1] == captures[before]
+    if not one_capture and not between:
+        return hole  # whose rows they were cannot be known
+    first = int(numbers[before - 1]) + 1 if before > 0 else None
+    last = int(numbers[before]) - 1 if before < len(captures) else None
+    if first is not None and last is None and hole.end_row is not None:
+        last = first + hole.end_row - hole.first_row - 1
+    return hole._replace(capture_id=int(captures[max(before - 1, 0)]), first_seq=first, last_seq=last)
 
 
 def _unsound_spans(found: Scan) -> list[tuple[int, int]]:
@@ -361,7 +386,7 @@ def gap_rows(holes: list[Hole], run_capture: int, first_seq: int, now_ns: int) -
         "source": text,
         "symbol": text,
         "gap_id": [hole.gap_id for hole in holes],
-        "cause": ["wal_damage"] * count,
+        "cause": [hole.cause for hole in holes],
         "of_schema": [hole.stream.schema for hole in holes],
         "of_symbol": [hole.stream.symbol for hole in holes],
         "of_capture_id": [hole.capture_id for hole in holes],

@@ -49,7 +49,7 @@ Kind = Literal["open", "data", "idle", "seal"]
 _PREFIX: Final = struct.Struct("<Ii")  # continuation word, metadata length
 _CONTINUATION: Final = 0xFFFFFFFF
 _CRC_DIGITS: Final = 8
-_SCRATCH_BYTES: Final = 4 << 20  # holds a group commit's frames at any rate that a feed reaches
+_SCRATCH_BYTES: Final = 256 << 10  # grows with the largest frame; there may be a log for each of many symbols
 _FIELDS: Final = re.compile(
     rb"v1 kind=(open|data|idle|seal) seg=([0-9a-f]{32}) row=(\d{20}) rows=(\d{10}) body=(\d{12})"
     rb" durable=(\d{20}) prev=([0-9a-f]{8}) crc=([0-9a-f]{8})"
@@ -117,6 +117,10 @@ class Predecessor(NamedTuple):
     rows: int
 
 
+class FrameTooLargeError(ValueError):
+    """Rows that would make a frame larger than any reader takes. Nothing was written; fewer rows may fit."""
+
+
 class FrameEncoder:
     """Serializes the frames of one schema into memory that it uses again.
 
@@ -149,6 +153,10 @@ class FrameEncoder:
             metadata[b"predecessor"] = f"seg={predecessor.segment} rows={predecessor.rows:020d}".encode()
         frame = self._serialize(batch, metadata)
         metadata_end = 8 + _PREFIX.unpack_from(frame)[1]
+        if len(frame) - metadata_end > MAX_BODY_BYTES:
+            raise FrameTooLargeError(
+                f"{batch.num_rows} rows take {len(frame):,} bytes; a frame holds {MAX_BODY_BYTES:,}"
+            )
         place = bytes(frame[:metadata_end]).index(fields)
         body_at = place + fields.index(b"body=") + 5
         frame[body_at : body_at + 12] = f"{len(frame) - metadata_end:012d}".encode()
@@ -255,12 +263,16 @@ class Scan(NamedTuple):
 def scan(raw: memoryview) -> Scan:
     """Verify a segment's raw bytes, frame by frame, without decoding one.
 
-    Bounded: allocates nothing in proportion to what the bytes claim.
+    Bounded: allocates nothing in proportion to what the bytes claim. A header is believed only if the first frame
+    proves it; without one, whole frames are islands all the same.
     """
     try:
         header, offset, prev = decode_header(raw)
     except WalError as error:
-        return Scan(None, [], 0, len(raw), str(error), [])
+        islands = _islands(raw, 0, None, 0)
+        if islands and _header_crc(raw) == islands[0].prev:
+            islands = []  # a sound header that we do not understand: another version's, not damage
+        return Scan(None, [], 0, len(raw), str(error), islands)
     frames: list[Frame] = []
     row = 0
     problem = None
@@ -280,8 +292,18 @@ def scan(raw: memoryview) -> Scan:
             break
         frames.append(found)
         offset, row, prev = found.end, found.end_row, found.crc
+    if problem is not None and not frames and (islands := _islands(raw, 0, None, 0)):
+        return Scan(None, [], 0, len(raw), "the header is damaged", islands)
     islands = _islands(raw, offset, header.segment, row) if problem is not None else []
     return Scan(header, frames, offset, len(raw), problem, islands)
+
+
+def _header_crc(raw: memoryview) -> int | None:
+    """Return the CRC32C of whatever message stands at the start."""
+    if len(raw) < 8:
+        return None
+    length = 8 + int(_PREFIX.unpack_from(raw)[1])
+    return crc32c(raw[:length]) if 8 < length <= len(raw) else None
 
 
 def _frame_at(raw: memoryview, offset: int) -> Frame | str:  # noqa: PLR0911  # one way out per kind of damage
@@ -324,15 +346,19 @@ def _metadata(raw: memoryview, frame: Frame) -> bytes:
     return bytes(raw[frame.offset + 8 : frame.offset + 8 + length])
 
 
-def _islands(raw: memoryview, start: int, segment: str, row: int) -> list[Frame]:
-    """Find the sound frames of `segment` after damage at `start`, whose rows are numbered from `row` on."""
+def _islands(raw: memoryview, start: int, segment: str | None, row: int) -> list[Frame]:
+    """Find the sound frames of `segment` after damage at `start`, whose rows are numbered from `row` on.
+
+    Without a segment, the first sound frame says which.
+    """
     found: list[Frame] = []
     end = start + 1
     for match in _FRAME_START.finditer(raw, start + 1):
         if match.start() < end:
             continue
         frame = _frame_at(raw, match.start())
-        if isinstance(frame, Frame) and frame.first_row >= row and frame.segment == segment:
+        if isinstance(frame, Frame) and frame.first_row >= row and frame.segment == (segment or frame.segment):
+            segment = frame.segment
             found.append(frame)
             row, end = frame.end_row, frame.end
     return found

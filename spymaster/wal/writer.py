@@ -14,7 +14,7 @@ Appends come from one thread (the event loop), commits from another, one at a ti
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster import clock, durable, events, paths
-from spymaster.errors import StorageError
+from spymaster.errors import StorageError, UsageError
 from spymaster.events import Stream
 from spymaster.wal.segment import (
     MAX_FRAME_ROWS,
     FrameEncoder,
+    FrameTooLargeError,
     Header,
     Kind,
     Predecessor,
@@ -172,6 +173,7 @@ class StreamLog:
         self._pending: deque[_Pending] = deque()
         self._finished: SegmentWriter | None = None  # has its seal frame, not yet its sealed name
         self._sealed: list[Path] = []
+        self._failed: StorageError | None = None
         self.appended_rows = 0
         self.acknowledged_rows = 0
         number, predecessor = last_segment(wal_root, self._stem)
@@ -183,11 +185,6 @@ class StreamLog:
     def has_rows(self) -> bool:
         """Whether the active segment has rows, so that a flush tick seals it."""
         return self._active.next_row > 0
-
-    @property
-    def dirty(self) -> bool:
-        """Whether a commit has something to do."""
-        return bool(self._pending) or self._finished is not None
 
     def append(self, numbered: pa.RecordBatch) -> None:
         """Write rows that carry their `capture_seq` as one frame; then seal the segment if it is full.
@@ -205,23 +202,26 @@ class StreamLog:
             self._active.append(numbered)
             self._pending.append(_Pending(self._active, self._active.next_row, numbered))
             self.appended_rows += numbered.num_rows
-            if self._active.size_bytes >= self._segment_bytes:
-                self._seal()
+        if self._active.size_bytes >= self._segment_bytes:
+            with suppress(StorageError):  # the rows are in the log; the next tick tries to seal again
+                self.seal()
 
-    def seal(self) -> None:
+    def seal(self) -> bool:
         """Finish the active segment if it has rows. The next commit gives it its sealed name.
+
+        Returns:
+            Whether it did; not while the segment before still waits for its name.
 
         Raises:
             StorageError: the disk refused; the segment stays active.
         """
         with self._lock, self._refusal("could not seal a segment"):
-            if self._active.next_row:
-                self._seal()
+            if self._active.next_row == 0 or self._next is None or self._finished is not None:
+                return False
+            self._seal(self._active, self._next)
+            return True
 
-    def _seal(self) -> None:
-        if self._next is None or self._finished is not None:
-            return  # the one before has not got its name yet; this one is sealed at the next tick
-        old, new = self._active, self._next
+    def _seal(self, old: SegmentWriter, new: SegmentWriter) -> None:
         before = old.position
         old.mark("seal")
         try:
@@ -233,6 +233,8 @@ class StreamLog:
 
     @contextmanager
     def _refusal(self, what: str) -> Iterator[None]:
+        if self._failed is not None:
+            raise self._failed
         try:
             yield
         except OSError as error:
@@ -250,13 +252,19 @@ class StreamLog:
         Raises:
             StorageError: the disk refused twice. The rows not acknowledged are still where recovery finds them.
         """
-        with self._refusal("could not make rows durable"):
-            if self._finished is not None:
-                self._name_finished(self._finished)
-            try:
-                self._active.sync()
-            except OSError:
-                self._leave_poisoned()
+        try:
+            with self._refusal("could not make rows durable"):
+                with self._lock:
+                    finished, active = self._finished, self._active
+                if finished is not None:
+                    self._name_finished(finished)
+                try:
+                    active.sync()
+                except OSError:
+                    self._abandon(active)
+        except StorageError as error:
+            self._failed = error  # for good: what a second try says of the same files proves nothing
+            raise
         return self._acknowledge()
 
     def mark_idle(self) -> bool:
@@ -289,39 +297,39 @@ class StreamLog:
         try:
             old.sync()
         except OSError:
-            self._rehome(old)
-            self._name(old, poisoned=True)
-        else:
-            self._sealed.append(self._name(old, poisoned=False))
+            self._abandon(old)
+            return
+        path = self._name(old, poisoned=False)
         with self._lock:
-            self._finished = None
-            self._next = self._prepare(self._active.header.number + 1)
+            self._sealed.append(path)
+        self._settle()
 
-    def _leave_poisoned(self) -> None:
-        """Abandon the active segment after a failed sync: its unacknowledged rows go to a successor.
+    def _abandon(self, old: SegmentWriter) -> None:
+        """Leave a segment poisoned after a failed sync: its unacknowledged rows go to its successor.
 
         Raises:
-            OSError: the successor failed as well.
+            OSError: there is no successor, or it failed as well.
         """
         with self._lock:
-            old = self._active
-            new = self._next
-            if new is None:
-                raise OSError("a sync failed while no successor was ready")
-            new.mark("open", Predecessor(old.header.segment, old.durable_row))
-            self._active, self._next = new, None
-        self._rehome(old)
+            if self._finished is not old:  # nobody has sealed it meanwhile
+                new = self._next
+                if new is None:
+                    raise OSError("a sync failed while no successor was ready")
+                new.mark("open", Predecessor(old.header.segment, old.durable_row))
+                self._active, self._next, self._finished = new, None, old
+            homeless = [rows for rows in self._pending if rows.writer is old and rows.end_row > old.durable_row]
+        for rows in homeless:
+            with self._lock:  # for each, so that appends get in between
+                self._active.append(rows.batch)
+                rows.writer, rows.end_row = self._active, self._active.next_row
         self._name(old, poisoned=True)
-        with self._lock:
-            self._next = self._prepare(new.header.number + 1)
+        self._settle()
 
-    def _rehome(self, poisoned: SegmentWriter) -> None:
-        """Append the unacknowledged rows of a poisoned segment to the active one, with their numbers."""
+    def _settle(self) -> None:
+        """Make the next segment ahead of need; from now on the active one may be sealed."""
+        prepared = self._prepare(self._active.header.number + 1)
         with self._lock:
-            for rows in self._pending:
-                if rows.writer is poisoned and rows.end_row > poisoned.durable_row:
-                    self._active.append(rows.batch)
-                    rows.writer, rows.end_row = self._active, self._active.next_row
+            self._finished, self._next = None, prepared
 
     def _name(self, old: SegmentWriter, *, poisoned: bool) -> Path:
         active = paths.active_segment(self._wal_root, self._stem)
@@ -426,7 +434,16 @@ class CaptureRows:
         if self._recorded is not None:
             at = np.minimum(np.searchsorted(self._recorded, numbers), len(self._recorded) - 1)
             numbered = numbered.filter(pa.array(self._recorded[at] != numbers))
-        if numbered.num_rows:
-            self.log.append(numbered)
+        try:
+            if numbered.num_rows:
+                self.log.append(numbered)
+        except FrameTooLargeError as error:
+            if count == 1:
+                raise UsageError(
+                    f"a row of {self.log.stream} is too large: {error}. Nothing of it was written"
+                ) from error
+            self._append_frame(delivered.slice(0, count // 2))
+            self._append_frame(delivered.slice(count // 2))
+            return
         self.next_seq += count
         self.appended_rows += numbered.num_rows

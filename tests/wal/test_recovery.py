@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
+from spymaster.errors import WalError
 from spymaster.events import SYSTEM_GAPS, Stream
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, scan
@@ -16,6 +19,7 @@ STEM = "futures_trades_ES"
 
 def log_with(tmp_path, *commits: int) -> StreamLog:
     """Leave a log as a killed process does, with one frame and one commit for each number of rows."""
+    tmp_path.mkdir(exist_ok=True)
     log = StreamLog(tmp_path, STREAM, 1 << 30)
     rows = CaptureRows(log, capture_id=1)
     for count in commits:
@@ -184,3 +188,85 @@ def test_a_recovery_killed_between_copy_and_retirement_finds_the_rows_again(tmp_
     found = salvage(tmp_path, 9, set())
 
     assert len(found.sealed) == 2  # equal keys in two segments: the lake takes one of each
+
+
+def test_no_flipped_bit_of_a_header_takes_a_row_with_it(tmp_path):
+    log_with(tmp_path / "whole", 5, 5, 5)
+    active = tmp_path / "whole" / f"{STEM}.arrow"
+    good = active.read_bytes()
+    header_bytes = scan(memoryview(good)).frames[0].offset
+    for byte in range(0, header_bytes, 7):
+        folder = tmp_path / str(byte)
+        folder.mkdir()
+        damaged = bytearray(good)
+        damaged[byte] ^= 1 << byte % 8
+        (folder / f"{STEM}.arrow").write_bytes(damaged)
+
+        found = salvage(folder, 9, set())
+
+        assert recovered_rows(found).equals(numbered(TRADES, 15)), byte
+
+
+def test_a_segment_of_another_version_stops_recovery_and_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("spymaster.wal.segment.FORMAT_VERSION", 2)
+    log_with(tmp_path, 5)
+    monkeypatch.undo()
+    active = tmp_path / f"{STEM}.arrow"
+    before = active.read_bytes()
+
+    with pytest.raises(WalError, match="another version of spymaster"):
+        salvage(tmp_path, 9, set())
+    assert active.read_bytes() == before
+
+
+def test_a_sealed_segment_with_a_batch_that_does_not_decode_does_not_stop_recovery(tmp_path):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 5))
+    poison = delivered(TRADES, 5, start=5)
+    text = pa.StringArray.from_buffers(5, pa.py_buffer(np.arange(6, dtype=np.int32)), pa.py_buffer(b"\xff" * 5))
+    rows.append(poison.set_column(poison.schema.get_field_index("contract"), poison.schema.field("contract"), text))
+    rows.append(delivered(TRADES, 5, start=10))
+    log.commit()
+    log.seal()
+    log.commit()
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found)["capture_seq"].to_pylist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    assert (found.holes[0].first_seq, found.holes[0].last_seq) == (5, 9)
+
+
+def test_rows_lost_before_they_were_acknowledged_are_a_gap_and_no_damage(tmp_path):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    rows = CaptureRows(log, capture_id=1)
+    for _ in range(3):
+        rows.append(delivered(TRADES, 5, start=rows.next_seq))  # never committed
+    active = tmp_path / f"{STEM}.arrow"
+    raw = bytearray(active.read_bytes())
+    raw[scan(memoryview(bytes(raw))).frames[2].offset + 100] ^= 1
+    active.write_bytes(raw)
+
+    found = salvage(tmp_path, 9, set())
+
+    assert not found.acknowledged_damage
+    gaps = recovered_rows(found, Stream("system.gaps", "spymaster"))
+    assert gaps.select(["cause", "first_seq", "last_seq"]).to_pylist() == [
+        {"cause": "not_acknowledged", "first_seq": 5, "last_seq": 9}
+    ]
+
+
+def test_a_gap_between_two_captures_names_neither(tmp_path):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    for capture in (1, 2, 3):
+        CaptureRows(log, capture).append(delivered(TRADES, 5))
+        log.commit()
+    active = tmp_path / f"{STEM}.arrow"
+    raw = bytearray(active.read_bytes())
+    raw[scan(memoryview(bytes(raw))).frames[2].offset + 100] ^= 1
+    active.write_bytes(raw)
+
+    (hole,) = salvage(tmp_path, 9, set()).holes
+
+    assert (hole.capture_id, hole.first_seq, hole.last_seq) == (None, None, None)
+    assert (hole.first_row, hole.end_row) == (5, 10)

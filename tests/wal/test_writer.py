@@ -207,3 +207,73 @@ def test_a_batch_larger_than_a_frame_is_cut_into_frames(tmp_path):
 
     found = scan(memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
     assert [frame.rows for frame in found.frames] == [0, 65_536, 4_464]
+
+
+def test_after_a_refused_commit_nothing_is_ever_acknowledged_again(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    CaptureRows(log, capture_id=1).append(delivered(TRADES, 10))
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(durable, "sync", fail)
+    with pytest.raises(StorageError):
+        log.commit()
+    monkeypatch.undo()  # the disk says that all is well again; it proves nothing
+
+    for act in (log.commit, log.seal, log.mark_idle, lambda: CaptureRows(log, 2).append(delivered(TRADES, 1))):
+        with pytest.raises(StorageError):
+            act()
+    assert log.acknowledged_rows == 0
+    assert sum(rows_in(path).num_rows for path in salvage(tmp_path, 9, set()).sealed) >= 10
+
+
+def test_rows_sealed_while_a_commit_syncs_are_not_acknowledged_before_their_segment_has_its_name(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    real = durable.sync
+
+    def seal_and_append_meanwhile(descriptor):
+        monkeypatch.setattr(durable, "sync", real)
+        log.seal()
+        rows.append(delivered(TRADES, 5, start=10))
+        real(descriptor)
+
+    monkeypatch.setattr(durable, "sync", seal_and_append_meanwhile)
+
+    assert sum(batch.num_rows for batch in log.commit()) == 10
+    assert not (tmp_path / f"{STEM}.001.arrow").exists()
+    assert sum(batch.num_rows for batch in log.commit()) == 5
+    assert (tmp_path / f"{STEM}.001.arrow").exists()
+
+
+def test_a_seal_that_the_disk_refuses_does_not_take_the_rows_back(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, segment_bytes=1)  # every append seals
+    rows = CaptureRows(log, capture_id=1)
+    real, calls = durable.write_fully, []
+
+    def refuse_the_seal(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(durable, "write_fully", refuse_the_seal)
+    rows.append(delivered(TRADES, 10))
+    rows.append(delivered(TRADES, 10, start=10))
+    log.commit()
+
+    (sealed,) = log.take_sealed()
+    assert rows_in(sealed).equals(numbered(TRADES, 20))
+
+
+def test_rows_too_large_for_one_frame_are_cut_until_they_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr("spymaster.wal.segment.MAX_BODY_BYTES", 20_000)
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    CaptureRows(log, capture_id=1).append(delivered(TRADES, 1_000))
+
+    found = scan(memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
+    assert found.problem is None
+    assert found.rows == 1_000
+    assert max(frame.rows for frame in found.frames) < 200
