@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import duckdb
+import pyarrow as pa
 import typer
 import typer.exceptions
 from pydantic import SecretStr
@@ -19,7 +22,7 @@ from rich.table import Table
 
 from spymaster import clock, screen, settings
 from spymaster.daemon import Daemon
-from spymaster.errors import SpymasterError, UsageError
+from spymaster.errors import SpymasterError, StorageError, UsageError
 from spymaster.lake import catalog, views
 from spymaster.lake.recorder import random_capture_id
 from spymaster.lake.recovery import Recovered, recover, writer_locks
@@ -49,6 +52,7 @@ app.add_typer(config_app, name="config")
 
 PIPED_WIDTH: Final = 200  # columns of a table that no terminal limits
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
+_WRITING_STATEMENTS: Final = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
 
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -58,41 +62,67 @@ DataRoot = Annotated[Path | None, typer.Option(help="The lake; default: setting 
 WalRoot = Annotated[Path | None, typer.Option(help="The log; default: setting WAL_ROOT.")]
 
 
+# What a user can act on, or at least can do no more about than read one line.
+_FAILURES: Final = (SpymasterError, OSError, sqlite3.Error, duckdb.Error, pa.ArrowException, UnicodeDecodeError)
+
+
 def main() -> None:
     """Run the command line; an error a user can act on is one line and a non-zero exit."""
-    as_json = "--json" in sys.argv
     try:
         code = app(standalone_mode=False)
     except typer.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except typer.exceptions.TyperException as error:
-        _fail(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help", as_json=as_json)
+        _fail(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help")
         sys.exit(COULD_NOT_RUN)
-    except SpymasterError as error:
-        _fail(str(error), as_json=as_json)
-        sys.exit(COULD_NOT_RUN)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(
-            f"{place}{error.strerror or error}. What is durable is safe. Next: mend that, then run the command again",
-            as_json=as_json,
-        )
-        sys.exit(CANNOT_PROCEED)
+    except _FAILURES as error:
+        _fail(_line(error))
+        refused = isinstance(error, SpymasterError) and not isinstance(error, StorageError)
+        sys.exit(COULD_NOT_RUN if refused else CANNOT_PROCEED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else OK)
 
 
-def _fail(line: str, *, as_json: bool) -> None:
+@contextmanager
+def _failing_with(code: int) -> Iterator[None]:
+    """Give every failure of a command the one exit code that it documents."""
+    try:
+        yield
+    except _FAILURES as error:
+        _fail(_line(error))
+        raise typer.Exit(code) from error
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, SpymasterError):
+        return str(error)
+    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return f"{place}{reason}. What is durable is safe. Next: mend that, then run the command again"
+
+
+def _fail(line: str) -> None:
     one_line = " ".join(line.split())
-    if as_json:
+    if "--json" in sys.argv:
         print(json.dumps({"error": one_line}))
     else:
         err.print(f"error: {one_line}", markup=False)
 
 
 def _print_json(document: object) -> None:
-    print(json.dumps(document, default=str))
+    print(json.dumps(_plain(document), default=str, allow_nan=False))
+
+
+def _plain(value: object) -> object:
+    """Return `value` as JSON can say it: what is no finite number is null, and every key is text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
 
 
 @app.command()
@@ -112,6 +142,9 @@ def run(
 
     Example: spymaster run --source dbn:data/raw/dbn --speed 0
     """
+    for name, number in (("--speed", speed), ("--duration", duration)):
+        if number is not None and not math.isfinite(number):
+            raise UsageError(f"{name} {number} is no number of seconds or times. Nothing was started. Next: give one")
     loaded = _load(data_root, wal_root)
     return _record(loaded, source or ["sim"], speed, duration, strict=strict, as_json=as_json)
 
@@ -185,6 +218,7 @@ def _load(data_root: Path | None, wal_root: Path | None) -> Settings:
 
 
 @app.command("recover")
+@_failing_with(CANNOT_PROCEED)
 def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> int:
     """Drain what a crash left into Bronze. Exit 0 clean or torn tails only, 3 damage newly found, 4 cannot proceed.
 
@@ -224,6 +258,7 @@ def _print_recovery(report: Recovered | None) -> None:
 
 
 @app.command("verify")
+@_failing_with(COULD_NOT_RUN)
 def verify_command(
     date: Annotated[str | None, typer.Option(help="Only captures that touch this UTC date, YYYY-MM-DD.")] = None,
     data_root: DataRoot = None,
@@ -304,6 +339,8 @@ def sql_command(
     loaded = _load(data_root, wal_root)
     try:
         connection = views.connect(loaded.data_root)
+        if any(statement.type in _WRITING_STATEMENTS for statement in connection.extract_statements(query)):
+            raise UsageError("sql only reads. Nothing was written. Next: spymaster sql --json QUERY > FILE")
         result = connection.execute(query)
         names = [column[0] for column in result.description or []]
         rows = result.fetchall()
@@ -315,18 +352,20 @@ def sql_command(
         _print_json({"columns": names, "rows": rows})
         return
     table = Table(*names)
-    for row in rows:
+    for row in rows[:MAX_SHOWN_ROWS]:
         table.add_row(*("" if value is None else str(value) for value in row))
     out.print(table)
+    if len(rows) > MAX_SHOWN_ROWS:
+        err.print(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
 
 
 @wal_app.command("ls")
-def wal_ls(wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+def wal_ls(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
     """List the segments of the log, each with its rows, its watermark and whether it is sound.
 
     Example: spymaster wal ls
     """
-    rows = segments(_load(None, wal_root).wal_root)
+    rows = segments(_load(data_root, wal_root).wal_root)
     if as_json:
         _print_json(rows)
         return

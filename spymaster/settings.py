@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     polygon_api_key: SecretStr | None = _setting(None, "POLYGON_API_KEY", "never printed or stored")
     massive_api_key: SecretStr | None = _setting(None, "MASSIVE_API_KEY", "never printed or stored")
 
+    @field_validator("data_root", "wal_root", mode="before")
+    @classmethod
+    def _folder(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("must name a folder; it is empty")
+        return value
+
     @field_validator("flush_interval_sec")
     @classmethod
     def _flush_interval(cls, value: float) -> float:
@@ -81,6 +88,10 @@ def load(**overrides: object) -> Settings:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except TOMLDecodeError as error:
         raise UsageError(f"{TOML_FILE} is not TOML: {error}. Nothing was started. Next: mend that line") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{TOML_FILE} or .env is not UTF-8: {error}. Nothing was started. Next: save it as UTF-8"
+        ) from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]  # the input may be a secret
         name = str(first["loc"][0]).upper().removeprefix("SPYMASTER_")

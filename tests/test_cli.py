@@ -53,7 +53,8 @@ def test_every_command_has_help_with_an_example(shell, command):
 
     assert done.returncode == 0
     assert f"Example: spymaster {' '.join(command)}" in done.stdout
-    assert "--json" in done.stdout
+    for option in ("--json", "--data-root", "--wal-root"):
+        assert option in done.stdout
 
 
 def test_a_first_run_simulates_a_market_and_answers_a_query(shell, tmp_path):
@@ -98,6 +99,11 @@ def test_secrets_are_never_shown(shell):
         (["run", "--source", "sim:speed=9"], {}, "speed"),
         (["run"], {"USE_S3": "true"}, "USE_S3=true"),
         (["run"], {"FLUSH_INTERVAL_SEC": "0"}, "FLUSH_INTERVAL_SEC"),
+        (["run", "--speed", "inf"], {}, "--speed inf"),
+        (["run", "--speed", "nan"], {}, "greater than or equal to 0"),
+        (["run"], {"DATA_ROOT": ""}, "DATA_ROOT"),
+        (["verify"], {}, "there is no lake"),
+        (["sql", "copy (select 1) to 'x.parquet'"], {}, "sql only reads"),
         (["verify", "--date", "2025-02-30"], {}, "'2025-02-30' is not a date"),
         (["sql", "select * from nowhere"], {}, "the query failed"),
         (["backfill", "sim"], {}, "no file source"),
@@ -125,8 +131,8 @@ def test_a_lake_laid_out_otherwise_is_refused(shell, tmp_path):
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"PAR1")
 
-    for command in (["run", "--duration", "1"], ["verify"], ["recover"]):
-        assert "laid out otherwise" in refusal(shell(*command), 2)
+    for command, code in ((["run", "--duration", "1"], 2), (["verify"], 2), (["recover"], 4)):
+        assert "laid out otherwise" in refusal(shell(*command), code)
     assert stray.read_bytes() == b"PAR1"
 
 
@@ -252,3 +258,31 @@ def test_a_paced_file_takes_its_time(shell, tmp_path):
 
 def test_the_simulated_market_is_a_feed_that_keeps_its_name():
     assert next(SimFeed.parse("seed=5").deliveries()).info.origin.startswith("sim:seed=5")
+
+
+def test_sql_answers_with_valid_json(shell):
+    done = shell("sql", "select 'nan'::double as a, ['inf'::double, 1] as b, {'c': '-inf'::double} as d", "--json")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert json.loads(done.stdout, parse_constant=refuse)["rows"] == [[None, [None, 1], {"c": None}]]
+
+
+def test_a_catalog_that_does_not_read_stops_nothing(shell, tmp_path):
+    assert shell("run", "--duration", "0.5").returncode == 0
+    catalog = tmp_path / "data/lake/catalog.db"
+    for command, code in ((["verify"], 1), (["status"], 0), (["catalog", "rebuild"], 0), (["recover"], 0)):
+        catalog.write_bytes(b"garbage" * 1000)
+        done = shell(*command)
+        assert done.returncode == code, (command, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert shell("verify").returncode == 0
+
+
+def test_recover_and_verify_keep_their_exit_codes_when_a_file_cannot_be_read(shell, tmp_path):
+    (tmp_path / "wal/futures_trades_ES.001.arrow").mkdir(parents=True)
+
+    refusal(shell("verify"), 2)
+    (tmp_path / "file").write_text("not a folder")
+    assert "WAL_ROOT" in refusal(shell("recover", "--wal-root", "file/below"), 4)

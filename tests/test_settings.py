@@ -41,6 +41,8 @@ def test_a_name_works_with_and_without_its_prefix_and_in_both_files(tmp_path, mo
         ("WAL_SEGMENT_SIZE_MB", "0", "must be 1 to 4096"),
         ("WAL_SYNC_INTERVAL_MS", "soon", "setting WAL_SYNC_INTERVAL_MS is not usable"),
         ("USE_S3", "true", "USE_S3=true .* is not built yet"),
+        ("DATA_ROOT", "", "setting DATA_ROOT is not usable: must name a folder"),
+        ("WAL_ROOT", " ", "setting WAL_ROOT is not usable: must name a folder"),
         ("DATA_ROOT", "s3://spymaster-lake", "is not built yet"),
     ],
 )
@@ -68,3 +70,12 @@ def test_a_secret_is_not_in_any_text_of_the_settings(monkeypatch):
     monkeypatch.setenv("DATABENTO_API_KEY", "db-topsecret")
 
     assert "topsecret" not in repr(settings.load()) + str(settings.load().model_dump())
+
+
+@pytest.mark.parametrize("name", ["spymaster.toml", ".env"])
+def test_a_file_that_is_not_utf_8_is_refused_in_one_line(tmp_path, name):
+    (tmp_path / name).write_bytes(b'WAL_ROOT = "\xff\xfe"\n')
+
+    with pytest.raises(UsageError, match="is not UTF-8") as refused:
+        settings.load()
+    assert "\n" not in str(refused.value)

@@ -1,23 +1,26 @@
 """An index of the lake in SQLite, rebuilt from the files at will. Nothing that matters lives only here.
 
 Losing it loses nothing, so it may be behind the files but never ahead of them: a part is recorded once it is
-durable, and opening the catalog takes in what a crash kept from being recorded.
+durable, and opening the catalog takes in what a crash kept from being recorded. A catalog that does not read is moved
+aside and made again.
 """
 
 import json
 import sqlite3
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from crc32c import crc32c
 from numpy.typing import NDArray
 
 from spymaster import durable, events
-from spymaster.errors import LayoutError
+from spymaster.errors import LayoutError, UsageError
 from spymaster.lake.bronze import Part, list_parts, read_footer, recorded_numbers
 
 FILE_NAME: Final = "catalog.db"
@@ -66,31 +69,53 @@ class Catalog:
 
         Raises:
             LayoutError: the lake is laid out otherwise.
+            UsageError: `catalog.db` is a folder.
         """
         self._bronze = data_root / "bronze"
         durable.make_directories(data_root)
         self._turn = threading.RLock()
-        self._db = sqlite3.connect(data_root / FILE_NAME, timeout=30, check_same_thread=False)
+        path = _file(data_root)
+        try:
+            self._open(path)
+        except sqlite3.DatabaseError as error:
+            # Of operational errors only "no such column" speaks of what the file holds; the others of disk and locks.
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            self.close()
+            durable.replace(path, path.with_name(f"{FILE_NAME}.damaged"))
+            durable.remove(path.with_name(f"{FILE_NAME}-journal"))  # of the damaged one; it would spoil the new
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
         self._db.executescript(_TABLES)
+        (state,) = self._db.execute("pragma quick_check(1)").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
         self.refresh()
 
     def close(self) -> None:
         self._db.close()
 
     def refresh(self) -> None:
-        """Make the index match the files: add what is missing, drop what is gone."""
+        """Make the index match the files: add what is missing, drop what is gone.
+
+        A part that does not read is left out: its CRC32C would vouch for the damage. `verify` reports it.
+        """
         known = {path for (path,) in self._all("select path from files")}
         present = dict(list_parts(self._bronze)) if self._bronze.is_dir() else {}
         parts = []
         for relative, partition in present.items():
             if relative not in known:
+                data = durable.read(self._bronze / relative)
+                if misread(self._bronze / relative) is not None:
+                    continue
                 segment, spans, rows, version = read_footer(self._bronze / relative)
                 if version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
                     raise LayoutError(
                         f"{self._bronze / relative} holds {version}, which this version does not read. Nothing was "
                         f"changed. Next: use the version of spymaster that wrote it"
                     )
-                data = durable.read(self._bronze / relative)
                 parts.append(Part(relative, partition, segment, rows, len(data), crc32c(data), spans))
         with self._turn, self._db:
             for path in known - present.keys():
@@ -177,33 +202,71 @@ class Catalog:
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *pieces]))
 
 
+def misread(part: Path, columns: list[str] | None = None) -> str | None:
+    """Say why a part does not read, if it does not: all of it, each page against its checksum, or some columns."""
+    try:
+        pq.read_table(part, columns=columns, partitioning=None, page_checksum_verification=True)
+        read_footer(part)
+    except (pa.ArrowException, OSError, LayoutError) as error:
+        return str(error)
+    return None
+
+
 class IndexedFile(NamedTuple):
     """What the index says of one part."""
 
     schema: str
+    date: str
     rows: int
     size_bytes: int
     crc32c: int
+    captures: frozenset[int]
 
 
 def read_files(data_root: Path) -> dict[str, IndexedFile]:
     """Return what the index says of every part, by its path below `bronze/`; empty where there is no index.
 
     Reads only, beside a running daemon.
+
+    Raises:
+        LayoutError: the index does not read.
     """
-    path = data_root / FILE_NAME
-    if not path.exists():
+    index = data_root / FILE_NAME
+    if not index.exists():
         return {}
-    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", timeout=30, uri=True)
+    captures: dict[str, set[int]] = {}
     try:
-        rows = database.execute("select path, schema, rows, bytes, crc32c from files").fetchall()
-        return {relative: IndexedFile(*rest) for relative, *rest in rows}
-    finally:
-        database.close()
+        with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", timeout=30, uri=True)) as database:
+            database.execute("begin")  # both tables as of one moment
+            files = database.execute("select path, schema, date, rows, bytes, crc32c from files").fetchall()
+            for relative, capture_id in database.execute("select path, capture_id from file_captures"):
+                captures.setdefault(relative, set()).add(capture_id)
+    except sqlite3.Error as error:
+        raise LayoutError(
+            f"{index} does not read ({error}). It is only an index: nothing is lost. Next: spymaster catalog rebuild"
+        ) from error
+    return {
+        path: IndexedFile(schema, date, rows, size, crc, frozenset(captures.get(path, ())))
+        for path, schema, date, rows, size, crc in files
+    }
 
 
 def rebuild(data_root: Path) -> None:
-    """Make the catalog again from the files alone. The caller holds the locks."""
+    """Make the catalog again from the files alone. The caller holds the locks.
+
+    Raises:
+        UsageError: `catalog.db` is a folder.
+    """
+    path = _file(data_root)
     for suffix in ("", "-journal"):
-        durable.remove(data_root / f"{FILE_NAME}{suffix}")
+        durable.remove(path.with_name(f"{FILE_NAME}{suffix}"))
     Catalog(data_root).close()
+
+
+def _file(data_root: Path) -> Path:
+    path = data_root / FILE_NAME
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder, where the lake's index would be. Nothing was changed. Next: move that folder away"
+        )
+    return path

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final, TypedDict
 
 from spymaster import durable, paths
+from spymaster.errors import LayoutError
 from spymaster.lake import catalog
 from spymaster.wal.recovery import QUARANTINE
 from spymaster.wal.segment import scan
@@ -49,9 +50,13 @@ class SegmentRow(TypedDict):
 
 
 def segments(wal_root: Path) -> list[SegmentRow]:
-    """Return every segment of the log, by name. Reads and verifies them; takes no lock."""
+    """Return every segment of the log, by name. Reads and verifies them; takes no lock.
+
+    A segment that has two names, as between the link and the unlink that rename it, is one.
+    """
     rows: list[SegmentRow] = []
-    for path in sorted(wal_root.iterdir()) if wal_root.is_dir() else []:
+    seen: set[str] = set()
+    for path in sorted(wal_root.iterdir(), reverse=True) if wal_root.is_dir() else []:
         name = paths.parse_segment_name(path.name)
         if name is None:
             continue
@@ -60,6 +65,10 @@ def segments(wal_root: Path) -> list[SegmentRow]:
         except FileNotFoundError:
             continue  # retired by the daemon since the listing
         found = scan(raw)
+        if found.header is not None:
+            if found.header.segment in seen:
+                continue
+            seen.add(found.header.segment)
         state = "poisoned" if name.poisoned else "sealed" if name.sealed else "ahead" if name.ahead else "active"
         rows.append(
             {
@@ -72,7 +81,7 @@ def segments(wal_root: Path) -> list[SegmentRow]:
                 "problem": found.problem,
             }
         )
-    return rows
+    return rows[::-1]
 
 
 def status(wal_root: Path, data_root: Path) -> Status:
@@ -80,7 +89,12 @@ def status(wal_root: Path, data_root: Path) -> Status:
     log = segments(wal_root)
     wal = Tier(bytes=sum(row["bytes"] for row in log), files=len(log), rows=sum(row["rows"] for row in log))
     bronze: dict[str, Tier] = {}
-    indexed = catalog.read_files(data_root)
+    alarms = []
+    try:
+        indexed = catalog.read_files(data_root)
+    except LayoutError as error:
+        indexed = {}
+        alarms.append(str(error))
     for file in indexed.values():
         tier = bronze.setdefault(file.schema, Tier(bytes=0, files=0, rows=0))
         tier["bytes"] += file.size_bytes
@@ -92,7 +106,6 @@ def status(wal_root: Path, data_root: Path) -> Status:
         files=len(parts),
         rows=sum(tier["rows"] for tier in bronze.values()),
     )
-    alarms = []
     if wal["bytes"] > WAL_ALARM_BYTES:
         alarms.append(
             f"the log holds {wal['bytes'] / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk refuses. "

@@ -3,28 +3,42 @@
 A capture is proven whole when its rows carry `capture_seq` 0 to n-1, each once, and its end row says n. Without an
 end row, as after a crash, it is proven to the row before the first that is missing. It is always audited whole,
 whatever dates it touches. Reads only; takes no lock.
+
+A daemon may record meanwhile, so the order of reading is the proof: end rows before the rows they count, the log
+before the lake that its rows move to, the catalog before the parts it lists, and begin rows, which come before the
+rows they announce, last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from crc32c import crc32c
 
-from spymaster import durable, events, paths
-from spymaster.errors import LayoutError
+from spymaster import clock, durable, events, paths
+from spymaster.errors import LayoutError, UsageError
+from spymaster.events import EventSchema
 from spymaster.lake import catalog
 from spymaster.lake.bronze import list_parts, read_footer
-from spymaster.paths import Partition
-from spymaster.wal.segment import decode_rows, scan
+from spymaster.lake.catalog import IndexedFile
+from spymaster.lake.views import escape_glob
+from spymaster.paths import Partition, SegmentName
+from spymaster.wal.segment import Scan, decode_rows, scan
+
+MAX_LISTINGS: Final = 10  # of the log, until one names no segment that was not read
+_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
+_NOT_ACKNOWLEDGED: Final = "not_acknowledged"
 
 _TABLES: Final = """
 create table keys (schema varchar, partition_value varchar, capture_id bigint, capture_seq bigint);
 create table log_keys as from keys;
+create table log_days (day bigint, capture_id bigint);
+create table gaps (capture_id bigint, schema varchar, symbol varchar, cause varchar, first bigint, last bigint);
 create table declared (
   capture_id bigint, origin varchar, event varchar, complete boolean, detail varchar,
   schema varchar, symbol varchar, rows bigint
@@ -37,13 +51,17 @@ create view streams as
   select capture_id, schema, symbol, any_value(origin) as origin,
          max(rows) filter (event = 'end' and complete) as whole, max(rows) filter (event = 'end') as at_least
   from declared group by all;
+create view placed as
+  select k.capture_id, k.schema, coalesce(own.symbol, wild.symbol, k.partition_value) as symbol, k.capture_seq
+  from keys k
+  left join streams own
+    on own.capture_id = k.capture_id and own.schema = k.schema and own.symbol = k.partition_value
+  left join streams wild on wild.capture_id = k.capture_id and wild.schema = k.schema and wild.symbol = 'ALL';
 create view audit as
-  select coalesce(k.capture_id, s.capture_id) as capture_id, coalesce(k.schema, s.schema) as schema,
-         coalesce(s.symbol, k.partition_value) as symbol, count(k.capture_seq) as rows,
+  select capture_id, schema, symbol, count(k.capture_seq) as rows,
          count(distinct k.capture_seq) as numbers, coalesce(max(k.capture_seq), -1) as last,
-         s.capture_id is not null as begun, s.whole, s.at_least, s.origin
-  from keys k full join streams s
-    on k.capture_id = s.capture_id and k.schema = s.schema and s.symbol in (k.partition_value, 'ALL')
+         any_value(s.begun) is not null as begun, s.whole, s.at_least, s.origin
+  from placed k full join (select *, true as begun from streams) s using (capture_id, schema, symbol)
   group by all
   having count(k.capture_seq) > 0 or s.at_least > 0;
 """
@@ -83,80 +101,107 @@ def verify(
     """Audit log and lake; with `date`, only the captures that have rows of that UTC date, but these whole.
 
     Raises:
+        UsageError: there is neither log nor lake, or `date` is none.
         LayoutError: the lake is laid out otherwise.
         OSError: a file cannot be read.
     """
-    verdict = Verdict()
-    bronze = data_root / "bronze"
-    parts = dict(list_parts(bronze)) if bronze.is_dir() else {}
     if date is not None:
-        parts = _touching(bronze, parts, paths.check_date(date))
-    parts = _audit_files(data_root, parts, verdict, partial=date is not None, progress=progress)
+        paths.check_date(date)
+    bronze = data_root / "bronze"
+    if not bronze.is_dir() and not (data_root / catalog.FILE_NAME).exists() and not list(_segments(wal_root)):
+        raise UsageError(
+            f"there is no lake at {data_root} and no log at {wal_root}. Nothing was read. "
+            f"Next: check DATA_ROOT and WAL_ROOT; spymaster config show"
+        )
+    verdict = Verdict()
     with duckdb.connect() as connection:
         connection.execute(_TABLES)
+        _load_system(connection, wal_root, bronze, "end")
+        _load_wal(connection, wal_root, verdict)
+        try:
+            indexed = catalog.read_files(data_root)
+        except LayoutError as error:
+            indexed = {}
+            verdict.findings.append(str(error))
+        parts = dict(list_parts(bronze)) if bronze.is_dir() else {}
+        absent = {relative: file for relative, file in indexed.items() if relative not in parts}
+        if date is not None:
+            held = {relative: _captures_in(bronze / relative) for relative in parts}
+            wanted = _touching(connection, parts, held, indexed, date)
+            # A part whose footer does not read may hold anything.
+            parts = {path: where for path, where in parts.items() if (has := held[path]) is None or wanted & has}
+            absent = {path: file for path, file in absent.items() if file.date == date or wanted & file.captures}
+            connection.execute("delete from log_keys where not list_contains(?, capture_id)", [list(wanted)])
+        verdict.findings += [
+            f"bronze/{relative} is in the catalog ({absent[relative].rows} rows) and not on disk"
+            for relative in sorted(absent)
+        ]
+        parts = _audit_files(bronze, parts, indexed, verdict, progress)
         _load_bronze_keys(connection, bronze, parts)
-        _load_declared(connection, bronze)
-        _load_wal(connection, wal_root, verdict, all_captures=date is None)
-        _audit_captures(connection, verdict, all_captures=date is None)
+        # For a moment a row may stand in two segments, or in one and in Bronze: of equal keys one counts.
+        connection.execute("insert into keys select distinct * from log_keys except select * from keys")
+        _load_system(connection, wal_root, bronze, "begin")
+        _audit_captures(connection, verdict, None if date is None else wanted)
     return verdict
 
 
-def _touching(bronze: Path, parts: dict[str, Partition], date: str) -> dict[str, Partition]:
-    """Return the parts of every capture that has rows of `date`."""
-    held = {relative: {span.capture_id for span in read_footer(bronze / relative)[1]} for relative in parts}
-    wanted = set().union(*(held[relative] for relative, partition in parts.items() if partition.date == date))
-    return {relative: partition for relative, partition in parts.items() if held[relative] & wanted}
+def _captures_in(part: Path) -> frozenset[int] | None:
+    """Return the captures that a part has rows of; None where its footer does not read."""
+    try:
+        return frozenset(span.capture_id for span in read_footer(part)[1])
+    except LayoutError:
+        return None
+
+
+def _touching(
+    connection: duckdb.DuckDBPyConnection,
+    parts: dict[str, Partition],
+    held: dict[str, frozenset[int] | None],
+    indexed: dict[str, IndexedFile],
+    date: str,
+) -> set[int]:
+    """Return the captures that have, or by the catalog had, rows of `date`."""
+    logged = connection.execute(
+        "select capture_id from log_days where day = datediff('day', date '1970-01-01', ?::date)", [date]
+    ).fetchall()
+    on_disk = [held[relative] or frozenset() for relative, partition in parts.items() if partition.date == date]
+    in_index = [file.captures for file in indexed.values() if file.date == date]
+    return {capture_id for (capture_id,) in logged}.union(*on_disk, *in_index)
 
 
 def _audit_files(
-    data_root: Path,
+    bronze: Path,
     parts: dict[str, Partition],
+    indexed: dict[str, IndexedFile],
     verdict: Verdict,
-    *,
-    partial: bool,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Partition]:
     """Compare every part's bytes with the CRC32C that the catalog has of it, and return the parts that stand."""
-    indexed = catalog.read_files(data_root)
     sound = {}
     for number, (relative, partition) in enumerate(parts.items()):
-        path = data_root / "bronze" / relative
+        path = bronze / relative
         known = indexed.get(relative)
         data = durable.read(path)
         if known is None:
-            verdict.notes.append(f"bronze/{relative} is not in the catalog. Next: spymaster catalog rebuild")
+            verdict.notes.append(
+                f"bronze/{relative} is not in the catalog. Next: if no daemon runs, spymaster catalog rebuild"
+            )
         if known is not None and (len(data), crc32c(data)) != (known.size_bytes, known.crc32c):
             verdict.findings.append(f"bronze/{relative} has other bytes than were written (CRC32C differs)")
-        elif (problem := _misread(path)) is not None:
+        elif (problem := catalog.misread(path, None if known is None else ["capture_id", "capture_seq"])) is not None:
             verdict.findings.append(f"bronze/{relative} does not read: {problem}")
         else:
             sound[relative] = partition
         verdict.files += 1
         if progress is not None:
             progress(number + 1, len(parts))
-    if not partial:
-        verdict.findings += [
-            f"bronze/{relative} is in the catalog ({indexed[relative].rows} rows) and not on disk"
-            for relative in sorted(indexed.keys() - parts.keys())
-        ]
-
     return sound
-
-
-def _misread(path: Path) -> str | None:
-    """Say why a part's keys do not read, if they do not; every page is checked against its own checksum."""
-    try:
-        pq.read_table(path, columns=["capture_id", "capture_seq"], partitioning=None, page_checksum_verification=True)
-        read_footer(path)
-    except (pa.ArrowException, OSError, LayoutError) as error:
-        return str(error)
-    return None
 
 
 def _load_bronze_keys(connection: duckdb.DuckDBPyConnection, bronze: Path, parts: dict[str, Partition]) -> None:
     groups: dict[tuple[str, str], list[str]] = {}
     for relative, partition in parts.items():
-        groups.setdefault((partition.schema, partition.value), []).append(str(bronze / relative))
+        groups.setdefault((partition.schema, partition.value), []).append(escape_glob(bronze / relative))
     for (schema, value), files in groups.items():
         connection.execute(
             "insert into keys select ?, ?, capture_id, capture_seq from read_parquet(?, hive_partitioning = false)",
@@ -164,11 +209,31 @@ def _load_bronze_keys(connection: duckdb.DuckDBPyConnection, bronze: Path, parts
         )
 
 
-def _load_declared(connection: duckdb.DuckDBPyConnection, bronze: Path) -> None:
-    """Add what the begin and end rows of captures say, from Bronze itself and not from its index."""
-    for path in sorted((bronze / "system" / "captures").rglob("part-*.parquet")):
-        rows = pq.read_table(path, partitioning=None)
-        _declare(connection, rows)
+def _load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: Path, event: str) -> None:
+    """Add what the begin or end rows of captures say, and with the begins all gaps; from log and Bronze themselves."""
+    wanted = {events.SYSTEM_CAPTURES, events.SYSTEM_GAPS} if event == "begin" else {events.SYSTEM_CAPTURES}
+    for schema, rows in _system_rows(wal_root, bronze, wanted):
+        if schema is events.SYSTEM_GAPS:
+            connection.register("gap_rows", rows)
+            connection.execute(
+                "insert into gaps select of_capture_id, of_schema, of_symbol, cause, first_seq, last_seq from gap_rows "
+                "where of_capture_id is not null and first_seq is not null and last_seq is not null"
+            )
+            connection.unregister("gap_rows")
+        else:
+            _declare(connection, rows.filter(pc.field("event") == event))
+
+
+def _system_rows(wal_root: Path, bronze: Path, wanted: set[EventSchema]) -> Iterator[tuple[EventSchema, pa.Table]]:
+    stems = {paths.stream_stem(schema.name, events.SYSTEM_SYMBOL) for schema in wanted}
+    for _, _, found, schema, rows in _read_log(wal_root, stems):
+        if found.header is not None and schema in wanted:
+            yield schema, rows
+    for schema in wanted:
+        folder = bronze / schema.name.replace(".", "/")
+        for path in sorted(folder.rglob("part-*.parquet")):
+            if catalog.misread(path) is None:  # else it is a finding of its own
+                yield schema, pq.read_table(path, partitioning=None)
 
 
 def _declare(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
@@ -181,58 +246,130 @@ def _declare(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
     connection.unregister("capture_rows")
 
 
-def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Verdict, *, all_captures: bool) -> None:
-    """Add the rows that are in the log and not yet in Bronze; report what does not read."""
-    waiting = 0
+def _segments(wal_root: Path) -> Iterator[tuple[Path, SegmentName]]:
     for path in sorted(wal_root.iterdir()) if wal_root.is_dir() else []:
         name = paths.parse_segment_name(path.name)
-        if name is None:
-            continue
-        raw = durable.read(path)
-        found = scan(raw)
+        if name is not None:
+            yield path, name
+
+
+def _read_log(
+    wal_root: Path, stems: set[str] | None = None
+) -> Iterator[tuple[Path, SegmentName, Scan, EventSchema | None, pa.Table]]:
+    """Yield every segment, or those of some streams, with its rows.
+
+    A segment may be sealed, so renamed, or retired between the listing and the reading; hence listings until one has
+    no name that was not tried. A retired one's rows are in Bronze.
+    """
+    tried: set[Path] = set()
+    for _ in range(MAX_LISTINGS):
+        fresh = [entry for entry in _segments(wal_root) if entry[0] not in tried]
+        fresh = [(path, name) for path, name in fresh if stems is None or name.stem in stems]
+        if not fresh:
+            return
+        for path, name in fresh:
+            try:
+                raw = durable.read(path)
+            except FileNotFoundError:
+                continue  # not held for tried: an active segment's name comes back
+            tried.add(path)
+            found = scan(raw)
+            if found.header is None:
+                yield path, name, found, None, pa.table({})
+            else:
+                rows, _ = decode_rows(raw, [*found.frames, *found.islands], found.header.stream)
+                yield path, name, found, events.schema_named(found.header.stream.schema), rows
+
+
+def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Verdict) -> None:
+    """Add the rows that are in the log; report what does not read."""
+    waiting = 0
+    for path, name, found, schema, rows in _read_log(wal_root):
         if found.problem is not None:
-            line = (
-                f"{path}: {found.problem} at byte {found.end}, after {found.rows} sound rows. Next: spymaster recover"
-            )
-            damaged = name.sealed or found.islands or found.rows < found.durable_row
-            (verdict.findings if damaged else verdict.notes).append(line)
-        if found.header is None:
+            line = f"{path}: {found.problem} at byte {found.end}, after {found.rows} sound rows"
+            if name.sealed or found.islands or found.rows < found.durable_row:
+                verdict.findings.append(f"{line}. Next: spymaster recover")
+            else:
+                verdict.notes.append(f"{line}: being written, or what a crash cut")
+        if schema is None:
             continue
-        schema = events.schema_named(found.header.stream.schema)
-        rows, _ = decode_rows(raw, [*found.frames, *found.islands], found.header.stream)
         waiting += rows.num_rows
-        if schema is events.SYSTEM_CAPTURES:
-            _declare(connection, rows)
-        connection.register("segment", rows.select([schema.partition_by, "capture_id", "capture_seq"]))
+        columns = [schema.partition_by, "ts_event_ns", "capture_id", "capture_seq"]
+        connection.register("segment", rows.select(columns))
         connection.execute(
-            f"insert into log_keys select ?, {schema.partition_by}, capture_id, capture_seq from segment "  # noqa: S608
-            "where ? or capture_id in (select capture_id from keys)",
-            [schema.name, all_captures],
+            f"insert into log_keys select ?, {schema.partition_by}, capture_id, capture_seq from segment",  # noqa: S608
+            [schema.name],
+        )
+        connection.execute(
+            "insert into log_days select distinct ts_event_ns // ?, capture_id from segment", [_NS_PER_DAY]
         )
         connection.unregister("segment")
     if waiting:
-        # For a moment a row may stand in two segments, or in one and in Bronze: of equal keys one counts.
-        connection.execute("insert into keys select distinct * from log_keys except select * from keys")
         verdict.notes.append(f"{waiting} rows are in the log, on their way to Bronze")
 
 
-def _audit_captures(connection: duckdb.DuckDBPyConnection, verdict: Verdict, *, all_captures: bool) -> None:
+def _audit_captures(connection: duckdb.DuckDBPyConnection, verdict: Verdict, wanted: set[int] | None) -> None:
     connection.execute(_AUDIT)
-    scope = "true" if all_captures else "capture_id in (select capture_id from keys)"
-    audited = connection.execute(f"select * from audit where {scope} order by all").fetchall()  # noqa: S608
+    audited = connection.execute("select * from audit order by all").fetchall()
     for capture_id, schema, symbol, rows, numbers, last, begun, whole, at_least, origin in audited:
+        if wanted is not None and capture_id not in wanted:
+            continue
         name = f"capture {capture_id} ({origin or 'no begin row'}), {schema}/{symbol}"
         verdict.rows += rows
         if not begun and not schema.startswith("system."):
             verdict.findings.append(f"{name}: {rows} rows of a capture that no begin row announces")
         if rows != numbers:
             verdict.findings.append(f"{name}: {rows - numbers} rows stand twice")
-        if numbers != last + 1:
-            verdict.findings.append(f"{name}: {last + 1 - numbers} rows are missing below row {last}")
         expected = whole if whole is not None else at_least
         if expected is not None and last + 1 < expected:
             verdict.findings.append(f"{name}: its last {expected - last - 1} rows are missing")
         if whole is not None and last + 1 > whole:
             verdict.findings.append(f"{name}: {last + 1 - whole} rows more than its end row counts")
-        if numbers == last + 1 and (expected is None or expected <= numbers):
-            verdict.proofs.append(Proof(capture_id, f"{schema}/{symbol}", numbers, whole is not None))
+        holes = _holes(connection, capture_id, schema, symbol) if numbers != last + 1 else []
+        excused = [hole.cause == _NOT_ACKNOWLEDGED for hole in holes]
+        unexplained = sum(hole.last - hole.first + 1 for hole in holes if hole.cause is None)
+        if unexplained:
+            verdict.findings.append(f"{name}: {unexplained} rows are missing below row {last}")
+        for hole in holes:
+            line = f"rows {hole.first} to {hole.last} are missing"
+            if hole.cause == _NOT_ACKNOWLEDGED:
+                verdict.notes.append(f"{name}: {line}; a power cut took them before they were acknowledged")
+            elif hole.cause is not None:
+                verdict.findings.append(f"{name}: known gap: {line} ({hole.cause})")
+        if all(excused) and (expected is None or expected <= last + 1):
+            proven = holes[0].first if holes else numbers
+            verdict.proofs.append(Proof(capture_id, f"{schema}/{symbol}", proven, whole is not None and not holes))
+
+
+class _Hole(NamedTuple):
+    """Missing rows `first` to `last`, and the cause that gap rows give for all of them, if they do."""
+
+    first: int
+    last: int
+    cause: str | None
+
+
+def _holes(connection: duckdb.DuckDBPyConnection, capture_id: int, schema: str, symbol: str) -> list[_Hole]:
+    stream = [capture_id, schema, symbol]
+    gaps = connection.execute(
+        "select first, last, cause from gaps where capture_id = ? and schema = ? and symbol = ? order by all", stream
+    ).fetchall()
+    missing = connection.execute(
+        "select before + 1, capture_seq - 1 from ("
+        "select capture_seq, lag(capture_seq, 1, -1) over (order by capture_seq) as before from placed "
+        "where capture_id = ? and schema = ? and symbol = ?) where capture_seq > before + 1 order by all",
+        stream,
+    ).fetchall()
+    return [_Hole(first, last, _cause(first, last, gaps)) for first, last in missing]
+
+
+def _cause(first: int, last: int, gaps: list[tuple[int, int, str]]) -> str | None:
+    """Return the cause of gaps, ordered by their first rows, that together cover a hole; None if they do not."""
+    reached, causes = first, set()
+    for gap_first, gap_last, cause in gaps:
+        if gap_first <= reached <= gap_last:
+            reached = gap_last + 1
+            causes.add(cause)
+    if reached <= last:
+        return None
+    return ", ".join(sorted(causes))

@@ -2,12 +2,15 @@
 
 import sqlite3
 
+import duckdb
 import pytest
 
-from spymaster.errors import LayoutError
+from spymaster.errors import LayoutError, UsageError
 from spymaster.events import Stream
+from spymaster.lake import views
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import Catalog, read_files, rebuild
+from spymaster.lake.status import segments, status
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 from tests.rows import NOON_NS, TRADES, numbered
@@ -75,3 +78,102 @@ def test_a_file_of_another_schema_version_is_refused(lake, monkeypatch):
 
     with pytest.raises(LayoutError, match="which this version does not read"):
         Catalog(lake)
+
+
+DAMAGE = {
+    "garbage": lambda data: b"garbage" * 1000,
+    "cut": lambda data: data[: len(data) // 2],
+    "cut short": lambda data: data[:100],
+    "empty": lambda data: b"",
+    "zeros inside": lambda data: data[:4096] + bytes(4096) + data[8192:],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_catalog_is_moved_aside_and_made_again(lake, how):
+    before = dump(lake)
+    path = lake / "catalog.db"
+    damaged = DAMAGE[how](path.read_bytes())
+    path.write_bytes(damaged)
+
+    with pytest.raises(LayoutError, match="Next: spymaster catalog rebuild"):
+        read_files(lake)
+    Catalog(lake).close()
+
+    assert dump(lake) == before
+    if damaged:
+        assert (lake / "catalog.db.damaged").read_bytes() == damaged
+    path.write_bytes(damaged)
+    rebuild(lake)
+    assert dump(lake) == before
+
+
+def test_a_database_of_another_shape_is_moved_aside(lake):
+    before = dump(lake)
+    (lake / "catalog.db").unlink()
+    with sqlite3.connect(lake / "catalog.db") as database:
+        database.execute("create table files (name text)")
+    database.close()
+
+    Catalog(lake).close()
+
+    assert dump(lake) == before
+
+
+def test_a_folder_in_the_place_of_the_catalog_is_named(lake):
+    (lake / "catalog.db").unlink()
+    (lake / "catalog.db").mkdir()
+
+    for call in (Catalog, rebuild):
+        with pytest.raises(UsageError, match=r"catalog\.db is a folder"):
+            call(lake)
+    with pytest.raises(LayoutError, match="does not read"):
+        read_files(lake)
+
+
+def test_status_names_a_damaged_catalog_as_an_alarm(lake):
+    (lake / "catalog.db").write_bytes(b"garbage" * 1000)
+
+    assert any("Next: spymaster catalog rebuild" in line for line in status(lake / "wal", lake)["alarms"])
+
+
+def test_a_part_that_does_not_read_is_not_adopted(lake):
+    part = next((lake / "bronze").rglob("*.parquet"))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 3] ^= 1
+    part.write_bytes(data)
+
+    rebuild(lake)
+
+    assert sum(file.rows for file in read_files(lake).values()) == 100
+
+
+def test_the_index_knows_the_dates_and_captures_of_a_part(lake):
+    assert {(file.date, file.captures) for file in read_files(lake).values()} == {("2025-12-22", frozenset({5}))}
+
+
+def test_a_segment_with_two_names_counts_once(lake):
+    wal = lake / "wal"
+    wal.mkdir()
+    header = Header.new(Stream("futures.trades", "ES"), 1, NOON_NS)
+    (wal / "futures_trades_ES.arrow").write_bytes(encode_segment(header, numbered(TRADES, 100), None))
+    (wal / "futures_trades_ES.001.arrow").hardlink_to(wal / "futures_trades_ES.arrow")
+
+    assert [row["rows"] for row in segments(wal)] == [100]
+    assert status(wal, lake)["wal"]["rows"] == 100
+
+
+@pytest.mark.parametrize("name", ["[ab]", "a*b", "what?", "it's [odd"])
+def test_the_views_read_a_lake_in_a_folder_with_glob_characters(lake, name):
+    odd = lake.parent / name
+    lake.rename(odd)
+
+    assert views.connect(odd).execute("select count(*) from futures_trades").fetchone() == (200,)
+
+
+def test_the_views_see_no_file_outside_bronze(lake):
+    connection = views.connect(lake)
+
+    for query in ("copy (select 1) to '{}/x.csv'", "attach '{}/x.db'", "from read_csv('{}/catalog.db')"):
+        with pytest.raises(duckdb.Error):
+            connection.execute(query.format(lake))

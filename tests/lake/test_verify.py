@@ -1,18 +1,30 @@
 """An audit that can fail: each kind of loss is planted and must become a finding."""
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spymaster import events
 from spymaster.bus import Bus
+from spymaster.errors import UsageError
 from spymaster.events import Stream
+from spymaster.lake import verify as verify_module
+from spymaster.lake.bronze import flush_segment
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import rebuild
 from spymaster.lake.recorder import Recorder
 from spymaster.lake.verify import verify
-from tests.rows import TRADES, delivered
+from spymaster.wal.segment import Header
+from spymaster.wal.writer import encode_segment
+from tests.rows import NOON_NS, TRADES, delivered, numbered
+from tests.test_daemon import Child
 
 STREAM = Stream("futures.trades", "ES")
 CAPTURE = Capture(77, "sim", "sim", None, 1, (STREAM,))
@@ -134,3 +146,192 @@ def test_rows_still_in_the_log_count_as_held(tmp_path):
     assert verdict.findings == []
     assert (77, "futures.trades/ES", 50, False) in verdict.proofs
     assert any("52 rows are in the log" in line or "51 rows are in the log" in line for line in verdict.notes)
+
+
+def test_beside_a_recording_daemon_nothing_is_found(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
+    roots = environment | {
+        "DATA_ROOT": str(tmp_path / "lake"),
+        "WAL_ROOT": str(tmp_path / "wal"),
+        "FLUSH_INTERVAL_SEC": "0.2",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    child = Child(roots, "sim:rate=20000")
+    child.wait_for_rows(1_000)
+    try:
+        for _ in range(8):
+            done = subprocess.run(
+                [sys.executable, "-m", "spymaster", "verify"], env=roots, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        child.kill()
+
+
+def write_segment(root, rows, number: int, *, stream: Stream = STREAM):
+    path = root / "wal" / f"{stream.schema.replace('.', '_')}_{stream.symbol}.{number:03d}.arrow"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode_segment(Header.new(stream, number, NOON_NS), rows, None))
+    return path
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("rows_after", [0, 5])
+def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_missed(
+    root, monkeypatch, flushed, rows_after
+):
+    sealed = write_segment(root, numbered(TRADES, 10, 0, capture_id=5), 901)
+    active = sealed.with_name("futures_trades_ES.arrow")
+    sealed.rename(active)
+    read = verify_module.durable.read
+    done = []
+
+    def meanwhile(path, *arguments):
+        if path == active and not done:
+            done.append("sealed")
+            active.rename(sealed)
+            if rows_after:
+                write_segment(root, numbered(TRADES, rows_after, 10, capture_id=5), 902).rename(active)
+        if path == sealed and flushed and len(done) == 1:
+            done.append("flushed")
+            flush_segment(root / "lake" / "bronze", sealed, again=False)
+            sealed.unlink()
+        return read(path, *arguments)
+
+    monkeypatch.setattr(verify_module.durable, "read", meanwhile)
+    verdict = audit(root)
+
+    assert (5, "futures.trades/ES", 10 + rows_after, False) in verdict.proofs
+    assert len(done) == 1 + flushed
+
+
+def test_a_cut_frame_at_the_end_of_an_active_segment_is_no_finding(root):
+    sealed = write_segment(root, numbered(TRADES, 10, 300, capture_id=77), 901)
+    whole = sealed.read_bytes()
+    sealed.unlink()
+    (root / "wal" / "futures_trades_ES.arrow").write_bytes(whole[:-20])
+    (root / "wal" / ".futures_trades_ES.next").write_bytes(whole[:100])
+
+    verdict = audit(root)
+
+    assert not any("torn" in line for line in verdict.findings)
+    assert sum("being written" in line for line in verdict.notes) == 2
+
+
+def test_a_date_whose_parts_are_gone_is_not_proven(root):
+    for path in parts(root):
+        path.unlink()
+
+    findings = audit(root, "2025-12-22").findings
+
+    assert sum("not on disk" in line for line in findings) == 3
+    assert any("its last 300 rows are missing" in line for line in findings)
+
+
+def test_a_date_finds_captures_whose_rows_are_still_in_the_log(root):
+    write_segment(root, numbered(TRADES, 10, 5, capture_id=6), 901)
+
+    assert any("5 rows are missing" in line for line in audit(root, "2025-12-22").findings)
+    assert not any("capture 6" in line for line in audit(root, "2025-12-23").findings)
+
+
+def test_a_date_whose_part_does_not_read_is_a_finding(root):
+    parts(root)[0].write_bytes(b"PAR1")
+
+    assert any("CRC32C differs" in line for line in audit(root, "2025-12-22").findings)
+
+
+def test_where_nothing_was_recorded_nothing_is_proven(tmp_path):
+    with pytest.raises(UsageError, match="there is no lake"):
+        audit(tmp_path)
+    (tmp_path / "lake" / "bronze").mkdir(parents=True)
+    assert audit(tmp_path).findings == []
+
+
+def test_rot_is_found_in_every_column_without_the_catalog(root):
+    path = parts(root)[1]
+    column = pq.read_metadata(path).row_group(0).column(TRADES.bronze.get_field_index("price"))
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 5] ^= 1
+    path.write_bytes(data)
+    relative = path.relative_to(root / "lake" / "bronze").as_posix()
+    (root / "lake" / "catalog.db").unlink()
+
+    assert any(f"{relative} does not read" in line for line in audit(root).findings)
+    rebuild(root / "lake")
+    assert any(f"{relative} does not read" in line for line in audit(root).findings)
+
+
+def test_a_catalog_that_does_not_read_is_a_finding(root):
+    (root / "lake" / "catalog.db").write_bytes(b"garbage" * 1000)
+
+    (finding,) = audit(root).findings
+    assert "Next: spymaster catalog rebuild" in finding
+
+
+def gap_row(cause: str, first: int, last: int) -> pa.Table:
+    values = {
+        "of_capture_id": 5, "first_seq": first, "last_seq": last, "of_schema": "futures.trades", "of_symbol": "ES",
+        "cause": cause,
+    }  # fmt: skip
+    row = numbered(events.SYSTEM_GAPS, 1, capture_id=900 + first, symbol="spymaster")
+    for name, value in values.items():
+        index = row.schema.get_field_index(name)
+        row = row.set_column(index, row.schema.field(index), pa.array([value], row.schema.field(index).type))
+    return row
+
+
+GAPS = Stream("system.gaps", "spymaster")
+
+
+@pytest.mark.parametrize("in_log", [True, False])
+@pytest.mark.parametrize(("cause", "finding"), [("not_acknowledged", False), ("wal_damage", True)])
+def test_a_hole_that_recovery_explained_is_told_by_its_cause(root, cause, finding, in_log):
+    begin = numbered(events.SYSTEM_CAPTURES, 1, capture_id=901, symbol="spymaster")
+    begin = begin.set_column(
+        begin.schema.get_field_index("of_capture_id"), begin.schema.field("of_capture_id"), pa.array([5])
+    )
+    begin = begin.set_column(begin.schema.get_field_index("event"), begin.schema.field("event"), pa.array(["begin"]))
+    write_segment(root, begin, 900, stream=Stream("system.captures", "spymaster"))
+    write_segment(root, numbered(TRADES, 10, 0, capture_id=5), 901)
+    write_segment(root, numbered(TRADES, 10, 15, capture_id=5), 902)
+    unexplained = audit(root)
+    for number, (first, last) in enumerate([(10, 12), (13, 14)]):  # two gaps cover the hole together
+        path = write_segment(root, gap_row(cause, first, last), 903 + number, stream=GAPS)
+        if not in_log:
+            flush_segment(root / "lake" / "bronze", path, again=False)
+            path.unlink()
+    verdict = audit(root)
+
+    assert any("5 rows are missing below row 24" in line for line in unexplained.findings)
+    assert any("known gap: rows 10 to 14 are missing (wal_damage)" in line for line in verdict.findings) == finding
+    assert any("rows 10 to 14 are missing" in line for line in verdict.notes) == (not finding)
+    assert ((5, "futures.trades/ES", 10, False) in verdict.proofs) == (not finding)
+    assert bool([line for line in verdict.findings if "capture 5 " in line]) == finding
+
+
+def test_the_ticker_all_beside_other_streams_is_a_ticker(tmp_path):
+    schema = events.schema_named("stocks.trades")
+    streams = (Stream("stocks.trades", "ALL"), Stream("stocks.trades", "SPY"))
+    capture = Capture(78, "sim", "sim", None, 1, streams)
+
+    async def record_both():
+        recorder = Recorder(
+            tmp_path / "wal", tmp_path / "lake", bus=Bus(), flush_interval_s=60, segment_mb=1, sync_ms=1
+        )
+        await recorder.start()
+        await recorder.begin(capture)
+        for stream, rows in zip(streams, (30, 20), strict=True):
+            log = await recorder.capture_rows(stream, capture.capture_id)
+            log.append(delivered(schema, rows, symbol=stream.symbol))
+        await recorder.flush()
+        await recorder.end(capture, dict(zip(streams, (30, 20), strict=True)), complete=True, detail=None)
+        await recorder.stop()
+
+    asyncio.run(record_both())
+    verdict = audit(tmp_path)
+
+    assert verdict.findings == []
+    assert {proof[1:] for proof in verdict.proofs if proof.capture_id == 78} == {
+        ("stocks.trades/ALL", 30, True), ("stocks.trades/SPY", 20, True)
+    }  # fmt: skip
