@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from spymaster import events
 from spymaster.events import Stream
 from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
-from spymaster.wal.writer import encode_segment
-from tests.rows import NOON_NS, TRADES, numbered
+from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
+from tests.rows import NOON_NS, TRADES, delivered, numbered
 
 STREAM = Stream("futures.trades", "ES")
 
@@ -45,16 +45,21 @@ def test_every_schema_passes_the_log_unchanged(schema):
     assert rows.schema.metadata == schema.log.metadata
 
 
-def test_stock_readers_open_a_segment_without_our_code(tmp_path):
-    path = tmp_path / "futures_trades_ES.001.arrow"
-    path.write_bytes(segment_bytes())
+@pytest.mark.parametrize("name", ["futures_trades_ES.arrow", "futures_trades_ES.001.arrow"], ids=["active", "sealed"])
+def test_stock_readers_open_a_segment_of_a_running_log_without_our_code(tmp_path, name):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 40))
+    log.seal()
+    log.commit()
+    rows.append(delivered(TRADES, 40))
 
-    with pa.ipc.open_stream(path) as reader:
-        rows = reader.read_all()
-    assert rows.num_rows == 40
-    assert pl.read_ipc_stream(path).height == 40
+    with pa.ipc.open_stream(tmp_path / name) as reader:
+        table = reader.read_all()
+    assert table.num_rows == 40
+    assert pl.read_ipc_stream(tmp_path / name).height == 40
     with duckdb.connect() as connection:
-        assert connection.from_arrow(rows).sum("capture_seq").fetchall() == [(780,)]
+        assert connection.from_arrow(table).count("*").fetchall() == [(40,)]
 
 
 def test_every_flipped_bit_is_seen_and_no_row_after_it_counts_as_unbroken():
