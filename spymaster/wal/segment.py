@@ -49,7 +49,8 @@ Kind = Literal["open", "data", "idle", "seal"]
 _PREFIX: Final = struct.Struct("<Ii")  # continuation word, metadata length
 _CONTINUATION: Final = 0xFFFFFFFF
 _CRC_DIGITS: Final = 8
-_SCRATCH_BYTES: Final = 256 << 10  # grows with the largest frame; there may be a log for each of many symbols
+_SCRATCH_BYTES: Final = 256 << 10  # to begin with: there may be a log for each of many symbols
+_BUSY_SCRATCH_BYTES: Final = 4 << 20  # of a stream with large frames, so that it begins anew only every few frames
 _FIELDS: Final = re.compile(
     rb"v1 kind=(open|data|idle|seal) seg=([0-9a-f]{32}) row=(\d{20}) rows=(\d{10}) body=(\d{12})"
     rb" durable=(\d{20}) prev=([0-9a-f]{8}) crc=([0-9a-f]{8})"
@@ -170,7 +171,8 @@ class FrameEncoder:
         try:
             self._writer.write_batch(batch, custom_metadata=metadata)
         except OSError:  # the memory is used up; nothing else can refuse here
-            self._allocate(max(_SCRATCH_BYTES, 2 * pa.ipc.get_record_batch_size(batch) + MAX_METADATA_BYTES))
+            size = pa.ipc.get_record_batch_size(batch) + MAX_METADATA_BYTES
+            self._allocate(max(2 * size, min(8 * size, _BUSY_SCRATCH_BYTES)))
             start = self._sink.tell()
             self._writer.write_batch(batch, custom_metadata=metadata)
         return self._memory[start : self._sink.tell()]
