@@ -58,7 +58,7 @@ def test_every_command_has_help_with_an_example(shell, command):
 
 
 def test_a_first_run_simulates_a_market_and_answers_a_query(shell, tmp_path):
-    done = shell("run", "--duration", "2")
+    done = shell("run", "--duration", "4")
 
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout
