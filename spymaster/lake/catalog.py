@@ -20,7 +20,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from spymaster import durable, events
-from spymaster.errors import LayoutError, UsageError
+from spymaster.errors import LayoutError, SpymasterError, UsageError
 from spymaster.lake.bronze import Part, list_parts, read_footer, recorded_numbers
 
 FILE_NAME: Final = "catalog.db"
@@ -81,18 +81,21 @@ class Catalog:
             # Of operational errors only "no such column" speaks of what the file holds; the others of disk and locks.
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
                 raise
-            self.close()
             durable.replace(path, path.with_name(f"{FILE_NAME}.damaged"))
             durable.remove(path.with_name(f"{FILE_NAME}-journal"))  # of the damaged one; it would spoil the new
             self._open(path)
 
     def _open(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
-        self._db.executescript(_TABLES)
-        (state,) = self._db.execute("pragma quick_check(1)").fetchone()
-        if state != "ok":
-            raise sqlite3.DatabaseError(state)
-        self.refresh()
+        try:
+            self._db.executescript(_TABLES)
+            (state,) = self._db.execute("pragma quick_check(1)").fetchone()
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+            self.refresh()
+        except (sqlite3.Error, SpymasterError, OSError):
+            self._db.close()
+            raise
 
     def close(self) -> None:
         self._db.close()
