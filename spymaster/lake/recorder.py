@@ -62,10 +62,6 @@ class Lane:
     def unacknowledged_rows(self) -> int:
         return self.log.appended_rows - self.log.acknowledged_rows
 
-    @property
-    def unflushed_rows(self) -> int:
-        return self.log.appended_rows - self.flushed_rows
-
 
 class Recorder:
     """Makes rows durable, publishes them on the bus and drains them into Bronze.
