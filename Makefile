@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := wal_append bronze_flush dbn_to_bronze
+BENCHES := wal_append bronze_flush dbn_to_bronze recovery
 
 .PHONY: run test bench lock clean
 

@@ -129,6 +129,22 @@ def publish(data: bytes | memoryview, target: Path) -> None:
     Raises:
         FileExistsError: `target` exists; it is as it was.
     """
+    draft = _draft(data, target)
+    try:
+        link(draft, target)  # a rename would take the name from another file
+    finally:
+        remove(draft)
+    sync_directory(target.parent)
+
+
+def rewrite(data: bytes, target: Path) -> None:
+    """Give a file other content, all of it in one instant and durable. For reports; what is recorded never changes."""
+    replace(_draft(data, target), target)
+    sync_directory(target.parent)
+
+
+def _draft(data: bytes | memoryview, target: Path) -> Path:
+    """Write `data` to a draft of `target`, its bytes durable, its name not yet."""
     draft = target.with_name(f".{target.name}.tmp")  # readers pass over names that begin with a dot
     remove(draft)
     descriptor = create(draft)
@@ -140,11 +156,7 @@ def publish(data: bytes | memoryview, target: Path) -> None:
         raise
     finally:
         close(descriptor)
-    try:
-        link(draft, target)  # a rename would take the name from another file
-    finally:
-        remove(draft)
-    sync_directory(target.parent)
+    return draft
 
 
 def read(path: Path, limit: int | None = None) -> memoryview:

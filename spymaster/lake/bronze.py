@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from spymaster import clock, durable, events, paths
 from spymaster.errors import LayoutError, WalError
 from spymaster.events import EventSchema
 from spymaster.paths import Partition
-from spymaster.wal.segment import Header, decode_rows, scan
+from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
 
 ROW_GROUP_ROWS: Final = 128_000
 _NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
@@ -51,6 +51,26 @@ class Part:
     captures: tuple[CaptureSpan, ...]
 
 
+class Footer(NamedTuple):
+    """What a part's footer says of it.
+
+    Attributes:
+        segment: the segment its rows came from.
+        captures: their captures.
+        rows: its rows.
+        version: `schema_name.vN`.
+        stream: `schema/symbol` of the segment.
+        before: (`capture_id`, last `capture_seq`) of each capture in the segment that came before.
+    """
+
+    segment: str
+    captures: tuple[CaptureSpan, ...]
+    rows: int
+    version: str
+    stream: str
+    before: tuple[tuple[int, int], ...]
+
+
 def flush_segment(bronze: Path, segment: Path, *, again: bool) -> list[Part]:
     """Publish a sealed segment's rows as Parquet parts, durable on return.
 
@@ -77,9 +97,10 @@ def flush_segment(bronze: Path, segment: Path, *, again: bool) -> list[Part]:
     if poison:
         raise WalError(f"{segment} holds a batch that does not decode: {poison[0][1]}. Next: spymaster recover")
     schema = events.schema_named(found.header.stream.schema)
+    before = predecessor_of(raw, found.frames[0])
     parts = []
     for partition, piece in split(schema, rows):
-        part = _publish(bronze, schema, partition, piece, found.header, again=again)
+        part = _publish(bronze, schema, partition, piece, found.header, before, again=again)
         if part is not None:
             parts.append(part)
     return parts
@@ -119,7 +140,14 @@ def _with_partition_columns(schema: EventSchema, rows: pa.Table, partition: Part
 
 
 def _publish(
-    bronze: Path, schema: EventSchema, partition: Partition, rows: pa.Table, header: Header, *, again: bool
+    bronze: Path,
+    schema: EventSchema,
+    partition: Partition,
+    rows: pa.Table,
+    header: Header,
+    before: Predecessor | None,
+    *,
+    again: bool,
 ) -> Part | None:
     folder = bronze / partition.folder
     durable.make_directories(folder)
@@ -130,7 +158,7 @@ def _publish(
         if rows.num_rows == 0:
             return None
     spans = capture_spans(rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy())
-    data = encode_parquet(schema, rows, header.segment, spans)
+    data = encode_parquet(schema, rows, header, spans, before)
     attempt = 0
     while True:
         name = paths.part_name(clock.part_stamp(header.created_ns), header.segment, attempt)
@@ -154,7 +182,7 @@ def _missing(folder: Path, rows: pa.Table) -> pa.Table:
     missing = np.ones(len(captures), dtype=bool)
     spans = capture_spans(captures, numbers)
     for part in sorted(folder.glob("part-*.parquet")):
-        held = {span.capture_id: span for span in read_footer(part)[1]}
+        held = {span.capture_id: span for span in read_footer(part).captures}
         for span in spans:
             other = held.get(span.capture_id)
             if other is not None and other.first_seq <= span.last_seq and span.first_seq <= other.last_seq:
@@ -182,7 +210,9 @@ def capture_spans(captures: NDArray[np.int64], numbers: NDArray[np.int64]) -> tu
     return tuple(spans)
 
 
-def encode_parquet(schema: EventSchema, rows: pa.Table, segment: str, spans: tuple[CaptureSpan, ...]) -> memoryview:
+def encode_parquet(
+    schema: EventSchema, rows: pa.Table, header: Header, spans: tuple[CaptureSpan, ...], before: Predecessor | None
+) -> memoryview:
     """Return a part's bytes.
 
     Encodings: integers as deltas and floats as byte streams, twice as fast to write and a third smaller than the
@@ -195,8 +225,10 @@ def encode_parquet(schema: EventSchema, rows: pa.Table, segment: str, spans: tup
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     }
     footer = {
-        "spymaster_segment": segment,
+        "spymaster_segment": header.segment,
         "spymaster_captures": json.dumps([[s.capture_id, s.rows, s.first_seq, s.last_seq] for s in spans]),
+        "spymaster_stream": str(header.stream),
+        "spymaster_before": json.dumps(before.last if before is not None else []),
     }
     sink = pa.BufferOutputStream()
     metadata = {**{key.decode(): value.decode() for key, value in (schema.bronze.metadata or {}).items()}, **footer}
@@ -217,8 +249,8 @@ def encode_parquet(schema: EventSchema, rows: pa.Table, segment: str, spans: tup
     return memoryview(sink.getvalue()).cast("B")
 
 
-def read_footer(part: Path) -> tuple[str, tuple[CaptureSpan, ...], int, str]:
-    """Return what a part's footer says: segment, captures, rows, and `schema_name.vN`.
+def read_footer(part: Path) -> Footer:
+    """Return what a part's footer says.
 
     Raises:
         LayoutError: it is not a part that this version wrote.
@@ -226,9 +258,14 @@ def read_footer(part: Path) -> tuple[str, tuple[CaptureSpan, ...], int, str]:
     try:
         metadata = pq.read_metadata(part)
         keys = metadata.metadata or {}
-        spans = tuple(CaptureSpan(*span) for span in json.loads(keys[b"spymaster_captures"]))
-        version = f"{keys[b'schema_name'].decode()}.v{keys[b'schema_version'].decode()}"
-        return keys[b"spymaster_segment"].decode(), spans, metadata.num_rows, version
+        return Footer(
+            segment=keys[b"spymaster_segment"].decode(),
+            captures=tuple(CaptureSpan(*span) for span in json.loads(keys[b"spymaster_captures"])),
+            rows=metadata.num_rows,
+            version=f"{keys[b'schema_name'].decode()}.v{keys[b'schema_version'].decode()}",
+            stream=keys[b"spymaster_stream"].decode(),
+            before=tuple((int(capture), int(seq)) for capture, seq in json.loads(keys[b"spymaster_before"])),
+        )
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise LayoutError(
             f"{part} is no part that spymaster wrote ({type(error).__name__}: {error}). It was left as it is. "

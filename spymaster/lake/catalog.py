@@ -113,13 +113,14 @@ class Catalog:
                 data = durable.read(self._bronze / relative)
                 if misread(self._bronze / relative) is not None:
                     continue
-                segment, spans, rows, version = read_footer(self._bronze / relative)
-                if version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
+                footer = read_footer(self._bronze / relative)
+                if footer.version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
                     raise LayoutError(
-                        f"{self._bronze / relative} holds {version}, which this version does not read. Nothing was "
-                        f"changed. Next: use the version of spymaster that wrote it"
+                        f"{self._bronze / relative} holds {footer.version}, which this version does not read. Nothing "
+                        f"was changed. Next: use the version of spymaster that wrote it"
                     )
-                parts.append(Part(relative, partition, segment, rows, len(data), crc32c(data), spans))
+                crc = crc32c(data)
+                parts.append(Part(relative, partition, footer.segment, footer.rows, len(data), crc, footer.captures))
         with self._turn, self._db:
             for path in known - present.keys():
                 for table in ("files", "file_captures", "captures", "gaps"):

@@ -2,13 +2,15 @@
 
 A capture is proven whole when its rows carry `capture_seq` 0 to n-1, each once, and its end row says n. Without an
 end row, as after a crash, it is proven to the row before the first that is missing. It is always audited whole,
-whatever dates it touches. Reads only; takes no lock.
+whatever dates it touches. Each segment, and each part made of one, names the last rows of the segment before it, so a
+tail, a segment or a whole capture that vanished is missed even where no end row counts it. Reads only; takes no lock.
 
 A daemon may record meanwhile, so the order of reading is the proof: end rows before the rows they count, the log
 before the lake that its rows move to, the catalog before the parts it lists, and begin rows, which come before the
 rows they announce, last.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,8 @@ from spymaster.lake.bronze import list_parts, read_footer
 from spymaster.lake.catalog import IndexedFile
 from spymaster.lake.views import escape_glob
 from spymaster.paths import Partition, SegmentName
-from spymaster.wal.segment import Scan, decode_rows, scan
+from spymaster.wal.recovery import QUARANTINE, quarantined
+from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 
 MAX_LISTINGS: Final = 10  # of the log, until one names no segment that was not read
 _NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
@@ -48,8 +51,9 @@ create table declared (
 # One row for each capture and stream: what stands in log and lake, beside what its begin and end rows say.
 _AUDIT: Final = """
 create view streams as
-  select capture_id, schema, symbol, any_value(origin) as origin,
-         max(rows) filter (event = 'end' and complete) as whole, max(rows) filter (event = 'end') as at_least
+  select capture_id, schema, symbol, any_value(origin) as origin, bool_or(event <> 'before') as begun,
+         max(rows) filter (event = 'end' and complete) as whole,
+         max(rows) filter (event in ('end', 'before')) as at_least
   from declared group by all;
 create view placed as
   select k.capture_id, k.schema, coalesce(own.symbol, wild.symbol, k.partition_value) as symbol, k.capture_seq
@@ -60,8 +64,8 @@ create view placed as
 create view audit as
   select capture_id, schema, symbol, count(k.capture_seq) as rows,
          count(distinct k.capture_seq) as numbers, coalesce(max(k.capture_seq), -1) as last,
-         any_value(s.begun) is not null as begun, s.whole, s.at_least, s.origin
-  from placed k full join (select *, true as begun from streams) s using (capture_id, schema, symbol)
+         coalesce(any_value(s.begun), false) as begun, s.whole, s.at_least, s.origin
+  from placed k full join streams s using (capture_id, schema, symbol)
   group by all
   having count(k.capture_seq) > 0 or s.at_least > 0;
 """
@@ -123,7 +127,7 @@ def verify(
         except LayoutError as error:
             indexed = {}
             verdict.findings.append(str(error))
-        parts = dict(list_parts(bronze)) if bronze.is_dir() else {}
+        parts = _list_until_still(bronze)
         absent = {relative: file for relative, file in indexed.items() if relative not in parts}
         if date is not None:
             held = {relative: _captures_in(bronze / relative) for relative in parts}
@@ -136,7 +140,11 @@ def verify(
             f"bronze/{relative} is in the catalog ({absent[relative].rows} rows) and not on disk"
             for relative in sorted(absent)
         ]
+        _audit_quarantine(wal_root, data_root, verdict)
         parts = _audit_files(bronze, parts, indexed, verdict, progress)
+        for relative in parts:
+            footer = read_footer(bronze / relative)
+            _declare_before(connection, footer.stream, footer.before)
         _load_bronze_keys(connection, bronze, parts)
         # For a moment a row may stand in two segments, or in one and in Bronze: of equal keys one counts.
         connection.execute("insert into keys select distinct * from log_keys except select * from keys")
@@ -145,10 +153,20 @@ def verify(
     return verdict
 
 
+def _list_until_still(bronze: Path) -> dict[str, Partition]:
+    """Return the parts as of one moment: a walk may pass a folder before a part comes, and meet a later part."""
+    parts: dict[str, Partition] = {}
+    for _ in range(MAX_LISTINGS):
+        before, parts = parts, dict(list_parts(bronze)) if bronze.is_dir() else {}
+        if before.keys() == parts.keys():
+            break
+    return parts
+
+
 def _captures_in(part: Path) -> frozenset[int] | None:
     """Return the captures that a part has rows of; None where its footer does not read."""
     try:
-        return frozenset(span.capture_id for span in read_footer(part)[1])
+        return frozenset(span.capture_id for span in read_footer(part).captures)
     except LayoutError:
         return None
 
@@ -198,6 +216,20 @@ def _audit_files(
     return sound
 
 
+def _audit_quarantine(wal_root: Path, data_root: Path, verdict: Verdict) -> None:
+    """Compare what lies in quarantine with its descriptions. Both are kept; that the bytes are gone is a finding."""
+    for entry in quarantined(wal_root):
+        if entry.description is None:
+            verdict.notes.append(f"{entry.path} has no description: a recovery was cut short. Next: spymaster recover")
+        elif hashlib.sha256(durable.read(entry.path)).hexdigest() != entry.description.get("sha256"):
+            verdict.notes.append(f"{entry.path} reads otherwise than when it was put there. Next: spymaster recover")
+    described = {path: path.with_suffix("") for path in (wal_root / QUARANTINE).glob("[!.]*.arrow.json")}
+    described |= {path: path.with_suffix(".bin") for path in (data_root / QUARANTINE).rglob("[!.]*.json")}
+    for description, kept in sorted(described.items()):
+        if not kept.exists():
+            verdict.findings.append(f"{kept} is gone from quarantine; {description.name} says what it held")
+
+
 def _load_bronze_keys(connection: duckdb.DuckDBPyConnection, bronze: Path, parts: dict[str, Partition]) -> None:
     groups: dict[tuple[str, str], list[str]] = {}
     for relative, partition in parts.items():
@@ -226,7 +258,7 @@ def _load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: 
 
 def _system_rows(wal_root: Path, bronze: Path, wanted: set[EventSchema]) -> Iterator[tuple[EventSchema, pa.Table]]:
     stems = {paths.stream_stem(schema.name, events.SYSTEM_SYMBOL) for schema in wanted}
-    for _, _, found, schema, rows in _read_log(wal_root, stems):
+    for _, _, found, schema, rows, _ in _read_log(wal_root, stems):
         if found.header is not None and schema in wanted:
             yield schema, rows
     for schema in wanted:
@@ -246,6 +278,16 @@ def _declare(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
     connection.unregister("capture_rows")
 
 
+def _declare_before(connection: duckdb.DuckDBPyConnection, stream: str, last: tuple[tuple[int, int], ...]) -> None:
+    """Add what a segment says of the one before it."""
+    schema, _, symbol = stream.partition("/")
+    if last:
+        connection.executemany(
+            "insert into declared values (?, null, 'before', false, null, ?, ?, ?)",
+            [(capture_id, schema, symbol, seq + 1) for capture_id, seq in last],
+        )
+
+
 def _segments(wal_root: Path) -> Iterator[tuple[Path, SegmentName]]:
     for path in sorted(wal_root.iterdir()) if wal_root.is_dir() else []:
         name = paths.parse_segment_name(path.name)
@@ -255,8 +297,8 @@ def _segments(wal_root: Path) -> Iterator[tuple[Path, SegmentName]]:
 
 def _read_log(
     wal_root: Path, stems: set[str] | None = None
-) -> Iterator[tuple[Path, SegmentName, Scan, EventSchema | None, pa.Table]]:
-    """Yield every segment, or those of some streams, with its rows.
+) -> Iterator[tuple[Path, SegmentName, Scan, EventSchema | None, pa.Table, Predecessor | None]]:
+    """Yield every segment, or those of some streams, with its rows and what it says of the one before.
 
     A segment may be sealed, so renamed, or retired between the listing and the reading; hence listings until one has
     no name that was not tried. A retired one's rows are in Bronze.
@@ -275,16 +317,18 @@ def _read_log(
             tried.add(path)
             found = scan(raw)
             if found.header is None:
-                yield path, name, found, None, pa.table({})
+                yield path, name, found, None, pa.table({}), None
             else:
                 rows, _ = decode_rows(raw, [*found.frames, *found.islands], found.header.stream)
-                yield path, name, found, events.schema_named(found.header.stream.schema), rows
+                # One that has no sealed name yet may follow rows that a power cut took before they were acknowledged.
+                before = predecessor_of(raw, found.frames[0]) if found.frames and not name.ahead else None
+                yield path, name, found, events.schema_named(found.header.stream.schema), rows, before
 
 
 def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Verdict) -> None:
     """Add the rows that are in the log; report what does not read."""
     waiting = 0
-    for path, name, found, schema, rows in _read_log(wal_root):
+    for path, name, found, schema, rows, before in _read_log(wal_root):
         if found.problem is not None:
             line = f"{path}: {found.problem} at byte {found.end}, after {found.rows} sound rows"
             if name.sealed or found.islands or found.rows < found.durable_row:
@@ -294,6 +338,8 @@ def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Ve
         if schema is None:
             continue
         waiting += rows.num_rows
+        if before is not None and found.header is not None:
+            _declare_before(connection, str(found.header.stream), before.last)
         columns = [schema.partition_by, "ts_event_ns", "capture_id", "capture_seq"]
         connection.register("segment", rows.select(columns))
         connection.execute(

@@ -13,14 +13,18 @@ What is found, and what it means:
     poison              sound bytes that are no sound batch, a defect of their writer
     died in creation    no header yet; nothing was ever acknowledged in it
     foreign             not a segment of ours
+
+A file with unsound bytes is kept whole in quarantine, by a second name and not by a copy: a medium that misreads today
+may read well tomorrow. So each recovery reads the quarantine again, and brings rows that read now into the log.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -36,6 +40,7 @@ from spymaster.wal.segment import (
     Scan,
     decode_header,
     decode_rows,
+    followed,
     predecessor_of,
     scan,
 )
@@ -117,6 +122,7 @@ def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
     """
     recovery = _Recovery(wal_root, run_capture, set(known_gaps))
     stems = {name.stem for path in wal_root.iterdir() if (name := paths.parse_segment_name(path.name))}
+    stems |= {entry.stem for entry in quarantined(wal_root)}
     for stem in sorted(stems, key=lambda stem: (stem == _GAPS_STEM, stem)):  # last: the others add to it
         recovery.stream(stem)
     return recovery.result
@@ -133,6 +139,8 @@ class _Recovery:
     def stream(self, stem: str) -> None:
         """Salvage one stream's files, then leave an empty active segment that carries its number on."""
         files = self._read(stem)
+        known = {path.stat().st_ino for path in self._wal_root.iterdir()}
+        kept = [entry for entry in quarantined(self._wal_root) if entry.stem == stem]
         totals = _totals_named_by_successors(files)
         done: set[str] = set()
         last: Predecessor | None = None
@@ -141,7 +149,7 @@ class _Recovery:
         for file in files:
             header = file.scan.header or _header_by_name(file)
             if header is None:
-                self._link_to_quarantine(file, file.scan.problem or "no header")
+                self._quarantine(file, [(0, len(file.raw))], file.scan.problem or "no header")
                 self._retire(file)
                 idle = False
                 continue
@@ -150,15 +158,20 @@ class _Recovery:
                 continue  # a crash between link and unlink: two names, one segment
             done.add(header.segment)
             holes = _holes(file, header, totals.get(header.segment))
-            if file.name.sealed and file.scan.sealed and not decode_rows(file.raw, file.scan.frames, stream)[1]:
+            rows, poison = decode_rows(file.raw, [*file.scan.frames, *file.scan.islands], stream)
+            if file.name.sealed and file.scan.sealed and not poison:
                 self._keep(file.path, file.scan.rows)
-                last, idle = Predecessor(header.segment, file.scan.rows), False
+                last, idle = followed(file.raw, file.scan, rows), False
             elif file.scan.rows == 0 and file.scan.problem is None and not holes:
-                last = last or Predecessor(header.segment, 0)
+                if last is None or not file.name.ahead:  # what an active one names was durable, and may be missing here
+                    last = followed(file.raw, file.scan, rows)
                 if file.name.ahead or file.name.number is not None:
                     self._retire(file)  # nothing but a header and zero-row frames
             else:
-                last, idle = self._salvage(file, header, holes, last) or last, False
+                last, idle = self._salvage(file, header, rows, poison, holes, last) or last, False
+        for entry in kept:
+            if entry.path.stat().st_ino not in known and (again := self._read_again(entry)) is not None:
+                stream, idle = again, False
         if stream is not None and not idle:
             encoder = FrameEncoder(events.schema_named(stream.schema).log)
             plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
@@ -176,38 +189,73 @@ class _Recovery:
         self.result.sealed.append(sealed)
         self.result.rows += rows
 
-    def _salvage(self, file: _Found, header: Header, holes: list[Hole], last: Predecessor | None) -> Predecessor | None:
+    def _salvage(
+        self,
+        file: _Found,
+        header: Header,
+        rows: pa.Table,
+        poison: list[tuple[Frame, str]],
+        holes: list[Hole],
+        last: Predecessor | None,
+    ) -> Predecessor | None:
         """Copy a segment's sound rows into a new sealed one, record what is missing, and let the origin go.
 
         In that order: a crash between any two of these leaves the origin, and the next recovery does it again.
         """
         frames = [*file.scan.frames, *file.scan.islands]
-        rows, poison = decode_rows(file.raw, frames, header.stream)
         bad = {frame.offset for frame, _ in poison}
         holes = holes + [_hole(header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison]
         holes = [_name_rows(hole, [frame for frame in frames if frame.offset not in bad], rows) for hole in holes]
-        copy = None
-        if rows.num_rows:
-            number = highest_number(self._wal_root, file.name.stem) + 1
-            copied = Header.new(header.stream, number, clock.utc_now_ns(), origin=header.segment)
-            target = paths.sealed_segment(self._wal_root, file.name.stem, number)
-            durable.publish(encode_segment(copied, rows, last), target)
-            self._keep(target, rows.num_rows)
-            copy = Predecessor(copied.segment, rows.num_rows)
+        copy = self._copy(header, file.name.stem, rows, last) if rows.num_rows else None
         self._record(holes)
-        for frame, reason in poison:
-            self._quarantine(file, frame.offset, frame.end, f"poison: {reason}")
-        if any(hole.acknowledged for hole in holes):
-            # Whole, by its name alone and not by a copy: a medium that misreads today may read well tomorrow.
-            self._link_to_quarantine(file, "acknowledged rows do not read")
-        elif file.scan.problem is not None:
-            for start, end in _unsound_spans(file.scan):
-                self._quarantine(file, start, end, f"unsound bytes: {file.scan.problem}")
-                self.result.torn_bytes += end - start
+        spans = _unsound_spans(file.scan)
+        damaged = any(hole.acknowledged for hole in holes)
+        if poison:
+            self._quarantine(file, [(frame.offset, frame.end) for frame, _ in poison], f"poison: {poison[0][1]}")
+        elif damaged:
+            self._quarantine(file, spans, f"acknowledged rows do not read: {file.scan.problem or 'its end is missing'}")
+        elif spans:
+            self._quarantine(file, spans, f"unsound bytes: {file.scan.problem}")
         else:
             self.result.notes.append(f"{file.path.name}: {rows.num_rows} rows of an unsealed segment recovered")
+        if not damaged:
+            self.result.torn_bytes += sum(end - start for start, end in spans)
         self._retire(file)
         return copy
+
+    def _copy(self, origin: Header, stem: str, rows: pa.Table, last: Predecessor | None) -> Predecessor | None:
+        """Make the chosen rows durable in a new sealed segment, which names its origin."""
+        number = highest_number(self._wal_root, stem) + 1
+        header = Header.new(origin.stream, number, clock.utc_now_ns(), origin=origin.segment)
+        target = paths.sealed_segment(self._wal_root, stem, number)
+        data = encode_segment(header, rows, last)
+        durable.publish(data, target)
+        self._keep(target, rows.num_rows)
+        raw = memoryview(data)
+        return followed(raw, scan(raw), rows)
+
+    def _read_again(self, entry: "Quarantined") -> Stream | None:
+        """Bring the rows of a quarantined file into the log if more of them read than when it was put there.
+
+        All of them: the lake leaves out those that it has. Returns their stream, if it did.
+        """
+        raw = durable.read(entry.path)
+        file = _Found(entry.path, paths.SegmentName(entry.stem, 0, False, False), raw, scan(raw))
+        try:
+            header = file.scan.header or _header_by_name(file)
+        except WalError:  # of another version, put here by it
+            return None
+        if header is None:
+            return None
+        rows, _ = decode_rows(raw, [*file.scan.frames, *file.scan.islands], header.stream)
+        if rows.num_rows <= entry.sound_rows:
+            return None
+        self._copy(header, entry.stem, rows, None)
+        _describe(entry.path, file, _unsound_spans(file.scan), "read again, with more rows than before", rows.num_rows)
+        self.result.notes.append(
+            f"{entry.path.name} in quarantine reads better now: {rows.num_rows} rows, {entry.sound_rows} before"
+        )
+        return header.stream
 
     def _retire(self, file: _Found) -> None:
         """Remove an origin, but not the active name: `plant` replaces it, so that a stream's number is never lost."""
@@ -228,28 +276,44 @@ class _Recovery:
             self._gap_seq += rows.num_rows
             self._known_gaps |= {hole.gap_id for hole in fresh}
 
-    def _link_to_quarantine(self, file: _Found, reason: str) -> None:
-        target = self._target(file, 0, ".arrow")
+    def _quarantine(self, file: _Found, spans: list[tuple[int, int]], reason: str) -> None:
+        """Keep a file with unsound bytes, whole, with a description beside it."""
+        # Named by what it holds, so that a repeated recovery finds it there.
+        digest = hashlib.sha256(file.raw).hexdigest()[:12]
+        target = self._wal_root / QUARANTINE / f"{file.name.stem}-{digest}.arrow"
         durable.make_directories(target.parent)
         if not target.exists():
             durable.link(file.path, target)
-            _describe(target, file, 0, len(file.raw), reason)
+        if not _description(target).exists():
+            rows = 0
+            if file.scan.header is not None or file.scan.islands:
+                rows = sum(frame.rows for frame in [*file.scan.frames, *file.scan.islands])
+            _describe(target, file, spans, reason, rows)
         durable.sync_directory(target.parent)  # a killed recovery may have left it visible and not durable
-        self.result.notes.append(f"{file.path.name}: {reason}; kept whole as {target}")
+        unsound = sum(end - start for start, end in spans)
+        self.result.notes.append(f"{file.path.name}: {reason} ({unsound} bytes); kept whole as {target}")
 
-    def _quarantine(self, file: _Found, start: int, end: int, reason: str) -> None:
-        target = self._target(file, start, ".bin")
-        durable.make_directories(target.parent)
-        if not target.exists():
-            durable.publish(bytes(file.raw[start:end]), target)
-            _describe(target, file, start, end, reason)
-        durable.sync_directory(target.parent)
-        self.result.notes.append(f"{file.path.name}: {end - start} bytes at {start}: {reason}; kept as {target}")
 
-    def _target(self, file: _Found, offset: int, suffix: str) -> Path:
-        """Name a quarantine entry by what it holds, so that a repeated recovery finds it there."""
-        digest = hashlib.sha256(file.raw[offset:]).hexdigest()[:12]
-        return self._wal_root / QUARANTINE / f"{file.name.stem}-{offset}-{digest}{suffix}"
+class Quarantined(NamedTuple):
+    """A file in quarantine: the stream it is of, and the rows of it that were sound when it was last read."""
+
+    path: Path
+    stem: str
+    sound_rows: int
+    description: dict[str, Any] | None
+
+
+def quarantined(wal_root: Path) -> list[Quarantined]:
+    """Return what is in the log's quarantine. A description that a crash kept from being written is None."""
+    entries = []
+    for path in sorted((wal_root / QUARANTINE).glob("*.arrow")):
+        description = None
+        if _description(path).exists():
+            with suppress(ValueError):  # it is only a report, and is written again
+                description = json.loads(_description(path).read_bytes())
+        sound_rows = description.get("sound_rows", 0) if isinstance(description, dict) else 0
+        entries.append(Quarantined(path, path.stem.rpartition("-")[0], sound_rows, description))
+    return entries
 
 
 def highest_number(wal_root: Path, stem: str) -> int:
@@ -357,22 +421,25 @@ def _unsound_spans(found: Scan) -> list[tuple[int, int]]:
     return [*spans, (at, found.size)] if at < found.size else spans
 
 
-def _describe(target: Path, file: _Found, start: int, end: int, reason: str) -> None:
+def _description(target: Path) -> Path:
+    return target.with_name(f"{target.name}.json")
+
+
+def _describe(target: Path, file: _Found, spans: list[tuple[int, int]], reason: str, sound_rows: int) -> None:
+    """Write what is known of a quarantined file beside it, in place of what was known before."""
     header = file.scan.header
     entry = {
         "file": file.path.name,
         "segment": header.segment if header else None,
         "stream": str(header.stream) if header else None,
-        "offset": start,
-        "length": end - start,
-        "sound_rows": file.scan.rows,
+        "bytes": len(file.raw),
+        "unsound": spans,
+        "sound_rows": sound_rows,
         "reason": reason,
-        "sha256": hashlib.sha256(file.raw[start:end]).hexdigest(),
+        "sha256": hashlib.sha256(file.raw).hexdigest(),
         "found_at": clock.utc_text(clock.utc_now_ns()),
     }
-    description = target.with_name(target.name + ".json")
-    if not description.exists():
-        durable.publish(json.dumps(entry, indent=2).encode(), description)
+    durable.rewrite(json.dumps(entry, indent=2).encode(), _description(target))
 
 
 def gap_rows(holes: list[Hole], run_capture: int, first_seq: int, now_ns: int) -> pa.Table:

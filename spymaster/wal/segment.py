@@ -15,7 +15,8 @@ is one record batch message whose custom metadata holds one fixed-width text und
 
 The schema message's metadata is the header: segment id, stream, number, UTC time of creation, and the id of the
 segment that this one was salvaged from. The first frame is a zero-row `open` frame; its metadata key `predecessor`
-names the segment before and its row count. `idle` frames have no rows and put the watermark on disk. The zero-row
+names the segment before, its row count and the last `capture_seq` of each capture in it, so that a segment that
+vanishes is missed. `idle` frames have no rows and put the watermark on disk. The zero-row
 `seal` frame ends a segment. A frame is valid if and only if it is whole, its crc matches, its segment is the
 header's, and row and prev continue the frame before.
 
@@ -32,8 +33,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from crc32c import crc32c
+from numpy.typing import NDArray
 
 from spymaster import events
 from spymaster.errors import UsageError, WalError
@@ -43,6 +46,7 @@ FORMAT_VERSION: Final = 1
 MAX_FRAME_ROWS: Final = 65_536  # an MBP-10 frame of so many rows is about 30 MB
 MAX_METADATA_BYTES: Final = 0xFFFF  # bounds what a damaged length makes a reader allocate
 MAX_BODY_BYTES: Final = 64 << 20
+MAX_NAMED_CAPTURES: Final = 1_000  # by an opening frame; of more, as when a folder of tiny files is read, the newest
 
 Kind = Literal["open", "data", "idle", "seal"]
 
@@ -55,7 +59,8 @@ _FIELDS: Final = re.compile(
     rb"v1 kind=(open|data|idle|seal) seg=([0-9a-f]{32}) row=(\d{20}) rows=(\d{10}) body=(\d{12})"
     rb" durable=(\d{20}) prev=([0-9a-f]{8}) crc=([0-9a-f]{8})"
 )
-_PREDECESSOR: Final = re.compile(rb"seg=([0-9a-f]{32}) rows=(\d{20})")
+_PREDECESSOR: Final = re.compile(rb"seg=([0-9a-f]{32}) rows=(\d{20})(?: last=((?:\d+:\d+,?)*))?")
+_SEARCH_FACTOR: Final = 4  # how many times over damaged bytes are summed in search of sound frames
 _FRAME_START: Final = re.compile(rb"(?=\xff\xff\xff\xff..\x00\x00)", re.DOTALL)  # and a length below 64 KiB
 
 
@@ -112,10 +117,21 @@ class Frame(NamedTuple):
 
 
 class Predecessor(NamedTuple):
-    """The segment before, as an `open` frame names it."""
+    """The segment before, as an `open` frame names it.
+
+    Attributes:
+        segment: its id.
+        rows: its rows.
+        last: (`capture_id`, last `capture_seq`) of each capture that has rows in it.
+    """
 
     segment: str
     rows: int
+    last: tuple[tuple[int, int], ...] = ()
+
+    def encode(self) -> bytes:
+        last = ",".join(f"{capture}:{seq}" for capture, seq in self.last[-MAX_NAMED_CAPTURES:])
+        return f"seg={self.segment} rows={self.rows:020d} last={last}".encode()
 
 
 class FrameTooLargeError(ValueError):
@@ -151,7 +167,7 @@ class FrameEncoder:
         ).encode()
         metadata = {b"spymaster": fields}
         if predecessor is not None:
-            metadata[b"predecessor"] = f"seg={predecessor.segment} rows={predecessor.rows:020d}".encode()
+            metadata[b"predecessor"] = predecessor.encode()
         frame = self._serialize(batch, metadata)
         metadata_end = 8 + _PREFIX.unpack_from(frame)[1]
         if len(frame) - metadata_end > MAX_BODY_BYTES:
@@ -308,8 +324,17 @@ def _header_crc(raw: memoryview) -> int | None:
     return crc32c(raw[:length]) if 8 < length <= len(raw) else None
 
 
-def _frame_at(raw: memoryview, offset: int) -> Frame | str:  # noqa: PLR0911  # one way out per kind of damage
+def _frame_at(raw: memoryview, offset: int) -> Frame | str:
     """Return the frame at `offset` if its bytes are whole and match their CRC, else what is wrong."""
+    claimed = _claimed_at(raw, offset)
+    if isinstance(claimed, str):
+        return claimed
+    frame, crc_at = claimed
+    return frame if _crc_of(raw, frame, crc_at) == frame.crc else "CRC32C does not match"
+
+
+def _claimed_at(raw: memoryview, offset: int) -> tuple[Frame, int] | str:  # noqa: PLR0911  # one way out per damage
+    """Return what the bytes at `offset` say of themselves, and where their CRC stands. Nothing is summed yet."""
     if len(raw) - offset < 8:
         return "torn: less than a frame's first 8 bytes"
     continuation, length = _PREFIX.unpack_from(raw, offset)
@@ -327,20 +352,24 @@ def _frame_at(raw: memoryview, offset: int) -> Frame | str:  # noqa: PLR0911  # 
         return "a body larger than any we write"
     if offset + total > len(raw):
         return "torn: the frame's body is cut"
-    crc_at = offset + 8 + match.end() - _CRC_DIGITS
-    computed = crc32c(raw[offset:crc_at])
-    computed = crc32c(b"0" * _CRC_DIGITS, computed)
-    computed = crc32c(raw[crc_at + _CRC_DIGITS : offset + total], computed)
-    if computed != int(crc, 16):
-        return "CRC32C does not match"
     kind_text: Kind = kind.decode()  # type: ignore[assignment]  # the pattern admits no other
-    return Frame(kind_text, segment.decode(), offset, total, int(row), int(rows), int(durable), int(prev, 16), computed)
+    numbers = (int(row), int(rows), int(durable), int(prev, 16), int(crc, 16))
+    return Frame(kind_text, segment.decode(), offset, total, *numbers), offset + 8 + match.end() - _CRC_DIGITS
+
+
+def _crc_of(raw: memoryview, frame: Frame, crc_at: int) -> int:
+    computed = crc32c(raw[frame.offset : crc_at])
+    computed = crc32c(b"0" * _CRC_DIGITS, computed)
+    return crc32c(raw[crc_at + _CRC_DIGITS : frame.end], computed)
 
 
 def predecessor_of(raw: memoryview, frame: Frame) -> Predecessor | None:
     """Return what an `open` frame says of the segment before; None where there was none."""
     match = _PREDECESSOR.search(_metadata(raw, frame))
-    return None if match is None else Predecessor(match[1].decode(), int(match[2]))
+    if match is None:
+        return None
+    pairs = (pair.split(":") for pair in (match[3] or b"").decode().split(",") if pair)
+    return Predecessor(match[1].decode(), int(match[2]), tuple((int(capture), int(seq)) for capture, seq in pairs))
 
 
 def _metadata(raw: memoryview, frame: Frame) -> bytes:
@@ -351,19 +380,58 @@ def _metadata(raw: memoryview, frame: Frame) -> bytes:
 def _islands(raw: memoryview, start: int, segment: str | None, row: int) -> list[Frame]:
     """Find the sound frames of `segment` after damage at `start`, whose rows are numbered from `row` on.
 
-    Without a segment, the first sound frame says which.
+    Without a segment, the first sound frame says which. Bounded: bytes that claim ever new frames over one another
+    are summed a few times over and no more; what is not found then stays in quarantine.
     """
     found: list[Frame] = []
     end = start + 1
+    budget = _SEARCH_FACTOR * len(raw)
     for match in _FRAME_START.finditer(raw, start + 1):
         if match.start() < end:
             continue
-        frame = _frame_at(raw, match.start())
-        if isinstance(frame, Frame) and frame.first_row >= row and frame.segment == (segment or frame.segment):
+        claimed = _claimed_at(raw, match.start())
+        if isinstance(claimed, str):
+            continue
+        frame, crc_at = claimed
+        if frame.first_row < row or frame.segment != (segment or frame.segment):
+            continue
+        budget -= frame.length
+        if budget < 0:
+            break
+        if _crc_of(raw, frame, crc_at) == frame.crc:
             segment = frame.segment
             found.append(frame)
             row, end = frame.end_row, frame.end
     return found
+
+
+def last_rows(captures: NDArray[np.int64], numbers: NDArray[np.int64]) -> dict[int, int]:
+    """Return the highest `capture_seq` of each capture, in the order in which the captures' last rows stand."""
+    if len(captures) == 0:
+        return {}
+    ends = np.append(np.flatnonzero(np.diff(captures)), len(captures) - 1)  # a capture's rows come in runs, in order
+    last: dict[int, int] = {}
+    for capture, number in zip(captures[ends].tolist(), numbers[ends].tolist(), strict=True):
+        last[capture] = max(number, last.pop(capture, -1))
+    return last
+
+
+def followed(raw: memoryview, found: Scan, rows: pa.Table | None = None) -> Predecessor | None:
+    """Return what a segment that follows this one names: this one, or if it has no rows what itself follows.
+
+    Args:
+        raw: the segment's bytes.
+        found: their scan.
+        rows: its sound rows, if the caller has decoded them.
+    """
+    if found.header is None:
+        return None
+    if rows is None:
+        rows, _ = decode_rows(raw, found.frames, found.header.stream)
+    if rows.num_rows == 0 and found.frames and (before := predecessor_of(raw, found.frames[0])) is not None:
+        return before
+    last = last_rows(rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy())
+    return Predecessor(found.header.segment, rows.num_rows, tuple(last.items()))
 
 
 def decode_rows(raw: memoryview, frames: list[Frame], stream: Stream) -> tuple[pa.Table, list[tuple[Frame, str]]]:

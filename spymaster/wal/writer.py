@@ -34,6 +34,7 @@ from spymaster.wal.segment import (
     Predecessor,
     decode_header,
     empty_batch,
+    followed,
     scan,
 )
 
@@ -55,6 +56,7 @@ class SegmentWriter:
         self.header = header
         self.next_row = 0
         self.durable_row = 0
+        self.last: dict[int, int] = {}  # each capture's last `capture_seq`
         self._marked_row = 0  # the watermark that the last frame carries
         self._encoder = encoder
         message = header.encode()
@@ -81,6 +83,11 @@ class SegmentWriter:
         )
         self._write(frame)
         self.next_row += batch.num_rows
+        if batch.num_rows:
+            at = batch.num_rows - 1
+            capture_id = batch["capture_id"][at].as_py()
+            self.last.pop(capture_id, None)  # so that the newest capture is the last
+            self.last[capture_id] = batch["capture_seq"][at].as_py()
         self._prev = crc
         self._marked_row = durable_row
 
@@ -225,7 +232,7 @@ class StreamLog:
         before = old.position
         old.mark("seal")
         try:
-            new.mark("open", Predecessor(old.header.segment, old.next_row))
+            new.mark("open", Predecessor(old.header.segment, old.next_row, tuple(old.last.items())))
         except OSError:
             old.rewind(before)  # or the next rows would follow a seal
             raise
@@ -311,13 +318,13 @@ class StreamLog:
             OSError: there is no successor, or it failed as well.
         """
         with self._lock:
+            homeless = [rows for rows in self._pending if rows.writer is old and rows.end_row > old.durable_row]
             if self._finished is not old:  # nobody has sealed it meanwhile
                 new = self._next
                 if new is None:
                     raise OSError("a sync failed while no successor was ready")
-                new.mark("open", Predecessor(old.header.segment, old.durable_row))
+                new.mark("open", Predecessor(old.header.segment, old.durable_row, _durable_last(old, homeless)))
                 self._active, self._next, self._finished = new, None, old
-            homeless = [rows for rows in self._pending if rows.writer is old and rows.end_row > old.durable_row]
         for rows in homeless:
             with self._lock:  # for each, so that appends get in between
                 self._active.append(rows.batch)
@@ -356,6 +363,14 @@ class StreamLog:
         return acknowledged
 
 
+def _durable_last(old: SegmentWriter, homeless: list[_Pending]) -> tuple[tuple[int, int], ...]:
+    """Return each capture's last row before those that a failed sync left in doubt."""
+    last = dict(old.last)
+    for rows in reversed(homeless):
+        last[rows.batch["capture_id"][0].as_py()] = rows.batch["capture_seq"][0].as_py() - 1
+    return tuple((capture, seq) for capture, seq in last.items() if seq >= 0)
+
+
 def last_segment(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
     """Return the highest number that a stream's files carry, and the segment that a new one follows."""
     highest, predecessor = 0, None
@@ -363,11 +378,12 @@ def last_segment(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
         name = paths.parse_segment_name(path.name)
         if name is None or name.stem != stem:
             continue
-        found = scan(durable.read(path))
+        raw = durable.read(path)
+        found = scan(raw)
         number = max(name.number or 0, found.header.number if found.header else 0)
         if number > highest:
             highest = number
-            predecessor = Predecessor(found.header.segment, found.rows) if found.header else None
+            predecessor = followed(raw, found)
     return highest, predecessor
 
 

@@ -154,10 +154,11 @@ def test_a_footer_says_which_rows_of_which_captures_a_part_holds(tmp_path):
     segment, header = sealed(tmp_path, rows)
     (part,) = flush_segment(tmp_path / "bronze", segment, again=False)
 
-    name, spans, count, version = read_footer(tmp_path / "bronze" / part.relative)
+    footer = read_footer(tmp_path / "bronze" / part.relative)
 
-    assert (name, count, version) == (header.segment, 8, "futures.trades.v1")
-    assert [(s.capture_id, s.rows, s.first_seq, s.last_seq) for s in spans] == [(7, 5, 0, 4), (8, 3, 10, 12)]
+    assert (footer.segment, footer.rows, footer.version) == (header.segment, 8, "futures.trades.v1")
+    assert [(s.capture_id, s.rows, s.first_seq, s.last_seq) for s in footer.captures] == [(7, 5, 0, 4), (8, 3, 10, 12)]
+    assert footer.stream == "futures.trades/ES"
 
 
 @pytest.mark.parametrize(

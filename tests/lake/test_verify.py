@@ -22,7 +22,7 @@ from spymaster.lake.catalog import rebuild
 from spymaster.lake.recorder import Recorder
 from spymaster.lake.verify import verify
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 from tests.test_daemon import Child
 
@@ -40,6 +40,12 @@ async def record(root, rows: int, *, end: bool) -> None:
         await recorder.flush()
     if end:
         await recorder.end(CAPTURE, {STREAM: rows}, complete=True, detail=None)
+    await recorder.stop()
+
+
+async def recovered(root) -> None:
+    recorder = Recorder(root / "wal", root / "lake", bus=Bus(), flush_interval_s=60, segment_mb=1, sync_ms=1)
+    await recorder.start()
     await recorder.stop()
 
 
@@ -72,6 +78,52 @@ def test_without_an_end_row_a_capture_is_proven_to_a_row(tmp_path):
 
     assert verdict.findings == []
     assert (77, "futures.trades/ES", 300, False) in verdict.proofs
+
+
+def test_the_lost_tail_of_a_capture_without_an_end_row_is_found(tmp_path):
+    asyncio.run(record(tmp_path, 300, end=False))
+    max(parts(tmp_path), key=first_number).unlink()
+    rebuild(tmp_path / "lake")
+
+    assert any("its last 100 rows are missing" in line for line in audit(tmp_path).findings)
+
+
+def test_a_lost_capture_without_an_end_row_is_found(tmp_path):
+    asyncio.run(record(tmp_path, 100, end=False))
+    (only,) = parts(tmp_path)
+    only.unlink()
+    rebuild(tmp_path / "lake")
+
+    assert any("its last 100 rows are missing" in line for line in audit(tmp_path).findings)
+
+
+def test_a_sealed_segment_that_vanishes_before_its_flush_is_found_also_after_recovery(tmp_path):
+    (tmp_path / "wal").mkdir()
+    log = StreamLog(tmp_path / "wal", STREAM, 1 << 30)
+    rows = CaptureRows(log, 77)
+    for start in (0, 10, 20):
+        rows.append(delivered(TRADES, 10, start))
+        log.seal()
+        log.commit()
+    log.take_sealed()[-1].unlink()
+
+    assert any("its last 10 rows are missing" in line for line in audit(tmp_path).findings)
+    asyncio.run(recovered(tmp_path))
+    assert any("its last 10 rows are missing" in line for line in audit(tmp_path).findings)
+
+
+def test_bytes_that_are_gone_from_quarantine_are_found(tmp_path):
+    (tmp_path / "wal").mkdir()
+    (tmp_path / "wal" / "futures_trades_ES.arrow").write_bytes(b"not ours")
+    asyncio.run(recovered(tmp_path))
+    assert audit(tmp_path).findings == []
+    (kept,) = (tmp_path / "wal" / "quarantine").glob("*.arrow")
+    kept.write_bytes(b"otherwise")
+    assert any("reads otherwise" in line for line in audit(tmp_path).notes)
+
+    kept.unlink()
+
+    assert any("is gone from quarantine" in line for line in audit(tmp_path).findings)
 
 
 @pytest.mark.parametrize(

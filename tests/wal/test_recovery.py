@@ -80,9 +80,46 @@ def test_a_torn_tail_goes_to_quarantine_and_the_rows_before_it_are_kept(tmp_path
     assert recovered_rows(found).equals(numbered(TRADES, 10))
     assert found.torn_bytes == last.length // 2
     assert not found.acknowledged_damage  # the last frame's rows were above the watermark
-    kept = next((tmp_path / "quarantine").glob("*.bin"))
-    assert kept.read_bytes() == torn[last.offset :]
-    assert json.loads(kept.with_name(kept.name + ".json").read_text())["offset"] == last.offset
+    kept = next((tmp_path / "quarantine").glob("*.arrow"))
+    assert kept.read_bytes() == torn
+    assert json.loads(kept.with_name(kept.name + ".json").read_text())["unsound"] == [[last.offset, len(torn)]]
+
+
+def test_quarantine_is_read_again_and_rows_that_read_well_later_come_into_the_log(tmp_path):
+    log_with(tmp_path, 10, 10, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    whole = active.read_bytes()
+    second = scan(memoryview(whole)).frames[2]
+    active.write_bytes(whole[: second.offset + 60] + b"misread" + whole[second.offset + 67 :])
+    first = salvage(tmp_path, 9, set())
+    assert first.acknowledged_damage
+    for path in first.sealed:
+        path.unlink()  # as after their flush
+    kept = next((tmp_path / "quarantine").glob("*.arrow"))
+
+    assert salvage(tmp_path, 10, set()).sealed == []  # it still misreads
+    kept.write_bytes(whole)
+    healed = salvage(tmp_path, 11, set())
+    for path in healed.sealed:
+        path.unlink()
+
+    assert not healed.acknowledged_damage
+    assert "reads better now: 40 rows, 30 before" in healed.notes[0]
+    assert json.loads(kept.with_name(kept.name + ".json").read_text())["sound_rows"] == 40
+    assert salvage(tmp_path, 12, set()).sealed == []  # once is enough
+
+
+def test_what_reads_well_again_stands_in_the_log_whole_and_in_order(tmp_path):
+    log_with(tmp_path, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    whole = active.read_bytes()
+    active.write_bytes(whole[:-5])
+    salvage(tmp_path, 9, set())
+    next((tmp_path / "quarantine").glob("*.arrow")).write_bytes(whole)
+
+    found = salvage(tmp_path, 10, set())
+
+    assert recovered_rows(found).slice(10).equals(numbered(TRADES, 20))  # after the ten of the first recovery
 
 
 def test_damaged_acknowledged_rows_are_named_salvaged_on_both_sides_and_recorded_once_as_a_gap(tmp_path):

@@ -4,11 +4,13 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spymaster import events
 from spymaster.events import Stream
+from spymaster.wal import segment
 from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
 from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
 from tests.rows import NOON_NS, TRADES, delivered, numbered
@@ -131,3 +133,17 @@ def test_a_length_that_claims_gigabytes_allocates_nothing():
     good[frame.offset + 4 : frame.offset + 8] = (0x7FFFFFF0).to_bytes(4, "little")
 
     assert scan(memoryview(bytes(good))).problem == "no frame begins here"
+
+
+def test_bytes_that_claim_frames_over_one_another_are_summed_a_few_times_over_and_no_more(monkeypatch):
+    good = segment_bytes(rows=8)
+    frame = scan(memoryview(good)).frames[1]
+    claims = bytearray(good[frame.offset : frame.offset + 400])
+    body = bytes(claims).index(b"body=") + 5
+    claims[body : body + 12] = f"{200_000:012d}".encode()  # each says that it reaches over hundreds of others
+    summed = []
+    monkeypatch.setattr(segment, "crc32c", lambda data, crc=0: summed.append(len(data)) or crc32c(data, crc))
+    raw = good[: frame.offset] + b"damage.." + bytes(claims) * 1_000
+
+    assert scan(memoryview(raw)).islands == []
+    assert sum(summed) < 6 * len(raw)

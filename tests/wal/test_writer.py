@@ -66,7 +66,7 @@ def test_a_sealed_segment_ends_with_its_seal_and_its_successor_names_it(tmp_path
     old, new = scan(memoryview(sealed.read_bytes())), scan(raw := memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
     assert old.sealed
     assert old.rows == 10
-    assert predecessor_of(raw, new.frames[0]) == (old.header.segment, 10)
+    assert predecessor_of(raw, new.frames[0]) == (old.header.segment, 10, ((1, 9),))
     assert new.rows == 3
 
 
@@ -146,6 +146,8 @@ def test_a_failed_sync_poisons_the_segment_and_its_rows_go_to_a_successor_with_t
     assert acknowledged.equals(numbered(TRADES, 15).slice(10))
     assert calls[0] not in calls[1:]  # never synced again
     assert rows_in(tmp_path / f"{STEM}.001.poisoned.arrow").num_rows == 15
+    successor = memoryview((tmp_path / f"{STEM}.arrow").read_bytes())
+    assert predecessor_of(successor, scan(successor).frames[0]).last == ((1, 9),)  # no row that is in doubt
     assert rows_in(tmp_path / f"{STEM}.arrow").equals(numbered(TRADES, 15).slice(10))
     rows.append(delivered(TRADES, 5, start=15))
     assert sum(batch.num_rows for batch in log.commit()) == 5
