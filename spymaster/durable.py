@@ -8,7 +8,7 @@ kernel may have dropped the pages, so that a second call that succeeds proves no
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,8 +123,12 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def publish(data: bytes | memoryview, target: Path) -> None:
+def publish(data: bytes | memoryview | Iterable[bytes | memoryview], target: Path) -> None:
     """Make a new file appear whole and durable, or not at all; never in place of another.
+
+    Args:
+        data: its bytes, or pieces of them in order.
+        target: its name.
 
     Raises:
         FileExistsError: `target` exists; it is as it was.
@@ -143,13 +147,16 @@ def rewrite(data: bytes, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def _draft(data: bytes | memoryview, target: Path) -> Path:
+def _draft(data: bytes | memoryview | Iterable[bytes | memoryview], target: Path) -> Path:
     """Write `data` to a draft of `target`, its bytes durable, its name not yet."""
     draft = target.with_name(f".{target.name}.tmp")  # readers pass over names that begin with a dot
     remove(draft)
     descriptor = create(draft)
     try:
-        write_fully(descriptor, data, 0)
+        size = 0
+        for piece in [data] if isinstance(data, bytes | memoryview) else data:
+            write_fully(descriptor, piece, size)
+            size += len(piece)
         sync(descriptor)
     except OSError:
         remove(draft)

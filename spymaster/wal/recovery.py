@@ -41,10 +41,11 @@ from spymaster.wal.segment import (
     decode_header,
     decode_rows,
     followed,
+    named,
     predecessor_of,
     scan,
 )
-from spymaster.wal.writer import encode_segment, plant
+from spymaster.wal.writer import encode_segment, plant, segment_pieces
 
 QUARANTINE: Final = "quarantine"
 _GAPS: Final = Stream(events.SYSTEM_GAPS.name, events.SYSTEM_SYMBOL)
@@ -223,16 +224,14 @@ class _Recovery:
         self._retire(file)
         return copy
 
-    def _copy(self, origin: Header, stem: str, rows: pa.Table, last: Predecessor | None) -> Predecessor | None:
+    def _copy(self, origin: Header, stem: str, rows: pa.Table, last: Predecessor | None) -> Predecessor:
         """Make the chosen rows durable in a new sealed segment, which names its origin."""
         number = highest_number(self._wal_root, stem) + 1
         header = Header.new(origin.stream, number, clock.utc_now_ns(), origin=origin.segment)
         target = paths.sealed_segment(self._wal_root, stem, number)
-        data = encode_segment(header, rows, last)
-        durable.publish(data, target)
+        durable.publish(segment_pieces(header, rows, last), target)
         self._keep(target, rows.num_rows)
-        raw = memoryview(data)
-        return followed(raw, scan(raw), rows)
+        return named(header.segment, rows)
 
     def _read_again(self, entry: "Quarantined") -> Stream | None:
         """Bring the rows of a quarantined file into the log if more of them read than when it was put there.

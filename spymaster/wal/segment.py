@@ -36,7 +36,6 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 from crc32c import crc32c
-from numpy.typing import NDArray
 
 from spymaster import events
 from spymaster.errors import UsageError, WalError
@@ -405,15 +404,15 @@ def _islands(raw: memoryview, start: int, segment: str | None, row: int) -> list
     return found
 
 
-def last_rows(captures: NDArray[np.int64], numbers: NDArray[np.int64]) -> dict[int, int]:
-    """Return the highest `capture_seq` of each capture, in the order in which the captures' last rows stand."""
-    if len(captures) == 0:
-        return {}
-    ends = np.append(np.flatnonzero(np.diff(captures)), len(captures) - 1)  # a capture's rows come in runs, in order
+def named(segment: str, rows: pa.Table) -> Predecessor:
+    """Return what the successor of a segment that holds `rows` names."""
     last: dict[int, int] = {}
-    for capture, number in zip(captures[ends].tolist(), numbers[ends].tolist(), strict=True):
-        last[capture] = max(number, last.pop(capture, -1))
-    return last
+    if rows.num_rows:
+        captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
+        ends = np.append(np.flatnonzero(np.diff(captures)), len(captures) - 1)  # captures come in runs, in order
+        for capture, number in zip(captures[ends].tolist(), numbers[ends].tolist(), strict=True):
+            last[capture] = max(number, last.pop(capture, -1))
+    return Predecessor(segment, rows.num_rows, tuple(last.items()))
 
 
 def followed(raw: memoryview, found: Scan, rows: pa.Table | None = None) -> Predecessor | None:
@@ -430,8 +429,7 @@ def followed(raw: memoryview, found: Scan, rows: pa.Table | None = None) -> Pred
         rows, _ = decode_rows(raw, found.frames, found.header.stream)
     if rows.num_rows == 0 and found.frames and (before := predecessor_of(raw, found.frames[0])) is not None:
         return before
-    last = last_rows(rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy())
-    return Predecessor(found.header.segment, rows.num_rows, tuple(last.items()))
+    return named(found.header.segment, rows)
 
 
 def decode_rows(raw: memoryview, frames: list[Frame], stream: Stream) -> tuple[pa.Table, list[tuple[Frame, str]]]:

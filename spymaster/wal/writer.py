@@ -130,8 +130,13 @@ class SegmentWriter:
 
 def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> bytes:
     """Return the bytes of a whole sealed segment that holds `rows`."""
+    return b"".join(segment_pieces(header, rows, predecessor))
+
+
+def segment_pieces(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a whole sealed segment that holds `rows`, each piece good until the next is asked for."""
     message = header.encode()
-    pieces = [message]
+    yield message
     encoder = FrameEncoder(rows.schema)
     prev = decode_header(memoryview(message))[2]
     row = 0
@@ -148,9 +153,8 @@ def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | No
             prev=prev,
             predecessor=predecessor if kind == "open" else None,
         )
-        pieces.append(bytes(frame))
+        yield frame
         row += batch.num_rows
-    return b"".join(pieces)
 
 
 @dataclass
