@@ -340,11 +340,12 @@ def _gap_ids_in(wal_root: Path) -> set[int]:
 
 
 def _totals_named_by_successors(files: Iterable[_Found]) -> dict[str, int]:
-    """Return the row counts that opening frames state of the segments before them."""
+    """Return the row counts that zero-row frames state of the segments before theirs; the last one holds."""
     totals = {}
     for file in files:
-        if file.scan.frames and (before := predecessor_of(file.raw, file.scan.frames[0])) is not None:
-            totals[before.segment] = before.rows
+        for frame in file.scan.frames:
+            if frame.rows == 0 and (before := predecessor_of(file.raw, frame)) is not None:
+                totals[before.segment] = before.rows
     return totals
 
 

@@ -16,9 +16,9 @@ is one record batch message whose custom metadata holds one fixed-width text und
 The schema message's metadata is the header: segment id, stream, number, UTC time of creation, and the id of the
 segment that this one was salvaged from. The first frame is a zero-row `open` frame; its metadata key `predecessor`
 names the segment before, its row count and the last `capture_seq` of each capture in it, so that a segment that
-vanishes is missed. `idle` frames have no rows and put the watermark on disk. The zero-row
-`seal` frame ends a segment. A frame is valid if and only if it is whole, its crc matches, its segment is the
-header's, and row and prev continue the frame before.
+vanishes is missed. `idle` frames have no rows and put the watermark on disk; one names the predecessor once more where
+a failed sync left fewer of its rows durable. The zero-row `seal` frame ends a segment. A frame is valid if and only if
+it is whole, its crc matches, its segment is the header's, and row and prev continue the frame before.
 
 Why our own checksum: Arrow reads a flipped bit in a batch body without complaint.
 Why raw bytes first: decoding a damaged batch, even to checksum it, can crash the process.

@@ -323,11 +323,14 @@ class StreamLog:
         """
         with self._lock:
             homeless = [rows for rows in self._pending if rows.writer is old and rows.end_row > old.durable_row]
-            if self._finished is not old:  # nobody has sealed it meanwhile
+            before = Predecessor(old.header.segment, old.durable_row, _durable_last(old, homeless))
+            if self._finished is old:
+                self._active.mark("idle", before)  # its opening frame counts rows that are in doubt now
+            else:
                 new = self._next
                 if new is None:
                     raise OSError("a sync failed while no successor was ready")
-                new.mark("open", Predecessor(old.header.segment, old.durable_row, _durable_last(old, homeless)))
+                new.mark("open", before)
                 self._active, self._next, self._finished = new, None, old
         for rows in homeless:
             with self._lock:  # for each, so that appends get in between

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from spymaster import durable
 from spymaster.errors import WalError
 from spymaster.events import SYSTEM_GAPS, Stream
 from spymaster.wal.recovery import salvage
@@ -307,3 +308,27 @@ def test_a_gap_between_two_captures_names_neither(tmp_path):
 
     assert (hole.capture_id, hole.first_seq, hole.last_seq) == (None, None, None)
     assert (hole.first_row, hole.end_row) == (5, 10)
+
+
+def test_rows_in_doubt_after_a_failed_sync_of_a_sealed_segment_are_no_damage_when_its_pages_are_gone(
+    tmp_path, monkeypatch
+):
+    log = log_with(tmp_path, 10)
+    rows = CaptureRows(log, capture_id=2)
+    rows.append(delivered(TRADES, 5))
+    log.seal()
+
+    def refuse_once(descriptor):
+        monkeypatch.undo()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(durable, "sync", refuse_once)
+    log.commit()
+    (poisoned,) = tmp_path.glob("*.poisoned.arrow")
+    acknowledged = scan(memoryview(poisoned.read_bytes())).frames[1]
+    poisoned.write_bytes(poisoned.read_bytes()[: acknowledged.end])  # the kernel dropped what it could not write
+
+    found = salvage(tmp_path, 9, set())
+
+    assert not found.acknowledged_damage
+    assert recovered_rows(found).num_rows == 15
