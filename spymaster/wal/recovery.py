@@ -393,6 +393,8 @@ def _holes(file: _Found, header: Header, total: int | None) -> list[Hole]:
         end = max(watermark, total or 0)  # its successor names the rows that were durable
     if end is None or row < end:
         holes.append(_hole(header, row, end, acknowledged=True))
+    elif total is not None and row < total:  # a power cut took its tail and left rows that follow in the next segment
+        holes.append(_hole(header, row, total, acknowledged=False))
     return holes
 
 

@@ -21,7 +21,7 @@ from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import rebuild
 from spymaster.lake.recorder import Recorder
 from spymaster.lake.verify import verify
-from spymaster.wal.segment import Header
+from spymaster.wal.segment import Header, scan
 from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 from tests.test_daemon import Child
@@ -110,6 +110,25 @@ def test_a_sealed_segment_that_vanishes_before_its_flush_is_found_also_after_rec
     assert any("its last 10 rows are missing" in line for line in audit(tmp_path).findings)
     asyncio.run(recovered(tmp_path))
     assert any("its last 10 rows are missing" in line for line in audit(tmp_path).findings)
+
+
+def test_rows_that_a_power_cut_took_from_the_end_of_a_segment_with_a_successor_are_no_finding(tmp_path):
+    wal = tmp_path / "wal"
+    wal.mkdir()
+    log = StreamLog(wal, STREAM, 1 << 30)
+    rows = CaptureRows(log, 77)
+    rows.append(delivered(TRADES, 10))
+    log.commit()
+    rows.append(delivered(TRADES, 10, start=10))
+    log.seal()  # neither committed
+    rows.append(delivered(TRADES, 5, start=20))
+    active = wal / "futures_trades_ES.arrow"
+    active.write_bytes(active.read_bytes()[: scan(memoryview(active.read_bytes())).frames[2].offset])
+
+    asyncio.run(recovered(tmp_path))
+
+    assert [line for line in audit(tmp_path).findings if "missing" in line] == []
+    assert any("rows 10 to 19 are missing; a power cut took them" in line for line in audit(tmp_path).notes)
 
 
 def test_bytes_that_are_gone_from_quarantine_are_found(tmp_path):
