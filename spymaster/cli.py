@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import secrets
 import signal
 import sqlite3
 import sys
@@ -17,10 +18,11 @@ import typer
 import typer.exceptions
 from pydantic import SecretStr
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from spymaster import clock, screen, settings
+from spymaster import clock, doctor, screen, settings, torture
 from spymaster.daemon import Daemon
 from spymaster.errors import SpymasterError, StorageError, UsageError
 from spymaster.lake import catalog, views
@@ -29,6 +31,7 @@ from spymaster.lake.recovery import Recovered, recover, writer_locks
 from spymaster.lake.status import Status, segments, status
 from spymaster.lake.verify import verify
 from spymaster.settings import Settings
+from spymaster.wal import audit
 
 OK: Final = 0
 FINDINGS: Final = 1  # also: a source that could not be read to its end
@@ -52,6 +55,8 @@ app.add_typer(config_app, name="config")
 
 PIPED_WIDTH: Final = 200  # columns of a table that no terminal limits
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
+_COLOURS: Final = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
+_LOSSES: Final = ("lost", "doubled", "invented")
 _WRITING_STATEMENTS: Final = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
 
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
@@ -376,6 +381,195 @@ def wal_ls(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson
             f"{row['bytes']:,}", row["problem"] or "",
         )  # fmt: skip
     out.print(table)
+
+
+@wal_app.command("verify")
+@_failing_with(COULD_NOT_RUN)
+def wal_verify(
+    path: Annotated[Path | None, typer.Argument(help="A segment or a folder of them; default: WAL_ROOT.")] = None,
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check every byte of every segment, then decode it. Exit 0 sound or torn tails only, 1 damage, 2 could not run.
+
+    Reads only, takes no lock; files in quarantine are read when they or their folder are named.
+
+    Example: spymaster wal verify wal/futures_trades_ES.007.arrow
+    """
+    found = audit.audit(path or _load(data_root, wal_root).wal_root)
+    damaged = [entry for entry in found if entry.verdict == "damaged"]
+    if as_json:
+        _print_json({"sound": not damaged, "segments": [_audit_document(entry) for entry in found]})
+    else:
+        _print_audits(found)
+    return FINDINGS if damaged else OK
+
+
+def _audit_document(entry: audit.Audit) -> dict[str, Any]:
+    lists = {
+        "islands": [island._asdict() for island in entry.islands],
+        "missing": [hole._asdict() for hole in entry.missing],
+    }
+    return {**vars(entry), "path": str(entry.path), "stream": entry.stream and str(entry.stream), **lists}
+
+
+def _print_audits(found: list[audit.Audit]) -> None:
+    table = Table("file", "stream", "state", "sound rows", "durable", "bytes", "verdict")
+    for entry in found:
+        table.add_row(
+            entry.path.name, str(entry.stream or ""), entry.state, f"{entry.rows:,}", f"{entry.durable_rows:,}",
+            f"{entry.size_bytes:,}", entry.verdict,
+        )  # fmt: skip
+    out.print(table)
+    for entry in found:
+        if entry.problem is not None:
+            out.print(f"{entry.path}: {entry.problem} at byte {entry.problem_at}", markup=False)
+        for line in entry.details:
+            out.print(f"  {line}", markup=False)
+    counts = ", ".join(
+        f"{sum(e.verdict == verdict for e in found)} {verdict}" for verdict in ("sound", "torn tail", "damaged")
+    )
+    out.print(f"{sum(entry.rows for entry in found):,} sound rows in {len(found)} segments: {counts}.")
+    if any(entry.verdict == "damaged" for entry in found):
+        out.print("Next: spymaster recover, which keeps the bytes and what reads of them")
+
+
+@wal_app.command("export")
+@_failing_with(COULD_NOT_RUN)
+def wal_export(
+    segment: Annotated[Path, typer.Argument(help="A file of the log or of its quarantine.")],
+    target: Annotated[Path, typer.Option("--out", help="The new Arrow file; one that exists is refused.")],
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write a segment's rows, up to the first damage, as an Arrow IPC file for pyarrow, polars or DuckDB.
+
+    Exit 0 exported, 1 exported and acknowledged rows had to be left out, 2 nothing was written.
+
+    Example: spymaster wal export wal/futures_trades_ES.arrow --out trades.arrow
+    """
+    done = audit.export(segment, target)
+    if as_json:
+        _print_json({**vars(done), "out": str(target), "audit": _audit_document(done.audit)})
+    else:
+        out.print(f"{target}: {done.rows:,} rows of {done.audit.stream}, {done.size_bytes:,} bytes.", markup=False)
+        if done.left_out_bytes:
+            out.print(f"Left out: {done.left_out_bytes:,} bytes. {done.audit.problem or 'Appended meanwhile'}")
+        for line in done.audit.details:
+            out.print(f"  {line}", markup=False)
+    return FINDINGS if done.audit.verdict == "damaged" else OK
+
+
+@app.command("doctor")
+@_failing_with(COULD_NOT_RUN)
+def doctor_command(
+    kill: Annotated[bool, typer.Option("--torture", help="Kill real daemons in a scratch folder, and count.")] = False,
+    minutes: Annotated[float | None, typer.Option(min=0, help="With --torture: for so long, however many.")] = None,
+    kills: Annotated[int | None, typer.Option(min=1, help="With --torture: so many; default: 50.")] = None,
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check whether this machine is fit to record on, a line each; or watch the daemon being killed and lose nothing.
+
+    Exit 0 all OK or warnings only, 1 something failed or was lost, 2 could not run. Nothing of yours is changed.
+
+    Example: spymaster doctor
+
+    Example: spymaster doctor --torture --minutes 10
+    """
+    loaded = _load(data_root, wal_root)
+    if kill:
+        return _torture(loaded, kills or (torture.KILLS if minutes is None else None), minutes, as_json=as_json)
+    if minutes is not None or kills is not None:
+        raise UsageError("--minutes and --kills go with --torture. Nothing was started. Next: add --torture")
+    checks = []
+    for check in doctor.examine(loaded):
+        checks.append(check)
+        if not as_json:
+            out.print(f"[{_COLOURS[check.verdict]}]{check.verdict:4}[/] {escape(check.name)}: {escape(check.found)}")
+            if check.advice:
+                out.print(f"     -> {check.advice}", markup=False)
+    failed = any(check.verdict == "FAIL" for check in checks)
+    if as_json:
+        _print_json({"fit": not failed, "checks": [check._asdict() for check in checks]})
+    return FINDINGS if failed else OK
+
+
+def _torture(loaded: Settings, kills: int | None, minutes: float | None, *, as_json: bool) -> int:
+    done: list[torture.Trial] = []
+
+    def show(trial: torture.Trial) -> None:
+        done.append(trial)
+        if not as_json:
+            out.print(_trial_line(trial, kills))
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # child and scratch folder go in any case
+    if not as_json:
+        out.print("A real daemon records a simulated market, is killed (kill -9) at a random moment, and recovers.")
+    try:
+        report = torture.torture(loaded.wal_root, kills, minutes, secrets.randbits(32), show)
+    except KeyboardInterrupt:
+        err.print(f"interrupted after {len(done)} kills; the scratch folder is removed")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if as_json:
+        _print_json(_torture_document(report))
+    else:
+        _print_torture(report)
+    return FINDINGS if report.findings else OK
+
+
+def _trial_line(trial: torture.Trial, kills: int | None) -> str:
+    many = "" if kills is None else f" of {kills}"
+    found = f"{trial.lost:,} lost, {trial.doubled:,} doubled"
+    line = f"kill {trial.number}{many}: {trial.acknowledged:,} rows acknowledged, "
+    if trial.torn:
+        line += f"{trial.torn}, "
+    return (
+        f"{line}recovered in {trial.recovery_s:.2f} s, {found}{f', {trial.invented:,} invented' * (trial.invented > 0)}"
+    )
+
+
+def _torture_document(report: torture.Report) -> dict[str, Any]:
+    totals = {name: sum(getattr(trial, name) for trial in report.trials) for name in ("acknowledged", *_LOSSES)}
+    return {
+        "held": not report.findings,
+        "seed": report.seed,
+        "kills": len(report.trials),
+        "torn_tails": sum(trial.torn is not None for trial in report.trials),
+        **totals,
+        "rows_counted": report.rows_counted,
+        "recovery_s": {name: report.recovery_s(share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))},
+        "sync_s": {"p50": report.syncs.p50_s, "p99": report.syncs.p99_s, "max": report.syncs.max_s},
+        "findings": report.findings,
+        "kept": report.kept and str(report.kept),
+        "trials": [trial._asdict() for trial in report.trials],
+    }
+
+
+def _print_torture(report: torture.Report) -> None:
+    found = _torture_document(report)
+    table = Table("measured on this disk", "")
+    table.columns[1].justify = "right"
+    for name in ("kills", "torn_tails", "acknowledged", *_LOSSES, "rows_counted"):
+        table.add_row(name.replace("_", " "), f"{found[name]:,}")
+    for name, unit, factor in (("recovery", "s", 1), ("sync", "ms", 1000)):
+        values = " / ".join(f"{found[f'{name}_s'][share] * factor:.2f}" for share in ("p50", "p99", "max"))
+        table.add_row(f"{name} {unit}, p50 / p99 / max", values)
+    out.print(table)
+    for line in report.findings:
+        out.print(f"finding: {line}", markup=False)
+    if report.kept is not None:
+        out.print(f"Log and lake are kept in {report.kept} (seed {report.seed}).", markup=False)
+    else:
+        out.print("Every acknowledged row is in Bronze once, as the market gave it; verify finds nothing.")
+    out.print(
+        "A kill keeps what the system has in memory. Power cuts are shown by a model of the disk, in tests/crash."
+    )
 
 
 @catalog_app.command("rebuild")

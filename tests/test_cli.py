@@ -43,7 +43,7 @@ def refusal(done, code):
 
 COMMANDS = [
     ["run"], ["recover"], ["verify"], ["status"], ["sql"], ["backfill"], ["config", "show"], ["wal", "ls"],
-    ["catalog", "rebuild"],
+    ["wal", "verify"], ["wal", "export"], ["catalog", "rebuild"], ["doctor"],
 ]  # fmt: skip
 
 
