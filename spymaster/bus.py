@@ -76,6 +76,15 @@ class Bus:
         self._subscriptions.append(subscription)
         return subscription
 
+    @property
+    def readers(self) -> int:
+        return sum(not subscription.closed for subscription in self._subscriptions)
+
+    @property
+    def dropped_rows(self) -> int:
+        """Rows that today's readers were too slow for."""
+        return sum(subscription.dropped_rows for subscription in self._subscriptions)
+
     def publish(self, stream: Stream, batches: Iterable[pa.RecordBatch]) -> None:
         self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.closed]
         for batch in batches:

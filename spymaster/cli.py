@@ -306,7 +306,9 @@ def verify_command(
 
 @app.command("status")
 def status_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
-    """Show bytes and rows per tier, and what is promised.
+    """Show which rows are at risk, with this disk's sync times; bytes and rows per tier; and what is promised.
+
+    Asks the running daemon. Where none answers, the rows that wait are counted in the log's files.
 
     Example: spymaster status --json
     """
@@ -324,8 +326,10 @@ def _print_status(found: Status) -> None:
     for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
         table.add_row(name, f"{tier['files']:,}", f"{tier['rows']:,}", f"{tier['bytes']:,}")
     out.print(table)
-    for cause, loss in found["promise"].items():
-        out.print(f"{cause} {loss}")
+    if found["daemon"] is not None:
+        out.print(screen.gauges_table(found["daemon"]))
+    for line in screen.contract(found):
+        out.print(line, markup=False)
     for alarm in found["alarms"]:
         err.print(f"ALARM: {alarm}", markup=False)
 

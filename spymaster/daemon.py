@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Final
 
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow as pa
 
 from spymaster import clock, durable
 from spymaster.bus import Bus
+from spymaster.control import ControlServer
 from spymaster.errors import SourceError, StorageError, UsageError, WalError
 from spymaster.events import EventSchema, Stream
 from spymaster.feeds.dbn_file import DbnFileFeed
@@ -21,6 +24,7 @@ from spymaster.feeds.sim import SimFeed
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.lake.recorder import RecordedRows, Recorder, random_capture_id
+from spymaster.lake.status import DaemonStatus, gauges
 from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer, Unreadable
 from spymaster.settings import Settings
 
@@ -110,6 +114,8 @@ class Daemon:
             sync_ms=settings.wal_sync_interval_ms,
         )
         self.summaries: list[CaptureSummary] = []
+        self._control = ControlServer(settings.wal_root, {"status": self.status})
+        self._started_s = clock.monotonic_s()
         self._quarantine_root = settings.data_root / "quarantine"
         self._speed = speed
         self._strict = strict
@@ -120,6 +126,20 @@ class Daemon:
     def stop(self) -> None:
         """Drain and end: feeds first, then the log, then Bronze."""
         self._stopping.set()
+
+    def status(self) -> DaemonStatus:
+        """Return what `spymaster status` shows of this process."""
+        try:
+            version = metadata.version("spymaster")
+        except metadata.PackageNotFoundError:
+            version = "unknown"  # a source tree that is not installed
+        return {
+            "pid": os.getpid(),
+            "version": version,
+            "state": "draining" if self._stopping.is_set() else "recording",
+            "uptime_s": round(clock.monotonic_s() - self._started_s, 1),
+            **gauges(self.recorder),
+        }
 
     async def run(self, duration_s: float | None = None) -> None:
         """Recover, record until the sources end, `duration_s` is over or `stop` is called, then drain.
@@ -138,18 +158,31 @@ class Daemon:
         feeds = asyncio.create_task(self._record_feeds())
         ends = {feeds, asyncio.create_task(self._until_stopped()), asyncio.create_task(self.recorder.failed())}
         try:
+            await self._open_control()
             done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
             self._stopping.set()
             await feeds
+            await self.recorder.flush()  # here too, so that `status` shows how it drains
         except BaseException:
+            self._control.close()
             await self._cancel(ends)
             with suppress(StorageError):  # what ended the run says more than what that kept from being drained
                 await self.recorder.stop()
             raise
+        self._control.close()  # before the lock goes: from then on the name is the next daemon's
         await self._cancel(ends)
         await self.recorder.stop()
+
+    async def _open_control(self) -> None:
+        try:
+            await self._control.open()
+        except OSError as error:
+            self.recorder.problems.append(
+                f"no control socket ({error}), so spymaster status sees only files. The recording goes on. "
+                f"Next: give WAL_ROOT a shorter path on a local disk"
+            )
 
     @staticmethod
     async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:

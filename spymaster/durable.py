@@ -8,6 +8,7 @@ kernel may have dropped the pages, so that a second call that succeeds proves no
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ import pyarrow as pa
 from spymaster.errors import LockedError
 
 _HOLDER = ".holder"  # names the lock's holder for the refusal; the lock itself is on the directory
+_LOCK_TRIES = 3  # in case someone asks in that instant who holds it
+_LOCK_RETRY_S = 0.01
 _WHOLE = 0o666  # the user's umask decides
 _synced_directories: set[Path] = set()  # whose names this process knows to be durable
 
@@ -191,12 +194,38 @@ def lock_directory(path: Path) -> Iterator[None]:
     make_directories(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = path / _HOLDER
-            raise LockedError(path, holder.read_text().strip() if holder.exists() else "unknown") from None
+        for left in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    raise LockedError(path, _holder(path)) from None
+                time.sleep(_LOCK_RETRY_S)
         (path / _HOLDER).write_text(f"{os.getpid()}\n")
         yield
     finally:
         os.close(descriptor)
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return the pid of the process that holds a directory's lock, `unknown` if it does not say; None if nobody does.
+
+    Asks by a shared lock, held for an instant: that a process is alive whose pid was once written proves nothing.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    holder = path / _HOLDER
+    return holder.read_text().strip() if holder.exists() else "unknown"

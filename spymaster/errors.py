@@ -6,6 +6,7 @@ SpymasterError
 │   ├── TruncatedError    it ends inside a record or a compressed frame; names the byte
 │   └── UnsupportedError  it holds a dataset, schema or record version that we do not know
 ├── LockedError           another process writes here; names its pid
+├── ControlError          the running daemon gave no answer
 ├── LayoutError           the lake is laid out otherwise than this version writes it
 ├── StorageError          the disk refused a write; the daemon stops, recovery decides
 └── WalError              a segment cannot be used
@@ -50,6 +51,10 @@ class LockedError(SpymasterError):
             f"Next: stop that process (kill -TERM {holder}), or use another folder"
         )
         self.directory, self.holder = directory, holder
+
+
+class ControlError(SpymasterError):
+    """The running daemon gave no answer. What it records is not touched by that."""
 
 
 class LayoutError(SpymasterError):

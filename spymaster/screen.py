@@ -10,6 +10,7 @@ from rich.table import Table
 
 from spymaster import clock
 from spymaster.daemon import Daemon
+from spymaster.lake.status import Gauges, Status, SyncTimes, gauges
 
 REFRESH_S = 0.5
 
@@ -65,36 +66,90 @@ def summarize(daemon: Daemon, seconds: float) -> Summary:
 
 async def show_live(daemon: Daemon, console: Console) -> None:
     """Draw the live table until cancelled."""
-    before: dict[str, StreamState] = {}
+    before: dict[str, int] = {}
     last_s = clock.monotonic_s()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
             now_s = clock.monotonic_s()
-            states = stream_states(daemon)
-            live.update(_table(daemon, states, before, max(now_s - last_s, 1e-9)))
-            before, last_s = states, now_s
+            now = gauges(daemon.recorder)
+            appended = {name: stream["appended"] for name, stream in now["streams"].items()}
+            seconds = max(now_s - last_s, 1e-9)
+            rates = {name: (rows - before.get(name, rows)) / seconds for name, rows in appended.items()}
+            live.update(gauges_table(now, rates))
+            before, last_s = appended, now_s
             await asyncio.sleep(REFRESH_S)
 
 
-def _table(daemon: Daemon, states: dict[str, StreamState], before: dict[str, StreamState], seconds: float) -> Table:
-    recorder = daemon.recorder
-    table = Table(
-        title="spymaster run",
-        caption=f"newest segment became Bronze in {recorder.flush_seconds:.2f} s · Ctrl-C drains and ends",
-    )
-    for name in ("stream", "rows/s", "rows", "not yet durable", "durable, not in Bronze", "in Bronze"):
+def gauges_table(now: Gauges, rates: dict[str, float] | None = None) -> Table:
+    """Return the rows of each stream by what they wait for; live with `rates`, in rows a second."""
+    table = Table(title="rows since the daemon began" if rates is None else "spymaster run")
+    names = ["rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
+    for name in ["stream", *([] if rates is None else ["rows/s"]), *names]:
         table.add_column(name, justify="left" if name == "stream" else "right")
-    for stream, state in states.items():
-        earlier = before.get(stream, state)["appended"]
-        table.add_row(
-            stream,
-            f"{(state['appended'] - earlier) / seconds:,.0f}",
-            f"{state['appended']:,}",
-            f"{state['appended'] - state['acknowledged']:,}",
-            f"{state['acknowledged'] - state['in_bronze']:,}",
-            f"{state['in_bronze']:,}",
+    for stream, state in now["streams"].items():
+        rate = [] if rates is None else [f"{rates[stream]:,.0f}"]
+        waiting = (state["appended_not_durable"], state["durable_not_in_bronze"])
+        rows = (state["appended"], *waiting, state["in_bronze"])
+        table.add_row(stream, *rate, *(f"{count:,}" for count in rows))
+    if rates is not None:
+        table.caption = (
+            f"a power cut now loses at most {now['appended_not_durable']:,} rows · {_sync_words(now['sync'])}\n"
+            f"newest segment became Bronze in {now['flush_s']:.2f} s · Ctrl-C drains and ends"
         )
     return table
+
+
+def contract(found: Status) -> list[str]:
+    """Return what is promised, in words, with the numbers of this machine and this moment."""
+    lines = [_who_writes(found)]
+    not_durable, not_in_bronze = found["at_risk"]["appended_not_durable"], found["at_risk"]["durable_not_in_bronze"]
+    daemon = found["daemon"]
+    if daemon is None:
+        lines += [f"{cause} {loss}" for cause, loss in found["promise"].items()]
+        return [*lines, _waiting_words(not_durable, not_in_bronze, alone=found["holder"] is None)]
+    waited = f", the oldest for {daemon['oldest_not_durable_s']:.3f} s" if daemon["oldest_not_durable_s"] else ""
+    backlog = daemon["backlog"]
+    sealed = ""
+    if backlog["segments"]:
+        sealed = f" ({backlog['segments']:,} sealed segments, {backlog['bytes']:,} bytes, for {backlog['oldest_s']} s)"
+    lines += [
+        "a killed process loses nothing that was appended",
+        f"a power cut now would lose at most the {not_durable:,} rows not yet durable{waited} "
+        f"({_sync_words(daemon['sync'])}, on this disk)",
+        f"{not_in_bronze:,} rows are durable and not in Bronze{sealed}; a crash loses none of them",
+        f"damage by the medium {found['promise']['damage by the medium']}",
+    ]
+    if daemon["dropped_rows"]:
+        lines.append(f"live readers were too slow for {daemon['dropped_rows']:,} rows; log and lake have them")
+    return lines + [f"problem: {problem}" for problem in daemon["problems"]]
+
+
+def _waiting_words(not_durable: int, not_in_bronze: int, *, alone: bool) -> str:
+    """Say what the log's files hold; a part of it may be in Bronze already."""
+    if not not_durable + not_in_bronze:
+        return "no row waits in the log"
+    words = f"{not_in_bronze:,} rows wait in the log: durable, not in Bronze"
+    if not_durable:
+        words += f"; and {not_durable:,} more, which a power cut before they are recovered may lose"
+    return f"{words}. Next: spymaster recover" if alone else words
+
+
+def _who_writes(found: Status) -> str:
+    if (daemon := found["daemon"]) is not None:
+        return f"process {daemon['pid']} (version {daemon['version']}) is {daemon['state']}, for {daemon['uptime_s']} s"
+    if found["holder"] is None:
+        return "no daemon runs"
+    return (
+        f"process {found['holder']} holds the log and answers no questions: it starts, recovers, or is a program that "
+        f"uses BronzeWriter"
+    )
+
+
+def _sync_words(sync: SyncTimes) -> str:
+    if not sync["count"]:
+        return "no sync measured yet"
+    times = f"sync p50 {sync['p50_ms']:.3g} ms, p99 {sync['p99_ms']:.3g} ms, longest {sync['max_ms']:.3g} ms"
+    return f"{times} of the last {sync['count']:,}"
 
 
 def print_summary(summary: Summary, console: Console) -> None:

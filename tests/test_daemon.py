@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from spymaster import events
+from spymaster.control import ask
 from spymaster.feeds.dbn_file import DbnFileDelivery
 from spymaster.normalize.databento import DatabentoNormalizer
 from tests.conftest import RECORDED_DBN_SCHEMAS
@@ -196,6 +197,12 @@ def test_the_same_content_twice_in_one_run_is_one_capture(roots, real_data, tmp_
     assert {count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.trades"} == {1}
 
 
+def books_acknowledged(roots) -> int:
+    """Ask the running daemon; 0 until there is one."""
+    answer = ask(Path(roots["WAL_ROOT"]), "status") or {"streams": {}}
+    return answer["streams"].get("futures.mbp10/ES", {"acknowledged": 0})["acknowledged"]
+
+
 def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
     child = Child(roots, "sim:rate=20000")
     child.wait_for_rows(ROWS_PER_KILL)
@@ -206,7 +213,10 @@ def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
         [sys.executable, "-m", "spymaster", "run", "--source", "sim:rate=20000", "--json"],
         env=roots, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(3)
+    deadline = time.monotonic() + 60
+    while (books := books_acknowledged(roots)) <= ROWS_PER_KILL:
+        assert time.monotonic() < deadline, f"only {books} books were acknowledged in 60 s"
+        time.sleep(0.1)
     running.send_signal(signal.SIGTERM)
     summary = json.loads(running.communicate(timeout=60)[0])
 

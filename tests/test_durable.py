@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and one writer."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -77,3 +78,20 @@ def test_a_lock_has_one_holder_and_dies_with_it(tmp_path):
         holder.wait()
     with durable.lock_directory(tmp_path):
         pass
+
+
+def test_the_holder_of_a_lock_is_named_while_it_lives(tmp_path):
+    assert durable.lock_holder(tmp_path / "missing") is None
+    with durable.lock_directory(tmp_path):
+        assert durable.lock_holder(tmp_path) == str(os.getpid())
+    assert durable.lock_holder(tmp_path) is None  # though its pid still stands there
+
+
+def test_whoever_asks_for_the_holder_in_that_instant_keeps_nobody_from_the_lock(tmp_path, monkeypatch):
+    asking = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(durable.time, "sleep", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
+
+    with durable.lock_directory(tmp_path):
+        assert durable.lock_holder(tmp_path) == str(os.getpid())
+    os.close(asking)

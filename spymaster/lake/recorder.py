@@ -11,6 +11,7 @@ The event loop appends and publishes; syncs and Parquet run in threads.
 import asyncio
 import secrets
 import sqlite3
+from collections import deque
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -39,6 +40,7 @@ WILDCARD_FLUSH_S: Final = 60.0  # such a stream makes one Parquet file per symbo
 IDLE_S: Final = 0.25  # after this long without rows the watermark is put on disk
 SYNC_THREADS: Final = 4
 MAX_UNACKNOWLEDGED_ROWS: Final = 500_000  # per stream, in memory; beyond, sources wait for the disk
+KEPT_SYNCS: Final = 1_000  # of the newest commits' times, for `status`
 MAX_SEALED_BACKLOG: Final = 4  # segments waiting for Bronze; beyond, file sources wait
 
 
@@ -72,6 +74,8 @@ class Recorder:
         lanes: the streams in use.
         recovered: what the recovery at the start did.
         flush_seconds: how long the newest segment took to become Bronze.
+        sync_seconds: how long the newest commits' syncs took, at most `KEPT_SYNCS`.
+        backlog: sealed segments that are not in Bronze, each with the monotonic second of its sealing.
         problems: lines about what did not go right and did not stop the recorder.
     """
 
@@ -82,6 +86,8 @@ class Recorder:
         self.lanes: dict[Stream, Lane] = {}
         self.recovered: Recovered | None = None
         self.flush_seconds = 0.0
+        self.sync_seconds: deque[float] = deque(maxlen=KEPT_SYNCS)
+        self.backlog: dict[Path, float] = {}
         self.parts_written = 0
         self.problems: list[str] = []
         self._wal_root, self._data_root = wal_root, data_root
@@ -268,7 +274,10 @@ class Recorder:
                 self._fail(error)
                 raise
             self.bus.publish(lane.log.stream, batches)
+            if lane.log.sync_s is not None:
+                self.sync_seconds.append(lane.log.sync_s)
             for segment in lane.log.take_sealed():
+                self.backlog[segment] = clock.monotonic_s()
                 self._sealed.put_nowait((lane, segment))
 
     async def _tick(self) -> None:
@@ -291,6 +300,7 @@ class Recorder:
                 parts = await loop.run_in_executor(self._bronze_pool, self._flush_segment, segment)
                 lane.flushed_rows += sum(part.rows for part in parts)
                 self.parts_written += len(parts)
+                del self.backlog[segment]
                 self.flush_seconds = clock.monotonic_s() - started
             except (OSError, WalError) as error:
                 # The rows are durable in the log. Recovery, which may run any time later, brings them to Bronze.

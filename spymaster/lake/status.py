@@ -1,15 +1,23 @@
-"""How much lies where: bytes and rows per tier, and whether the log grows beyond what a healthy flush leaves."""
+"""How much lies where: bytes and rows per tier, which rows are at risk, and whether the log grows beyond its measure.
 
+A running daemon is asked; what it does not answer is read from the files, without a lock.
+"""
+
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, TypedDict, cast
 
-from spymaster import durable, paths
-from spymaster.errors import LayoutError
+from spymaster import clock, control, durable, paths
+from spymaster.errors import ControlError, LayoutError
 from spymaster.lake import catalog
+from spymaster.lake.recorder import Lane, Recorder
 from spymaster.wal.recovery import QUARANTINE
 from spymaster.wal.segment import scan
 
 WAL_ALARM_BYTES: Final = 1_000_000_000
+
+SHOWN_PROBLEMS: Final = 20  # the newest; the run's summary has all
 
 PROMISE: Final = (
     ("a killed process", "loses nothing that was appended"),
@@ -26,9 +34,70 @@ class Tier(TypedDict):
     rows: int
 
 
-class Status(TypedDict):
-    """What `spymaster status --json` prints."""
+class StreamGauges(TypedDict):
+    """Rows of one stream in this run, by what they have passed and what they wait for."""
 
+    appended: int
+    acknowledged: int
+    in_bronze: int
+    appended_not_durable: int
+    durable_not_in_bronze: int
+
+
+class SyncTimes(TypedDict):
+    """What syncs took that made rows durable: of the newest `count`."""
+
+    count: int
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class Backlog(TypedDict):
+    """Sealed segments that are not in Bronze."""
+
+    segments: int
+    bytes: int
+    oldest_s: float | None
+
+
+class Gauges(TypedDict):
+    """What a recorder knows of the rows on their way, without reading a file."""
+
+    streams: dict[str, StreamGauges]
+    appended_not_durable: int
+    durable_not_in_bronze: int
+    oldest_not_durable_s: float | None
+    sync: SyncTimes
+    backlog: Backlog
+    flush_s: float
+    readers: int
+    dropped_rows: int
+    problems: list[str]
+
+
+class DaemonStatus(Gauges):
+    """What a running daemon answers."""
+
+    pid: int
+    version: str
+    state: str
+    uptime_s: float
+
+
+class AtRisk(TypedDict):
+    """Rows that wait: as the daemon counts them, else at most these, as the log's files say."""
+
+    appended_not_durable: int
+    durable_not_in_bronze: int
+
+
+class Status(TypedDict):
+    """What `spymaster status --json` prints. `daemon` is null if none answered, `holder` the log's writer's pid."""
+
+    daemon: DaemonStatus | None
+    holder: str | None
+    at_risk: AtRisk
     wal: Tier
     bronze: dict[str, Tier]
     bronze_total: Tier
@@ -47,6 +116,61 @@ class SegmentRow(TypedDict):
     durable_rows: int
     bytes: int
     problem: str | None
+
+
+def gauges(recorder: Recorder) -> Gauges:
+    """Return the gauges of a running recorder. For its event loop: it waits for no disk."""
+    now_s = clock.monotonic_s()
+    streams = {str(stream): _stream_gauges(lane) for stream, lane in sorted(recorder.lanes.items())}
+    appends = [at_s for lane in recorder.lanes.values() if (at_s := lane.log.oldest_append_s) is not None]
+    return {
+        "streams": streams,
+        "appended_not_durable": sum(stream["appended_not_durable"] for stream in streams.values()),
+        "durable_not_in_bronze": sum(stream["durable_not_in_bronze"] for stream in streams.values()),
+        "oldest_not_durable_s": _age_s(appends, now_s),
+        "sync": _sync_times(recorder.sync_seconds),
+        "backlog": {
+            "segments": len(recorder.backlog),
+            "bytes": sum(_bytes(segment) for segment in recorder.backlog),
+            "oldest_s": _age_s(list(recorder.backlog.values()), now_s),
+        },
+        "flush_s": round(recorder.flush_seconds, 3),
+        "readers": recorder.bus.readers,
+        "dropped_rows": recorder.bus.dropped_rows,
+        "problems": recorder.problems[-SHOWN_PROBLEMS:],
+    }
+
+
+def _stream_gauges(lane: Lane) -> StreamGauges:
+    acknowledged = lane.log.acknowledged_rows  # first: the sync thread moves it, up to what is appended
+    appended = lane.log.appended_rows
+    return {
+        "appended": appended,
+        "acknowledged": acknowledged,
+        "in_bronze": lane.flushed_rows,
+        "appended_not_durable": appended - acknowledged,
+        "durable_not_in_bronze": acknowledged - lane.flushed_rows,
+    }
+
+
+def _age_s(since_s: Sequence[float], now_s: float) -> float | None:
+    return round(max(now_s - min(since_s), 0.0), 3) if since_s else None
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0  # retired in this moment
+
+
+def _sync_times(seconds: Sequence[float]) -> SyncTimes:
+    """Return nearest-rank percentiles: each is a sync that was measured."""
+    ordered = [round(s * 1000, 3) for s in sorted(seconds)]
+    if not ordered:
+        return {"count": 0, "p50_ms": None, "p99_ms": None, "max_ms": None}
+    p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.50, 0.99))
+    return {"count": len(ordered), "p50_ms": p50, "p99_ms": p99, "max_ms": ordered[-1]}
 
 
 def segments(wal_root: Path) -> list[SegmentRow]:
@@ -85,11 +209,23 @@ def segments(wal_root: Path) -> list[SegmentRow]:
 
 
 def status(wal_root: Path, data_root: Path) -> Status:
-    """Return bytes and rows per tier. Reads only."""
+    """Return bytes and rows per tier, and the running daemon's gauges. Reads only."""
+    alarms = []
+    daemon = None
+    holder = durable.lock_holder(wal_root)
+    try:
+        daemon = cast(DaemonStatus | None, control.ask(wal_root, "status"))
+    except ControlError as error:
+        alarms.append(str(error) if holder is None else f"process {holder} holds the log: {error}")
     log = segments(wal_root)
     wal = Tier(bytes=sum(row["bytes"] for row in log), files=len(log), rows=sum(row["rows"] for row in log))
+    durable_rows = sum(row["durable_rows"] for row in log)
+    at_risk = AtRisk(appended_not_durable=wal["rows"] - durable_rows, durable_not_in_bronze=durable_rows)
+    if daemon is not None:
+        at_risk = AtRisk(
+            appended_not_durable=daemon["appended_not_durable"], durable_not_in_bronze=daemon["durable_not_in_bronze"]
+        )
     bronze: dict[str, Tier] = {}
-    alarms = []
     try:
         indexed = catalog.read_files(data_root)
     except LayoutError as error:
@@ -111,12 +247,15 @@ def status(wal_root: Path, data_root: Path) -> Status:
             f"the log holds {wal['bytes'] / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk refuses. "
             f"Next: if no daemon runs, spymaster recover; else check the disk of {data_root}"
         )
-    if len(indexed) != len(parts):
+    if holder is None and len(indexed) != len(parts):  # a writer records a part a moment after it publishes it
         alarms.append(
             f"the catalog knows {len(indexed)} of {len(parts)} Bronze parts. "
             f"Next: if no daemon runs, spymaster catalog rebuild"
         )
     return {
+        "daemon": daemon,
+        "holder": holder,
+        "at_risk": at_risk,
         "wal": wal,
         "bronze": dict(sorted(bronze.items())),
         "bronze_total": total,

@@ -164,6 +164,7 @@ class _Pending:
     writer: SegmentWriter
     end_row: int
     batch: pa.RecordBatch
+    appended_s: float
 
 
 class StreamLog:
@@ -187,6 +188,7 @@ class StreamLog:
         self._failed: StorageError | None = None
         self.appended_rows = 0
         self.acknowledged_rows = 0
+        self.sync_s: float | None = None  # how long the newest commit's sync took, if it had rows to make durable
         number, predecessor = last_segment(wal_root, self._stem)
         self._encoder = FrameEncoder(self._schema)
         self._active = plant(wal_root, stream, number + 1, predecessor, self._encoder)
@@ -196,6 +198,12 @@ class StreamLog:
     def has_rows(self) -> bool:
         """Whether the active segment has rows, so that a flush tick seals it."""
         return self._active.next_row > 0
+
+    @property
+    def oldest_append_s(self) -> float | None:
+        """The monotonic second of the oldest append that is not acknowledged."""
+        with self._lock:
+            return self._pending[0].appended_s if self._pending else None
 
     def append(self, numbered: pa.RecordBatch) -> None:
         """Write rows that carry their `capture_seq` as one frame; then seal the segment if it is full.
@@ -211,7 +219,7 @@ class StreamLog:
             raise ValueError(f"rows of {self.stream} with other columns than its schema's")
         with self._lock, self._refusal("took no more rows"):
             self._active.append(numbered)
-            self._pending.append(_Pending(self._active, self._active.next_row, numbered))
+            self._pending.append(_Pending(self._active, self._active.next_row, numbered, clock.monotonic_s()))
             self.appended_rows += numbered.num_rows
         if self._active.size_bytes >= self._segment_bytes:
             with suppress(StorageError):  # the rows are in the log; the next tick tries to seal again
@@ -269,9 +277,13 @@ class StreamLog:
                     finished, active = self._finished, self._active
                 if finished is not None:
                     self._name_finished(finished)
+                waiting = active.next_row > active.durable_row  # a sync of nothing new says nothing of the disk
+                started_s = clock.monotonic_s()
                 try:
                     active.sync()
+                    self.sync_s = clock.monotonic_s() - started_s if waiting else None
                 except OSError:
+                    self.sync_s = None
                     self._abandon(active)
         except StorageError as error:
             self._failed = error  # for good: what a second try says of the same files proves nothing

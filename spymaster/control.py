@@ -1,0 +1,202 @@
+"""Questions to the running daemon, over a Unix socket in the log's folder that only its user may open.
+
+One JSON line each way, one question a connection:
+    {"command": "status"}  ->  the answer as one JSON document, or {"error": "a line"}
+
+The daemon answers between two pieces of recording and waits for nobody: a request has a size, a connection has a time,
+and there are so many connections; whatever goes beyond loses its answer.
+
+Why no lock of its own: whoever serves here holds the lock on the folder, so a socket found there is a dead daemon's.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from spymaster import clock, durable
+from spymaster.errors import ControlError
+
+SOCKET_NAME: Final = "control.sock"
+MAX_REQUEST_BYTES: Final = 1024
+MAX_ANSWER_BYTES: Final = 16 << 20
+MAX_CONNECTIONS: Final = 32  # at once; one more is told so and closed
+REQUEST_S: Final = 2.0  # from the connection to the answer's last byte, as the daemon sees it
+ANSWER_S: Final = 2.0  # how long a question waits
+_RETRY_S: Final = 0.02
+
+
+def ask(folder: Path, command: str, timeout_s: float = ANSWER_S) -> dict[str, Any] | None:
+    """Ask the daemon that records in `folder`, and wait for its answer.
+
+    Returns:
+        The answer; None if no daemon listens there.
+
+    Raises:
+        ControlError: one listens and gives no answer in time, or an error.
+    """
+    path = folder / SOCKET_NAME
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return None  # and follow no link
+        answer = _exchange(_address(path), json.dumps({"command": command}).encode() + b"\n", timeout_s)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        return None  # none was started, or it was killed and left its socket
+    except TimeoutError:
+        raise _no_answer(path, f"did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise _no_answer(path, f"could not be asked ({error.strerror or error})") from error
+    try:
+        document = json.loads(answer)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise _no_answer(path, "gave no answer that reads")
+    if isinstance(reason := document.get("error"), str):
+        raise _no_answer(path, f"refused: {reason}")
+    return document
+
+
+def _no_answer(path: Path, what: str) -> ControlError:
+    return ControlError(
+        f"the daemon behind {path} {what}. Its recording is not touched by that. "
+        f"Next: ask again; see what that process does"
+    )
+
+
+def _exchange(address: str, request: bytes, timeout_s: float) -> bytes:
+    deadline_s = clock.monotonic_s() + timeout_s
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        _connect(connection, address, deadline_s)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it said why before it closed
+            connection.sendall(request)
+        answer = bytearray()
+        while not answer.endswith(b"\n") and len(answer) <= MAX_ANSWER_BYTES:
+            connection.settimeout(_left_s(deadline_s))  # of all, not of each piece
+            piece = connection.recv(1 << 16)
+            if not piece:
+                break
+            answer += piece
+    return bytes(answer)
+
+
+def _connect(connection: socket.socket, address: str, deadline_s: float) -> None:
+    """Connect, and where too many others wait to be let in, try again until the deadline."""
+    while True:
+        connection.settimeout(_left_s(deadline_s))
+        try:
+            return connection.connect(address)
+        except BlockingIOError:
+            time.sleep(_RETRY_S)
+
+
+def _left_s(deadline_s: float) -> float:
+    left_s = deadline_s - clock.monotonic_s()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
+
+
+def _address(path: Path) -> str:
+    """Return the shorter of a path's two names: a socket's is bounded, at 107 bytes on Linux and 103 on macOS."""
+    return min(str(path), os.path.relpath(path), key=lambda name: len(os.fsencode(name)))
+
+
+class ControlServer:
+    """The daemon's half. Lives on its event loop; never blocks it but for the commands' own work."""
+
+    def __init__(self, folder: Path, commands: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+        """Take up nothing yet.
+
+        Args:
+            folder: the log's, whose lock the caller holds until after `close`.
+            commands: what each returns is the answer, as JSON.
+        """
+        self._path = folder / SOCKET_NAME
+        self._commands = commands
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        """Listen; the socket of a killed daemon is replaced, whatever else has that name is left alone.
+
+        Raises:
+            OSError: the folder takes no socket, the path is too long, or something else has the name.
+        """
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise FileExistsError(f"{self._path} is no socket")
+            durable.remove(self._path)
+        listener = _bind(self._path)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=listener, limit=MAX_REQUEST_BYTES, backlog=MAX_CONNECTIONS
+        )
+
+    def close(self) -> None:
+        """Stop listening, drop whoever still waits, and remove the socket."""
+        if self._server is None:
+            return
+        with suppress(OSError):  # the next daemon replaces what this one may not remove
+            durable.remove(self._path)
+        self._server.close()
+        for writer in self._serving:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(writer)
+        writer.transport.set_write_buffer_limits(high=0)  # so that `drain` means handed over
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                writer.write(await self._answer(reader))
+                await writer.drain()
+        except (TimeoutError, ConnectionError, asyncio.CancelledError):
+            pass  # that client is slow or gone, or the daemon ends; Python 3.11 would print a cancelled one as a defect
+        finally:
+            self._serving.discard(writer)
+            writer.transport.abort()  # `close` would wait for a client that does not read
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        if len(self._serving) > MAX_CONNECTIONS:
+            return _error(f"{MAX_CONNECTIONS} others are being answered")
+        try:
+            request = json.loads(await reader.readline())
+        except (ValueError, RecursionError):  # no JSON, or no end of line within the limit
+            request = None
+        name = request.get("command") if isinstance(request, dict) else None
+        command = self._commands.get(name) if isinstance(name, str) else None
+        if command is None:
+            known = ", ".join(sorted(self._commands))
+            return _error(f'a request is one line of at most {MAX_REQUEST_BYTES} bytes, {{"command": "..."}}: {known}')
+        return json.dumps(command(), allow_nan=False).encode() + b"\n"
+
+
+def _error(line: str) -> bytes:
+    return json.dumps({"error": line}).encode() + b"\n"
+
+
+def _bind(path: Path) -> socket.socket:
+    """Return a socket bound to `path`, which must not exist, that no other user can open at any moment.
+
+    Raises:
+        OSError: see `ControlServer.open`.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    address = _address(path)
+    try:
+        if sys.platform == "linux":
+            os.fchmod(listener.fileno(), 0o600)  # `bind` gives the file the mode of the socket
+            listener.bind(address)
+        else:
+            listener.bind(address)
+            path.chmod(0o600, follow_symlinks=False)  # in time: nobody can connect before `listen`
+    except OSError:
+        listener.close()
+        raise
+    return listener
