@@ -377,15 +377,15 @@ def _metadata(raw: memoryview, frame: Frame) -> bytes:
 
 
 def _islands(raw: memoryview, start: int, segment: str | None, row: int) -> list[Frame]:
-    """Find the sound frames of `segment` after damage at `start`, whose rows are numbered from `row` on.
+    """Find the sound frames of `segment` from damage at `start` on, whose rows are numbered from `row` on.
 
     Without a segment, the first sound frame says which. Bounded: bytes that claim ever new frames over one another
     are summed a few times over and no more; what is not found then stays in quarantine.
     """
     found: list[Frame] = []
-    end = start + 1
+    end = start  # where whole frames are missing, the frame that stands in their place is sound
     budget = _SEARCH_FACTOR * len(raw)
-    for match in _FRAME_START.finditer(raw, start + 1):
+    for match in _FRAME_START.finditer(raw, start):
         if match.start() < end:
             continue
         claimed = _claimed_at(raw, match.start())

@@ -94,6 +94,16 @@ def test_damage_in_the_middle_leaves_the_frames_on_both_sides():
     assert [frame.first_row for frame in found.islands] == [24, 32, 40]
 
 
+def test_where_whole_frames_are_missing_the_frame_in_their_place_is_kept():
+    good = segment_bytes(rows=40, per_frame=8)
+    frames = scan(memoryview(good)).frames
+
+    found = scan(memoryview(good[: frames[2].offset] + good[frames[4].offset :]))
+
+    assert found.rows == 8
+    assert [frame.first_row for frame in found.islands] == [24, 32, 40]
+
+
 @given(cut=st.floats(0, 1), tail=st.binary(max_size=200))
 @settings(deadline=None)
 def test_a_segment_cut_anywhere_with_any_tail_gives_a_prefix_of_its_rows(cut, tail):
