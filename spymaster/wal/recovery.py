@@ -150,6 +150,7 @@ class _Recovery:
         for file in files:
             header = file.scan.header or _header_by_name(file)
             if header is None:
+                self._record(_holes_of_unreadable(file, files))
                 self._quarantine(file, [(0, len(file.raw))], file.scan.problem or "no header")
                 self._retire(file)
                 idle = False
@@ -364,12 +365,39 @@ def _header_by_name(file: _Found) -> Header | None:
             f"{file.path} has {file.scan.problem}: another version of spymaster wrote it. Nothing was changed. "
             f"Next: start that version, which drains it"
         )
+    stream = _stream_by_name(file.name.stem)
+    if stream is None or not file.scan.islands:
+        return None
+    return Header(file.scan.islands[0].segment, stream, file.name.number or 0, clock.utc_now_ns(), None)
+
+
+def _stream_by_name(stem: str) -> Stream | None:
     for schema in events.SCHEMAS.values():
         prefix = paths.stream_stem(schema.name, "")
-        if file.scan.islands and file.name.stem.startswith(prefix):
-            stream = Stream(schema.name, paths.decode_symbol(file.name.stem.removeprefix(prefix)))
-            return Header(file.scan.islands[0].segment, stream, file.name.number or 0, clock.utc_now_ns(), None)
+        if stem.startswith(prefix):
+            return Stream(schema.name, paths.decode_symbol(stem.removeprefix(prefix)))
     return None
+
+
+def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
+    """Return what is missing with a segment of which nothing reads: all its rows, if by its name it had been sealed.
+
+    The next segment, if it is there, says which segment that was and how many rows it had.
+    """
+    stream, number = _stream_by_name(file.name.stem), file.name.number
+    if stream is None or number is None:
+        return []
+    known = {other.scan.header.segment for other in files if other.scan.header}
+    for other in files:
+        if other.scan.header and other.scan.header.number == number + 1 and other.scan.frames:
+            before = predecessor_of(other.raw, other.scan.frames[0])
+            if before is not None and before.segment not in known:
+                holes = [Hole(stream, before.segment, 0, before.rows, None, None, None, acknowledged=True)]
+                return holes if before.rows else []
+    if not file.name.sealed:
+        return []
+    by_content = hashlib.sha256(file.raw).hexdigest()[:32]  # so that the same file found twice is one gap
+    return [Hole(stream, by_content, 0, None, None, None, None, acknowledged=True)]
 
 
 def _holes(file: _Found, header: Header, total: int | None) -> list[Hole]:

@@ -194,6 +194,24 @@ def test_a_file_that_died_in_creation_and_a_foreign_one_are_set_aside_whole(tmp_
     assert sorted(p.read_bytes() for p in (tmp_path / "quarantine").glob("*.arrow")) == [b"", b"PAR1 not ours"]
 
 
+@pytest.mark.parametrize("successor", [True, False])
+def test_a_sealed_segment_of_which_nothing_reads_is_acknowledged_damage(tmp_path, successor):
+    log = log_with(tmp_path, 10, 10)
+    log.seal()
+    log.commit()
+    (tmp_path / f"{STEM}.001.arrow").write_bytes(bytes(4096))
+    if not successor:
+        (tmp_path / f"{STEM}.arrow").unlink()
+
+    found = salvage(tmp_path, 9, set())
+
+    assert found.acknowledged_damage
+    assert [(hole.first_row, hole.end_row) for hole in found.holes] == [(0, 20 if successor else None)]
+    gaps = recovered_rows(found, Stream("system.gaps", "spymaster"))
+    assert gaps["rows"].to_pylist() == [20 if successor else None]
+    assert salvage(tmp_path, 9, set()).holes == []
+
+
 def test_two_names_of_one_segment_are_one_segment(tmp_path):
     log = log_with(tmp_path, 10)
     log.seal()
