@@ -3,12 +3,16 @@
 Losing it loses nothing, so it may be behind the files but never ahead of them: a part is recorded once it is
 durable, and opening the catalog takes in what a crash kept from being recorded. A catalog that does not read is moved
 aside and made again.
+
+SQLite has no checksums: it reads a flipped bit in a value without complaint, and a wrong CRC32C of a part would accuse
+a sound part, a lost row of a capture would let a file be recorded twice. So every row ends in its own checksum.
 """
 
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -28,23 +32,27 @@ FILE_NAME: Final = "catalog.db"
 _TABLES: Final = """
 create table if not exists files (
   path text primary key, schema text not null, partition_value text not null, date text not null, hour integer,
-  segment text not null, rows integer not null, bytes integer not null, crc32c integer not null
+  segment text not null, rows integer not null, bytes integer not null, crc32c integer not null,
+  row_crc32c integer not null
 ) strict;
 create table if not exists file_captures (
   path text not null, capture_id integer not null, rows integer not null,
-  first_seq integer not null, last_seq integer not null, primary key (path, capture_id)
+  first_seq integer not null, last_seq integer not null, row_crc32c integer not null, primary key (path, capture_id)
 ) strict;
 create index if not exists captures_of_files on file_captures (capture_id);
 create table if not exists captures (
   capture_id integer not null, event text not null, source text not null, origin text not null,
   content_sha256 text, complete integer not null, stream_rows text not null, detail text, ts_event_ns integer not null,
-  path text not null
+  path text not null, row_crc32c integer not null
 ) strict;
 create table if not exists gaps (
   gap_id integer not null, cause text not null, schema text not null, symbol text not null, capture_id integer,
-  first_seq integer, last_seq integer, rows integer, detail text not null, path text not null
+  first_seq integer, last_seq integer, rows integer, detail text not null, path text not null,
+  row_crc32c integer not null
 ) strict;
 """
+_NAMES: Final = ("files", "file_captures", "captures", "gaps")
+_LAYOUT: Final = "select name, sql from sqlite_master order by name"
 
 
 class CaptureRecord(NamedTuple):
@@ -77,9 +85,8 @@ class Catalog:
         path = _file(data_root)
         try:
             self._open(path)
-        except sqlite3.DatabaseError as error:
-            # Of operational errors only "no such column" speaks of what the file holds; the others of disk and locks.
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if _speaks_of_the_disk(error, path):
                 raise
             durable.replace(path, path.with_name(f"{FILE_NAME}.damaged"))
             durable.remove(path.with_name(f"{FILE_NAME}-journal"))  # of the damaged one; it would spoil the new
@@ -89,11 +96,9 @@ class Catalog:
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
         try:
             self._db.executescript(_TABLES)
-            (state,) = self._db.execute("pragma quick_check(1)").fetchone()
-            if state != "ok":
-                raise sqlite3.DatabaseError(state)
+            _check(self._db)
             self.refresh()
-        except (sqlite3.Error, SpymasterError, OSError):
+        except (sqlite3.Error, UnicodeDecodeError, SpymasterError, OSError):
             self._db.close()
             raise
 
@@ -123,7 +128,7 @@ class Catalog:
                 parts.append(Part(relative, partition, footer.segment, footer.rows, len(data), crc, footer.captures))
         with self._turn, self._db:
             for path in known - present.keys():
-                for table in ("files", "file_captures", "captures", "gaps"):
+                for table in _NAMES:
                     self._db.execute(f"delete from {table} where path = ?", (path,))  # noqa: S608  # our own names
         self.record(parts)
 
@@ -132,19 +137,26 @@ class Catalog:
         with self._turn, self._db:
             for part in parts:
                 where = part.partition
-                self._db.execute(
-                    "insert or replace into files values (?,?,?,?,?,?,?,?,?)",
-                    (part.relative, where.schema, where.value, where.date, where.hour,
-                     part.segment, part.rows, part.size_bytes, part.crc32c),
+                self._insert(
+                    "files",
+                    [(part.relative, where.schema, where.value, where.date, where.hour,
+                      part.segment, part.rows, part.size_bytes, part.crc32c)],
                 )  # fmt: skip
-                self._db.executemany(
-                    "insert or replace into file_captures values (?,?,?,?,?)",
+                self._insert(
+                    "file_captures",
                     [(part.relative, s.capture_id, s.rows, s.first_seq, s.last_seq) for s in part.captures],
                 )
                 if where.schema == events.SYSTEM_CAPTURES.name:
                     self._record_captures(part.relative)
                 elif where.schema == events.SYSTEM_GAPS.name:
                     self._record_gaps(part.relative)
+
+    def _insert(self, table: str, rows: list[tuple[object, ...]]) -> None:
+        places = ",".join("?" * (len(rows[0]) + 1)) if rows else ""
+        self._db.executemany(
+            f"insert or replace into {table} values ({places})",  # noqa: S608  # our own names
+            [(*row, _row_crc32c(row)) for row in rows],
+        )
 
     def _columns(self, relative: str, names: list[str]) -> list[tuple[object, ...]]:
         """Read a part of our own events: a handful of rows."""
@@ -154,11 +166,12 @@ class Catalog:
     def _record_captures(self, relative: str) -> None:
         names = ["of_capture_id", "event", "of_source", "origin", "content_sha256", "complete", "stream_rows",
                  "detail", "ts_event_ns"]  # fmt: skip
-        for *head, stream_rows, detail, stamp in self._columns(relative, names):
-            rows = json.dumps(dict(stream_rows))  # type: ignore[call-overload]  # a map column reads as pairs
-            self._db.execute(
-                "insert into captures values (?,?,?,?,?,?,?,?,?,?)", (*head, rows, detail, stamp, relative)
-            )
+        rows = [
+            # a map column reads as pairs
+            (*head, int(complete), json.dumps(dict(stream_rows)), detail, stamp, relative)  # type: ignore[call-overload]
+            for *head, complete, stream_rows, detail, stamp in self._columns(relative, names)
+        ]
+        self._insert("captures", rows)
 
     def _record_gaps(self, relative: str) -> None:
         names = [
@@ -173,7 +186,7 @@ class Catalog:
             "detail",
         ]
         rows = self._columns(relative, names)
-        self._db.executemany("insert into gaps values (?,?,?,?,?,?,?,?,?,?)", [(*row, relative) for row in rows])
+        self._insert("gaps", [(*row, relative) for row in rows])
 
     def _all(self, query: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with self._turn:
@@ -216,6 +229,54 @@ def misread(part: Path, columns: list[str] | None = None) -> str | None:
     return None
 
 
+def _row_crc32c(values: tuple[object, ...]) -> int:
+    """Sum up a row's texts, integers and nulls, as they stand in the table."""
+    return crc32c(repr(values).encode())
+
+
+def _rows(database: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+    """Yield a table's rows without their checksums.
+
+    Raises:
+        sqlite3.DatabaseError: a row is not as it was written.
+    """
+    for *values, summed in database.execute(f"select * from {table}"):  # noqa: S608  # our own names
+        if _row_crc32c(tuple(values)) != summed:
+            raise sqlite3.DatabaseError(f"a row of its table {table} is not as it was written")
+        yield tuple(values)
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Make sure that the index is as it was written: its layout, its trees, every row; and that it takes more.
+
+    Raises:
+        sqlite3.DatabaseError: it is not.
+        UnicodeDecodeError: it is not, and SQLite's complaint quotes the damage.
+    """
+    (state,) = database.execute("pragma integrity_check(1)").fetchone()
+    if state != "ok":
+        raise sqlite3.DatabaseError(state)
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_TABLES)
+        if database.execute(_LAYOUT).fetchall() != fresh.execute(_LAYOUT).fetchall():
+            raise sqlite3.DatabaseError("its tables are not those of this version")
+    for table in _NAMES:
+        for _ in _rows(database, table):
+            pass
+    database.execute("begin immediate")  # refused where the file's header says that a later SQLite wrote it
+    database.rollback()
+
+
+def _speaks_of_the_disk(error: Exception, path: Path) -> bool:
+    """Whether SQLite was refused by disk or locks, which say nothing of what the file holds."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # text that is no UTF-8 has none
+    if code == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK):
+        return False
+    return code != sqlite3.SQLITE_ERROR
+
+
 class IndexedFile(NamedTuple):
     """What the index says of one part."""
 
@@ -242,16 +303,16 @@ def read_files(data_root: Path) -> dict[str, IndexedFile]:
     try:
         with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", timeout=30, uri=True)) as database:
             database.execute("begin")  # both tables as of one moment
-            files = database.execute("select path, schema, date, rows, bytes, crc32c from files").fetchall()
-            for relative, capture_id in database.execute("select path, capture_id from file_captures"):
+            files = list(_rows(database, "files"))
+            for relative, capture_id, *_ in _rows(database, "file_captures"):
                 captures.setdefault(relative, set()).add(capture_id)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise LayoutError(
             f"{index} does not read ({error}). It is only an index: nothing is lost. Next: spymaster catalog rebuild"
         ) from error
     return {
         path: IndexedFile(schema, date, rows, size, crc, frozenset(captures.get(path, ())))
-        for path, schema, date, rows, size, crc in files
+        for path, schema, _, date, _, _, rows, size, crc in files
     }
 
 
