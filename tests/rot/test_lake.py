@@ -1,0 +1,171 @@
+"""Rot in Bronze and in its catalog: seen by `verify`, and in nobody's way."""
+
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spymaster.errors import LayoutError
+from spymaster.events import FUTURES_TRADES, Stream
+from spymaster.lake import catalog
+from spymaster.lake import verify as verify_module
+from spymaster.lake.catalog import Catalog, read_files, rebuild
+from spymaster.lake.reader import Reader
+from spymaster.lake.recovery import recover
+from spymaster.lake.verify import verify
+from spymaster.wal.segment import Header
+from spymaster.wal.writer import encode_segment
+from tests.rot.damage import TAILS, flipped, mutated_bytes
+from tests.rot.lake import CAPTURE, Lake, audit_index, audit_part, seen_without_catalog, small_lake
+from tests.rows import NOON_NS, numbered
+
+SPREAD = 53  # bits between two that are flipped
+
+
+@pytest.fixture
+def lake():
+    with small_lake() as lake:
+        yield lake
+
+
+def damaged_parts(lake: Lake, count: int) -> list[bytes]:
+    raw, chance = lake.part_raw, random.Random(3)
+    flips = [flipped(raw, chance.randrange(len(raw) * 8)) for _ in range(count)]
+    tails = [tail(raw, chance.randrange(len(raw))) for tail in TAILS.values() for _ in range(count // 4)]
+    return [*flips, *tails, *[mutated_bytes(raw, chance) for _ in range(count // 2)]]
+
+
+def page_bytes(lake: Lake) -> int:
+    """Return where the last page of a part ends; after it stand indexes and the footer."""
+    group = pq.read_metadata(lake.part).row_group(0)
+    return max(
+        (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size
+        for column in map(group.column, range(group.num_columns))
+    )
+
+
+def test_without_a_catalog_no_flipped_bit_of_a_page_reads_as_other_rows(lake):
+    seen = Counter(
+        seen_without_catalog(lake, flipped(lake.part_raw, bit)) for bit in range(0, page_bytes(lake) * 8, SPREAD)
+    )
+
+    assert seen["other rows"] == 0
+    assert seen["refused"] > 0.8 * seen.total()  # and the rest are spare bits of page headers
+
+
+def test_without_a_catalog_pages_that_are_not_summed_read_as_other_rows(lake, monkeypatch):
+    monkeypatch.setattr(catalog, "misread", _misread_unsummed)
+
+    bits = range(0, page_bytes(lake) * 8, SPREAD)
+    assert any(seen_without_catalog(lake, flipped(lake.part_raw, bit)) == "other rows" for bit in bits)
+
+
+def _misread_unsummed(part):
+    """The defect: pages are read and not compared with their checksums."""
+    try:
+        pq.read_table(part, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        return str(error)
+    return None
+
+
+def test_the_footer_of_a_part_is_vouched_for_by_the_catalog_alone(lake):
+    """So a catalog that is made again from the files cannot tell; what it can are the pages."""
+    bits = range(page_bytes(lake) * 8, len(lake.part_raw) * 8, SPREAD)
+    seen = Counter(seen_without_catalog(lake, flipped(lake.part_raw, bit)) for bit in bits)
+
+    assert 0 < seen["other rows"] < 0.05 * seen.total()
+    assert [audit_part(lake, flipped(lake.part_raw, bit)) for bit in bits] == [None] * len(bits)
+
+
+def test_a_verify_that_does_not_compare_the_catalogs_sum_is_caught(lake, monkeypatch):
+    true = lake.files[lake.part.relative_to(lake.root / "bronze").as_posix()].crc32c
+    monkeypatch.setattr(verify_module, "crc32c", lambda _: true)
+
+    bits = range(page_bytes(lake) * 8, len(lake.part_raw) * 8, SPREAD)
+    assert any(audit_part(lake, flipped(lake.part_raw, bit)) for bit in bits)
+
+
+def test_the_whole_audit_names_a_damaged_part_with_a_catalog_and_proves_nothing_of_it(lake):
+    proven = len(lake.part_rows)
+    for damaged in damaged_parts(lake, 4):
+        lake.part.write_bytes(damaged)
+        verdict = verify(lake.root / "wal", lake.root)
+        assert any(lake.part.name in line for line in verdict.findings)
+        own = [proof.rows for proof in verdict.proofs if proof.stream == "futures.trades/ES"]
+        assert sum(own) <= 3 * proven - len(lake.part_rows)
+
+
+def test_a_damaged_part_crashes_neither_the_catalog_nor_recovery_nor_a_reader(lake):
+    """Where recovery cannot know what a part of the same hour holds it stops, and the log keeps its rows."""
+    wal = lake.root / "wal"
+    wal.mkdir()
+    segment = wal / "futures_trades_ES.001.arrow"
+    header = Header("ab" * 16, Stream("futures.trades", "ES"), 1, NOON_NS, None)
+    same_rows = numbered(FUTURES_TRADES, 10, lake.part_rows["capture_seq"][0].as_py(), CAPTURE)
+    data = encode_segment(header, same_rows, None)
+    outcomes: Counter[str] = Counter()
+    for damaged in damaged_parts(lake, 40):
+        lake.part.write_bytes(damaged)
+        segment.write_bytes(data)
+        with closing(Catalog(lake.root)) as index:
+            try:
+                outcomes[f"{recover(wal, index, lake.root / 'bronze', 9).rows} rows"] += 1
+            except (LayoutError, OSError):
+                outcomes["refused"] += 1
+                assert segment.read_bytes() == data
+        try:
+            Reader(lake.root, "arrow").read("futures.trades", "ES")
+        except (duckdb.Error, RuntimeError):  # the latter of a name that is no UTF-8
+            outcomes["not read"] += 1
+
+    assert outcomes["refused"] > 10
+    assert outcomes["not read"] > 10
+
+
+def test_rebuilding_a_damaged_catalog_gives_what_it_said(lake):
+    chance = random.Random(5)
+    for _ in range(20):
+        lake.put_index(mutated_bytes(lake.index_raw, chance))
+        rebuild(lake.root)
+        with closing(sqlite3.connect(lake.index_path)) as database:
+            assert sorted(database.iterdump()) == lake.index
+
+
+def test_verify_beside_a_damaged_catalog_proves_no_row_that_is_not_there(lake, tmp_path):
+    shutil.copytree(lake.root / "bronze", tmp_path / "bronze")
+    (tmp_path / "bronze" / lake.part.relative_to(lake.root / "bronze")).unlink()
+    for bit in random.Random(2).sample(range(len(lake.index_raw) * 8), 12):
+        (tmp_path / "catalog.db").write_bytes(flipped(lake.index_raw, bit))
+        verdict = verify(tmp_path / "wal", tmp_path)
+        assert verdict.findings, bit
+        assert sum(proof.rows for proof in verdict.proofs if proof.stream == "futures.trades/ES") <= 20
+
+
+@pytest.mark.parametrize("column", ["crc32c", "rows", "bytes"])
+def test_a_row_of_the_catalog_that_is_not_as_it_was_written_is_not_believed(lake, column):
+    lake.put_index(lake.index_raw)
+    change(lake, column)
+
+    with pytest.raises(LayoutError, match=r"not as it was written.*Next: spymaster catalog rebuild"):
+        read_files(lake.root)
+    assert audit_index(lake, lake.index_path.read_bytes()) is None
+
+
+def test_a_catalog_whose_rows_are_not_summed_is_caught(lake, monkeypatch):
+    monkeypatch.setattr(catalog, "_row_crc32c", lambda _: 0)
+    rebuild(lake.root)
+    change(lake, "crc32c")
+
+    assert audit_index(lake, lake.index_path.read_bytes()) is not None
+
+
+def change(lake: Lake, column: str) -> None:
+    with closing(sqlite3.connect(lake.index_path)) as database, database:
+        database.execute(f"update files set {column} = {column} + 1")
