@@ -389,11 +389,10 @@ def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
         return []
     known = {other.scan.header.segment for other in files if other.scan.header}
     for other in files:
-        if other.scan.header and other.scan.header.number == number + 1 and other.scan.frames:
-            before = predecessor_of(other.raw, other.scan.frames[0])
-            if before is not None and before.segment not in known:
-                holes = [Hole(stream, before.segment, 0, before.rows, None, None, None, acknowledged=True)]
-                return holes if before.rows else []
+        if other.scan.header and other.scan.header.number == number + 1:
+            for segment, rows in _totals_named_by_successors([other]).items():
+                if segment not in known:
+                    return [Hole(stream, segment, 0, rows, None, None, None, acknowledged=True)] if rows else []
     if not file.name.sealed:
         return []
     by_content = hashlib.sha256(file.raw).hexdigest()[:32]  # so that the same file found twice is one gap

@@ -8,8 +8,8 @@ from tests.rot.mutants import READER_MUTANTS, reader_with
 from tests.rot.originals import original
 from tests.rot.torture import torture, wal_flip, wal_mutation, wal_tail
 
-FLIPS = 48_000
-MUTATIONS = 2_500
+FLIPS = 45_000
+MUTATIONS = 2_000
 
 
 def test_no_flip_and_no_mutation_of_log_bronze_or_catalog_goes_unseen_or_makes_a_row():
