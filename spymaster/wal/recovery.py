@@ -149,9 +149,9 @@ class _Recovery:
         idle = True
         for file in files:
             header = file.scan.header or _header_by_name(file)
-            if header is None:
+            if header is None or _of_another_number(file):
                 self._record(_holes_of_unreadable(file, files))
-                self._quarantine(file, [(0, len(file.raw))], file.scan.problem or "no header")
+                self._quarantine(file, [(0, len(file.raw))], file.scan.problem or "no header of its own")
                 self._retire(file)
                 idle = False
                 continue
@@ -371,6 +371,12 @@ def _header_by_name(file: _Found) -> Header | None:
     return Header(file.scan.islands[0].segment, stream, file.name.number or 0, clock.utc_now_ns(), None)
 
 
+def _of_another_number(file: _Found) -> bool:
+    """Whether a file begins with another segment's bytes, as a recycled block leaves them: its name says its number."""
+    header, number = file.scan.header, file.name.number
+    return header is not None and number is not None and header.number != number
+
+
 def _stream_by_name(stem: str) -> Stream | None:
     for schema in events.SCHEMAS.values():
         prefix = paths.stream_stem(schema.name, "")
@@ -387,7 +393,7 @@ def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
     stream, number = _stream_by_name(file.name.stem), file.name.number
     if stream is None or number is None:
         return []
-    known = {other.scan.header.segment for other in files if other.scan.header}
+    known = {other.scan.header.segment for other in files if other.scan.header and not _of_another_number(other)}
     for other in files:
         if other.scan.header and other.scan.header.number == number + 1:
             for segment, rows in _totals_named_by_successors([other]).items():
@@ -434,8 +440,13 @@ def _name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
     between = 0 < before < len(captures) and captures[before - 1] == captures[before]
     if not one_capture and not between:
         return hole  # whose rows they were cannot be known
-    first = int(numbers[before - 1]) + 1 if before > 0 else None
-    last = int(numbers[before]) - 1 if before < len(captures) else None
+    # Another hole may stand between this one and the sound rows beside it.
+    reached = max((frame.end_row for frame in sound if frame.rows and frame.end_row <= hole.first_row), default=0)
+    first = int(numbers[before - 1]) + 1 + hole.first_row - reached if before > 0 else None
+    last = None
+    if before < len(captures) and hole.end_row is not None:
+        resumed = min(frame.first_row for frame in sound if frame.rows and frame.first_row >= hole.end_row)
+        last = int(numbers[before]) - 1 - (resumed - hole.end_row)
     if first is not None and last is None and hole.end_row is not None:
         last = first + hole.end_row - hole.first_row - 1
     return hole._replace(capture_id=int(captures[max(before - 1, 0)]), first_seq=first, last_seq=last)

@@ -42,6 +42,10 @@ def audit_salvage(
         followed: whether the stream's next segment is there and names this one.
     """
     want = expected(raw, [own, *others])
+    if name != "active" and want.header not in (None, own):
+        want = Expected(
+            None, [], [], True
+        )  # it begins as a segment that its name denies: kept whole, believed in nothing
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         root = Path(folder)
         path = _put(root, raw, own, name, followed=followed)

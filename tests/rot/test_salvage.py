@@ -3,6 +3,7 @@
 import pytest
 
 from spymaster.wal import recovery
+from tests.rot.originals import original
 from tests.rot.torture import salvaged
 
 CASES = 60
@@ -46,3 +47,25 @@ def test_a_recovery_without_one_of_its_rules_is_caught(monkeypatch, name):
 
 def test_recovery_as_it_is_passes_the_same_cases():
     assert caught() is None
+
+
+def test_of_two_holes_side_by_side_each_names_its_own_rows():
+    assert salvaged(516, 700) is None  # a frame that does not read, then an idle frame, and no seal
+
+
+@pytest.mark.parametrize("frames_of_the_other", [1, 2, 99])
+def test_a_segment_that_begins_with_another_ones_bytes_is_not_passed_over_as_the_same(tmp_path, frames_of_the_other):
+    one = original("stocks.quotes", number=1)
+    two = original("stocks.quotes", number=2, start=4, before=one.last)
+    three = original("stocks.quotes", number=3, frames=0, sealed=False, before=two.last)
+    spliced = one.pieces[frames_of_the_other].offset if frames_of_the_other < len(one.pieces) else one.size
+    damaged = one.raw[:spliced] + two.raw[spliced:]
+    for name, data in ((".001", one.raw), (".002", damaged), ("", three.raw)):
+        (tmp_path / f"stocks_quotes_ES{name}.arrow").write_bytes(data)
+
+    found = recovery.salvage(tmp_path, 9, set())
+
+    assert found.acknowledged_damage
+    assert [(hole.segment, hole.first_row, hole.end_row) for hole in found.holes] == [(two.header.segment, 0, two.rows)]
+    assert [path.read_bytes() for path in (tmp_path / "quarantine").glob("*.arrow")] == [damaged]
+    assert not (tmp_path / "stocks_quotes_ES.002.arrow").exists()
