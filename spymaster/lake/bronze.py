@@ -1,12 +1,14 @@
 """WAL segment -> Parquet parts, exactly as received. A part is never changed and never deleted.
 
 A sealed segment's rows become one part per partition, named by the segment and never by the clock at flush time:
-flushing it again finds the same names. The second of the two rules that make recovery exact lives here: publish only
+flushing it again finds the same names. A footer holds the CRC32C of the whole file, with its eight digits as zeros, so
+that a part vouches for itself. The second of the two rules that make recovery exact lives here: publish only
 rows whose (`capture_id`, `capture_seq`) is in no part of their partition yet.
 """
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,8 @@ from spymaster.paths import Partition
 from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
 
 ROW_GROUP_ROWS: Final = 128_000
+_CRC_KEY: Final = b"spymaster_crc32c"
+_CRC_DIGITS: Final = 8
 _NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
 
 
@@ -177,17 +181,21 @@ def _publish(
 
 
 def _missing(folder: Path, rows: pa.Table) -> pa.Table:
-    """Return the rows whose key is in no part of the partition yet."""
+    """Return the rows whose key is in no part of the partition yet.
+
+    A part that does not read holds none: what it may have held of these rows stands in the log now, and might not soon.
+    """
     captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
     missing = np.ones(len(captures), dtype=bool)
     spans = capture_spans(captures, numbers)
     for part in sorted(folder.glob("part-*.parquet")):
-        held = {span.capture_id: span for span in read_footer(part).captures}
-        for span in spans:
-            other = held.get(span.capture_id)
-            if other is not None and other.first_seq <= span.last_seq and span.first_seq <= other.last_seq:
-                stored = recorded_numbers(part, span.capture_id)
-                missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
+        with suppress(LayoutError, pa.ArrowException, OSError):  # verify names it
+            held = {span.capture_id: span for span in read_footer(part).captures}
+            for span in spans:
+                other = held.get(span.capture_id)
+                if other is not None and other.first_seq <= span.last_seq and span.first_seq <= other.last_seq:
+                    stored = recorded_numbers(part, span.capture_id)
+                    missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
     return rows if missing.all() else rows.filter(pa.array(missing))
 
 
@@ -229,6 +237,7 @@ def encode_parquet(
         "spymaster_captures": json.dumps([[s.capture_id, s.rows, s.first_seq, s.last_seq] for s in spans]),
         "spymaster_stream": str(header.stream),
         "spymaster_before": json.dumps(before.last if before is not None else []),
+        _CRC_KEY.decode(): "0" * _CRC_DIGITS,
     }
     sink = pa.BufferOutputStream()
     metadata = {**{key.decode(): value.decode() for key, value in (schema.bronze.metadata or {}).items()}, **footer}
@@ -246,7 +255,46 @@ def encode_parquet(
         ],
     ) as writer:
         writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-    return memoryview(sink.getvalue()).cast("B")
+    data = memoryview(sink.getvalue()).cast("B")
+    put_sum(data)
+    return data
+
+
+def put_sum(data: memoryview) -> None:
+    """Let a part's footer hold the CRC32C of its bytes."""
+    at = _crc_place(data)
+    data[at : at + _CRC_DIGITS] = b"0" * _CRC_DIGITS
+    data[at : at + _CRC_DIGITS] = f"{crc32c(data):08x}".encode()
+
+
+def _crc_place(data: memoryview) -> int:
+    """Return where the digits of a part's CRC32C stand: in its footer, behind their key and a field's two bytes.
+
+    Raises:
+        ValueError: nowhere.
+    """
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = bytes(data[max(len(data) - 8 - length, 0) : -8])
+    return len(data) - 8 - len(footer) + footer.rindex(_CRC_KEY) + len(_CRC_KEY) + 2
+
+
+def misread(part: Path, data: memoryview) -> str | None:
+    """Say why a part does not read, if it does not: its bytes against their CRC32C, then its footer and its keys.
+
+    Args:
+        part: where it lies.
+        data: its bytes.
+    """
+    try:
+        at = _crc_place(data)
+        summed = crc32c(data[at + _CRC_DIGITS :], crc32c(b"0" * _CRC_DIGITS, crc32c(data[:at])))
+        if f"{summed:08x}".encode() != data[at : at + _CRC_DIGITS]:
+            return "its bytes do not match their CRC32C"
+        read_footer(part)
+        pq.read_table(part, columns=["capture_id", "capture_seq"], partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError, LayoutError) as error:
+        return str(error)
+    return None
 
 
 def read_footer(part: Path) -> Footer:

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from crc32c import crc32c
 from numpy.typing import NDArray
 
 from spymaster import durable, events
 from spymaster.errors import LayoutError, SpymasterError, UsageError
-from spymaster.lake.bronze import Part, list_parts, read_footer, recorded_numbers
+from spymaster.lake.bronze import Part, list_parts, misread, read_footer, recorded_numbers
 
 FILE_NAME: Final = "catalog.db"
 
@@ -116,7 +115,7 @@ class Catalog:
         for relative, partition in present.items():
             if relative not in known:
                 data = durable.read(self._bronze / relative)
-                if misread(self._bronze / relative) is not None:
+                if misread(self._bronze / relative, data) is not None:
                     continue
                 footer = read_footer(self._bronze / relative)
                 if footer.version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
@@ -217,16 +216,6 @@ class Catalog:
         """Return the sorted `capture_seq`s that the lake holds of a capture's rows of one schema."""
         pieces = [recorded_numbers(path, capture_id) for path, _ in self.files_of_capture(capture_id, schema)]
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *pieces]))
-
-
-def misread(part: Path, columns: list[str] | None = None) -> str | None:
-    """Say why a part does not read, if it does not: all of it, each page against its checksum, or some columns."""
-    try:
-        pq.read_table(part, columns=columns, partitioning=None, page_checksum_verification=True)
-        read_footer(part)
-    except (pa.ArrowException, OSError, LayoutError) as error:
-        return str(error)
-    return None
 
 
 def _row_crc32c(values: tuple[object, ...]) -> int:

@@ -26,7 +26,7 @@ from spymaster import clock, durable, events, paths
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import EventSchema
 from spymaster.lake import catalog
-from spymaster.lake.bronze import list_parts, read_footer
+from spymaster.lake.bronze import list_parts, misread, read_footer
 from spymaster.lake.catalog import IndexedFile
 from spymaster.lake.views import escape_glob
 from spymaster.paths import Partition, SegmentName
@@ -206,7 +206,7 @@ def _audit_files(
             )
         if known is not None and (len(data), crc32c(data)) != (known.size_bytes, known.crc32c):
             verdict.findings.append(f"bronze/{relative} has other bytes than were written (CRC32C differs)")
-        elif (problem := catalog.misread(path, None if known is None else ["capture_id", "capture_seq"])) is not None:
+        elif (problem := misread(path, data)) is not None:
             verdict.findings.append(f"bronze/{relative} does not read: {problem}")
         else:
             sound[relative] = partition
@@ -264,7 +264,7 @@ def _system_rows(wal_root: Path, bronze: Path, wanted: set[EventSchema]) -> Iter
     for schema in wanted:
         folder = bronze / schema.name.replace(".", "/")
         for path in sorted(folder.rglob("part-*.parquet")):
-            if catalog.misread(path) is None:  # else it is a finding of its own
+            if misread(path, durable.read(path)) is None:  # else it is a finding of its own
                 yield schema, pq.read_table(path, partitioning=None)
 
 

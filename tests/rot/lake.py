@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spymaster import events
+from spymaster import durable, events
 from spymaster.errors import LayoutError
 from spymaster.events import Stream
-from spymaster.lake import catalog
+from spymaster.lake import bronze, catalog
 from spymaster.lake.bronze import Part, flush_segment, list_parts
 from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.lake.verify import Verdict, _audit_files
@@ -138,7 +138,7 @@ def seen_without_catalog(lake: Lake, damaged: bytes) -> Literal["refused", "same
     """Read a damaged part by its own checksums alone."""
     lake.part.write_bytes(damaged)
     try:
-        if catalog.misread(lake.part) is not None:
+        if bronze.misread(lake.part, durable.read(lake.part)) is not None:
             return "refused"
         return "same rows" if read_part(lake.part).equals(lake.part_rows) else "other rows"
     finally:
