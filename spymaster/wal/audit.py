@@ -23,7 +23,8 @@ from spymaster import durable, events, paths
 from spymaster.errors import UsageError, WalError
 from spymaster.events import Stream
 from spymaster.paths import SegmentName
-from spymaster.wal.segment import Frame, Scan, decode_rows, predecessor_of, scan
+from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, totals_named
+from spymaster.wal.segment import Frame, Scan, decode_rows, scan
 
 Verdict = Literal["sound", "torn tail", "damaged"]
 
@@ -39,25 +40,6 @@ class Island(NamedTuple):
     def describe(self) -> str:
         rows = "no rows" if self.first_row == self.end_row else f"rows {self.first_row} to {self.end_row - 1}"
         return f"sound again from byte {self.offset} to {self.end}: {rows}"
-
-
-class Missing(NamedTuple):
-    """Rows [first_row, end_row) of a segment that do not read; `end_row` is None where their count is unknown.
-
-    The capture and its numbers are None where the rows beside the hole do not tell them.
-    """
-
-    first_row: int
-    end_row: int | None
-    acknowledged: bool
-    capture_id: int | None = None
-    first_seq: int | None = None
-    last_seq: int | None = None
-
-    def describe(self) -> str:
-        rows = f"rows {self.first_row} to {'its end' if self.end_row is None else self.end_row - 1}"
-        whose = "" if self.capture_id is None else f", capture {self.capture_id}: {self.first_seq} to {self.last_seq}"
-        return f"missing: {rows} ({'acknowledged' if self.acknowledged else 'not yet acknowledged'}{whose})"
 
 
 @dataclass(frozen=True)
@@ -85,7 +67,7 @@ class Audit:
     problem: str | None
     problem_at: int | None
     islands: tuple[Island, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[Hole, ...]
     verdict: Verdict
 
     @property
@@ -127,9 +109,7 @@ def _total_named(segment: str, stem: str, beside: Iterable[Path]) -> int | None:
             raw = durable.read(path)
         except FileNotFoundError:
             continue  # retired by the daemon since the listing
-        for frame in scan(raw).frames:
-            if frame.rows == 0 and (before := predecessor_of(raw, frame)) is not None and before.segment == segment:
-                total = before.rows
+        total = totals_named(raw, scan(raw)).get(segment, total)
     return total
 
 
@@ -151,10 +131,14 @@ def _audited(path: Path, beside: Iterable[Path]) -> Audit | None:
         rows, poison = decode_rows(raw, frames, found.header.stream)
         bad = {frame.offset for frame, _ in poison}
         frames = [frame for frame in frames if frame.offset not in bad]
+    missing: list[Hole] = []
     total = None
-    if found.header is not None and name.number is not None and not any(frame.kind == "seal" for frame in frames):
-        total = _total_named(found.header.segment, name.stem, beside)
-    missing = [_name_rows(hole, frames, rows) for hole in _missing(frames, name, found.durable_row, total)]
+    if found.header is not None and rows is not None:
+        if not any(frame.kind == "seal" for frame in frames):
+            total = _total_named(found.header.segment, name.stem, beside)
+        holes = holes_in(found, name, found.header, total)
+        holes += [hole_of(found.header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison]
+        missing = [name_rows(hole, frames, rows) for hole in holes]
     problem, problem_at = _first_problem(found, poison, name)
     unsound = bool(poison) or (problem is not None and (name.sealed or found.header is None))
     if found.header is None and name.ahead and not found.islands:
@@ -204,53 +188,6 @@ def _first_problem(
         return None, None
     at, problem = min(problems)
     return problem, at
-
-
-def _missing(frames: list[Frame], name: SegmentName, watermark: int, total: int | None) -> Iterator[Missing]:
-    """Yield the holes between sound frames and after the last. A seal counts: it carries the number of the row after.
-
-    Args:
-        frames: the sound frames, in order.
-        name: a sealed name is given only after a sync of all rows, so every one was acknowledged.
-        watermark: rows that were acknowledged for certain.
-        total: the segment's rows as its successor states them, if it does.
-    """
-    row = 0
-    for frame in frames:
-        if frame.first_row > row:
-            yield Missing(row, frame.first_row, name.sealed or row < watermark)
-        row = frame.end_row
-    if any(frame.kind == "seal" for frame in frames):
-        return
-    end: int | None = watermark
-    if name.sealed:
-        end = total
-    elif name.poisoned:
-        end = max(watermark, total or 0)  # its successor names the rows that were durable
-    if end is None or row < end:
-        yield Missing(row, end, acknowledged=True)
-
-
-def _name_rows(hole: Missing, sound: list[Frame], rows: pa.Table | None) -> Missing:
-    """Say which `capture_seq`s a hole took, where the rows on its sides tell it."""
-    if rows is None or rows.num_rows == 0:
-        return hole
-    captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-    after = sum(frame.rows for frame in sound if frame.end_row <= hole.first_row)  # the first row behind the hole
-    one_capture = bool(captures.min() == captures.max())
-    if 0 < after < len(captures):
-        if captures[after - 1] != captures[after]:
-            return hole
-        first, last = int(numbers[after - 1]) + 1, int(numbers[after]) - 1
-    elif hole.end_row is None or not one_capture:
-        return hole
-    elif after == 0:
-        last = int(numbers[0]) - 1
-        first = last - (hole.end_row - hole.first_row) + 1
-    else:
-        first = int(numbers[-1]) + 1
-        last = first + (hole.end_row - hole.first_row) - 1
-    return hole._replace(capture_id=int(captures[max(after - 1, 0)]), first_seq=first, last_seq=last)
 
 
 def _merged(frames: Sequence[Frame]) -> tuple[Island, ...]:

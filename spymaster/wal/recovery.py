@@ -20,7 +20,7 @@ may read well tomorrow. So each recovery reads the quarantine again, and brings 
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ import pyarrow as pa
 from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
+from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, totals_named
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
     Frame,
@@ -42,7 +43,6 @@ from spymaster.wal.segment import (
     decode_rows,
     followed,
     named,
-    predecessor_of,
     scan,
 )
 from spymaster.wal.writer import encode_segment, plant, segment_pieces
@@ -50,34 +50,6 @@ from spymaster.wal.writer import encode_segment, plant, segment_pieces
 QUARANTINE: Final = "quarantine"
 _GAPS: Final = Stream(events.SYSTEM_GAPS.name, events.SYSTEM_SYMBOL)
 _GAPS_STEM: Final = paths.stream_stem(*_GAPS)
-
-
-class Hole(NamedTuple):
-    """Rows of a segment that do not read: [first_row, end_row). `end_row` is None where the count is unknown."""
-
-    stream: Stream
-    segment: str
-    first_row: int
-    end_row: int | None
-    capture_id: int | None
-    first_seq: int | None
-    last_seq: int | None
-    acknowledged: bool
-
-    @property
-    def cause(self) -> str:
-        return "wal_damage" if self.acknowledged else "not_acknowledged"
-
-    @property
-    def gap_id(self) -> int:
-        """63 bits of a hash over cause and range: the same hole found twice is one gap."""
-        text = f"{self.cause}|{self.segment}|{self.first_row}|{self.end_row}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-    def describe(self) -> str:
-        rows = f"rows {self.first_row} to {'its end' if self.end_row is None else self.end_row - 1}"
-        kind = "acknowledged" if self.acknowledged else "not yet acknowledged"
-        return f"{self.stream}: {rows} of segment {self.segment[:8]} do not read ({kind})"
 
 
 @dataclass
@@ -142,7 +114,7 @@ class _Recovery:
         files = self._read(stem)
         known = {path.stat().st_ino for path in self._wal_root.iterdir()}
         kept = [entry for entry in quarantined(self._wal_root) if entry.stem == stem]
-        totals = _totals_named_by_successors(files)
+        totals = {segment: rows for file in files for segment, rows in totals_named(file.raw, file.scan).items()}
         done: set[str] = set()
         last: Predecessor | None = None
         stream: Stream | None = None
@@ -159,7 +131,7 @@ class _Recovery:
             if header.segment in done:
                 continue  # a crash between link and unlink: two names, one segment
             done.add(header.segment)
-            holes = _holes(file, header, totals.get(header.segment))
+            holes = holes_in(file.scan, file.name, header, totals.get(header.segment))
             rows, poison = decode_rows(file.raw, [*file.scan.frames, *file.scan.islands], stream)
             if file.name.sealed and file.scan.sealed and not poison:
                 self._keep(file.path, file.scan.rows)
@@ -206,8 +178,8 @@ class _Recovery:
         """
         frames = [*file.scan.frames, *file.scan.islands]
         bad = {frame.offset for frame, _ in poison}
-        holes = holes + [_hole(header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison]
-        holes = [_name_rows(hole, [frame for frame in frames if frame.offset not in bad], rows) for hole in holes]
+        holes = [*holes, *(hole_of(header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison)]
+        holes = [name_rows(hole, [frame for frame in frames if frame.offset not in bad], rows) for hole in holes]
         copy = self._copy(header, file.name.stem, rows, last) if rows.num_rows else None
         self._record(holes)
         spans = _unsound_spans(file.scan)
@@ -340,20 +312,6 @@ def _gap_ids_in(wal_root: Path) -> set[int]:
     return known
 
 
-def _totals_named_by_successors(files: Iterable[_Found]) -> dict[str, int]:
-    """Return the row counts that zero-row frames state of the segments before theirs; the last one holds."""
-    totals = {}
-    for file in files:
-        for frame in file.scan.frames:
-            if frame.rows == 0 and (before := predecessor_of(file.raw, frame)) is not None:
-                totals[before.segment] = before.rows
-    return totals
-
-
-def _hole(header: Header, first_row: int, end_row: int | None, *, acknowledged: bool) -> Hole:
-    return Hole(header.stream, header.segment, first_row, end_row, None, None, None, acknowledged)
-
-
 def _header_by_name(file: _Found) -> Header | None:
     """Return what a segment with a damaged header is by its file's name and its sound frames; None without any.
 
@@ -396,60 +354,13 @@ def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
     known = {other.scan.header.segment for other in files if other.scan.header and not _of_another_number(other)}
     for other in files:
         if other.scan.header and other.scan.header.number == number + 1:
-            for segment, rows in _totals_named_by_successors([other]).items():
+            for segment, rows in totals_named(other.raw, other.scan).items():
                 if segment not in known:
                     return [Hole(stream, segment, 0, rows, None, None, None, acknowledged=True)] if rows else []
     if not file.name.sealed:
         return []
     by_content = hashlib.sha256(file.raw).hexdigest()[:32]  # so that the same file found twice is one gap
     return [Hole(stream, by_content, 0, None, None, None, None, acknowledged=True)]
-
-
-def _holes(file: _Found, header: Header, total: int | None) -> list[Hole]:
-    """Return the rows of a segment that are known to be missing, and whether they were acknowledged."""
-    found = file.scan
-    holes = []
-    # A segment gets its sealed name only after a sync of all its rows, so every one was acknowledged.
-    watermark = found.durable_row
-    row = found.rows
-    for island in found.islands:
-        if island.first_row > row:
-            acknowledged = file.name.sealed or row < watermark
-            holes.append(_hole(header, row, island.first_row, acknowledged=acknowledged))
-        row = island.end_row
-    if any(frame.kind == "seal" for frame in [*found.frames, *found.islands]):
-        return holes
-    end: int | None = watermark
-    if file.name.sealed:
-        end = total
-    elif file.name.poisoned:
-        end = max(watermark, total or 0)  # its successor names the rows that were durable
-    if end is None or row < end:
-        holes.append(_hole(header, row, end, acknowledged=True))
-    elif total is not None and row < total:  # a power cut took its tail and left rows that follow in the next segment
-        holes.append(_hole(header, row, total, acknowledged=False))
-    return holes
-
-
-def _name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
-    """Say which `capture_seq`s a hole took, where one capture stands on a side of it."""
-    before = sum(frame.rows for frame in sound if frame.end_row <= hole.first_row)
-    captures = rows["capture_id"].to_numpy()
-    numbers = rows["capture_seq"].to_numpy()
-    one_capture = len(captures) > 0 and captures.min() == captures.max()
-    between = 0 < before < len(captures) and captures[before - 1] == captures[before]
-    if not one_capture and not between:
-        return hole  # whose rows they were cannot be known
-    # Another hole may stand between this one and the sound rows beside it.
-    reached = max((frame.end_row for frame in sound if frame.rows and frame.end_row <= hole.first_row), default=0)
-    first = int(numbers[before - 1]) + 1 + hole.first_row - reached if before > 0 else None
-    last = None
-    if before < len(captures) and hole.end_row is not None:
-        resumed = min(frame.first_row for frame in sound if frame.rows and frame.first_row >= hole.end_row)
-        last = int(numbers[before]) - 1 - (resumed - hole.end_row)
-    if first is not None and last is None and hole.end_row is not None:
-        last = first + hole.end_row - hole.first_row - 1
-    return hole._replace(capture_id=int(captures[max(before - 1, 0)]), first_seq=first, last_seq=last)
 
 
 def _unsound_spans(found: Scan) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spymaster.wal import recovery
+from spymaster.wal import damage, recovery
 from tests.rot.originals import original
 from tests.rot.torture import salvaged
 
@@ -22,13 +22,13 @@ def _unacknowledged(header, first_row, end_row, *, acknowledged):
     return _hole(header, first_row, end_row, acknowledged=False)
 
 
-_scan, _hole = recovery.scan, recovery._hole
+_scan, _hole = recovery.scan, damage.hole_of
 MUTANTS = {
     "no gap row is written (holes)": (recovery._Recovery, "_record", lambda *_: None),
     "unsound bytes are not kept (I14)": (recovery._Recovery, "_quarantine", lambda *_: None),
     "what is sound after damage is given up (holes)": (recovery, "scan", _without_islands),
     "unsound bytes are taken for the end (I14)": (recovery, "scan", _believing),
-    "damage is held for rows that nobody acknowledged (holes)": (recovery, "_hole", _unacknowledged),
+    "damage is held for rows that nobody acknowledged (holes)": (damage, "hole_of", _unacknowledged),
     "gaps of an earlier recovery are forgotten (killed)": (recovery, "_gap_ids_in", lambda _: set()),
 }  # fmt: skip
 

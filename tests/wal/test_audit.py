@@ -102,8 +102,8 @@ def test_damage_in_the_middle_is_delimited_by_byte_and_by_row(tmp_path):
     assert entry.rows == 16
     assert [(island.offset, island.first_row, island.end_row) for island in entry.islands] == [(third.end, 24, 40)]
     (hole,) = entry.missing
-    assert hole == (16, 24, True, 7, 16, 23)
-    assert hole.describe() == "missing: rows 16 to 23 (acknowledged, capture 7: 16 to 23)"
+    assert (hole.first_row, hole.end_row, hole.acknowledged) == (16, 24, True)
+    assert hole.describe().endswith("do not read (acknowledged, capture 7: 16 to 23)")
 
 
 @pytest.mark.parametrize("successor", [True, False], ids=["successor names the count", "nobody does"])
@@ -155,7 +155,7 @@ def test_sound_bytes_that_are_no_sound_batch_are_damage(tmp_path):
     assert entry.verdict == "damaged"
     assert entry.problem.startswith("sound bytes that are no sound batch")
     assert (entry.problem_at, entry.rows) == (frames(path)[2].offset, 5)
-    assert entry.missing[0][:2] == (5, 10)
+    assert (entry.missing[0].first_row, entry.missing[0].end_row) == (5, 10)
     assert export(path, tmp_path / "out.arrow").rows == 5
 
 
@@ -170,7 +170,8 @@ def test_of_a_poisoned_segment_the_rows_that_its_successor_counts_were_acknowled
     sealed_segment(tmp_path, 2, after=Predecessor(f"{1:032x}", 32))
 
     (entry,) = audit(poisoned)
-    assert (entry.state, entry.verdict, entry.missing[0][:2]) == ("poisoned", "damaged", (24, 32))
+    assert (entry.state, entry.verdict) == ("poisoned", "damaged")
+    assert (entry.missing[0].first_row, entry.missing[0].end_row) == (24, 32)
 
     (tmp_path / f"{STEM}.002.arrow").unlink()
     successor = SegmentWriter(tmp_path / f"{STEM}.arrow", Header.new(STREAM, 2, 0), FrameEncoder(TRADES.log))
@@ -273,7 +274,7 @@ def test_the_commands_exit_as_documented(tmp_path, capsys, monkeypatch):
     code, printed = run("wal", "verify", path)
     assert code == 1
     assert "CRC32C does not match at byte" in printed.out
-    assert "missing: rows 8 to 15 (acknowledged, capture 7: 8 to 15)" in printed.out
+    assert "do not read (acknowledged, capture 7: 8 to 15)" in printed.out
     code, printed = run("wal", "verify", tmp_path / "nowhere")
     assert code == 2
     assert printed.err.startswith("error: there is no segment")

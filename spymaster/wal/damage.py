@@ -1,0 +1,101 @@
+"""Which rows of a segment do not read, and whether they were acknowledged. Recovery records it, an audit shows it."""
+
+import hashlib
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from spymaster.events import Stream
+from spymaster.paths import SegmentName
+from spymaster.wal.segment import Frame, Header, Scan, predecessor_of
+
+
+class Hole(NamedTuple):
+    """Rows of a segment that do not read: [first_row, end_row). `end_row` is None where the count is unknown."""
+
+    stream: Stream
+    segment: str
+    first_row: int
+    end_row: int | None
+    capture_id: int | None
+    first_seq: int | None
+    last_seq: int | None
+    acknowledged: bool
+
+    @property
+    def cause(self) -> str:
+        return "wal_damage" if self.acknowledged else "not_acknowledged"
+
+    @property
+    def gap_id(self) -> int:
+        """63 bits of a hash over cause and range: the same hole found twice is one gap."""
+        text = f"{self.cause}|{self.segment}|{self.first_row}|{self.end_row}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def describe(self) -> str:
+        rows = f"rows {self.first_row} to {'its end' if self.end_row is None else self.end_row - 1}"
+        kind = "acknowledged" if self.acknowledged else "not yet acknowledged"
+        whose = "" if self.capture_id is None else f", capture {self.capture_id}: {self.first_seq} to {self.last_seq}"
+        return f"{self.stream}: {rows} of segment {self.segment[:8]} do not read ({kind}{whose})"
+
+
+def hole_of(header: Header, first_row: int, end_row: int | None, *, acknowledged: bool) -> Hole:
+    return Hole(header.stream, header.segment, first_row, end_row, None, None, None, acknowledged)
+
+
+def totals_named(raw: memoryview, found: Scan) -> dict[str, int]:
+    """Return the row counts that a segment's zero-row frames state of the one before it; the last one holds."""
+    named = [predecessor_of(raw, frame) for frame in found.frames if frame.rows == 0]
+    return {before.segment: before.rows for before in named if before is not None}
+
+
+def holes_in(found: Scan, name: SegmentName, header: Header, total: int | None) -> list[Hole]:
+    """Return the rows that are missing between the sound frames of a segment and after the last.
+
+    Args:
+        found: the segment's scan.
+        name: its file's name. A sealed one is given only after a sync of all rows, so every one was acknowledged.
+        header: its header.
+        total: its rows as the next segment states them, if it does.
+    """
+    holes = []
+    watermark = found.durable_row
+    row = found.rows
+    for island in found.islands:
+        if island.first_row > row:
+            acknowledged = name.sealed or row < watermark
+            holes.append(hole_of(header, row, island.first_row, acknowledged=acknowledged))
+        row = island.end_row
+    if any(frame.kind == "seal" for frame in [*found.frames, *found.islands]):
+        return holes
+    end: int | None = watermark
+    if name.sealed:
+        end = total
+    elif name.poisoned:
+        end = max(watermark, total or 0)  # its successor names the rows that were durable
+    if end is None or row < end:
+        holes.append(hole_of(header, row, end, acknowledged=True))
+    elif total is not None and row < total:  # a power cut took its tail and left rows that follow in the next segment
+        holes.append(hole_of(header, row, total, acknowledged=False))
+    return holes
+
+
+def name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
+    """Say which `capture_seq`s a hole took, where one capture stands on a side of it."""
+    before = sum(frame.rows for frame in sound if frame.end_row <= hole.first_row)
+    captures = rows["capture_id"].to_numpy()
+    numbers = rows["capture_seq"].to_numpy()
+    one_capture = len(captures) > 0 and captures.min() == captures.max()
+    between = 0 < before < len(captures) and captures[before - 1] == captures[before]
+    if not one_capture and not between:
+        return hole  # whose rows they were cannot be known
+    # Another hole may stand between this one and the sound rows beside it.
+    reached = max((frame.end_row for frame in sound if frame.rows and frame.end_row <= hole.first_row), default=0)
+    first = int(numbers[before - 1]) + 1 + hole.first_row - reached if before > 0 else None
+    last = None
+    if before < len(captures) and hole.end_row is not None:
+        resumed = min(frame.first_row for frame in sound if frame.rows and frame.first_row >= hole.end_row)
+        last = int(numbers[before]) - 1 - (resumed - hole.end_row)
+    if first is not None and last is None and hole.end_row is not None:
+        last = first + hole.end_row - hole.first_row - 1
+    return hole._replace(capture_id=int(captures[max(before - 1, 0)]), first_seq=first, last_seq=last)
