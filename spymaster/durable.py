@@ -20,6 +20,7 @@ from spymaster.errors import LockedError
 _HOLDER = ".holder"  # names the lock's holder for the refusal; the lock itself is on the directory
 _LOCK_TRIES = 3  # in case someone asks in that instant who holds it
 _LOCK_RETRY_S = 0.01
+_LOOKS_FOR_HOLDER = 100  # as far apart
 _WHOLE = 0o666  # the user's umask decides
 _synced_directories: set[Path] = set()  # whose names this process knows to be durable
 
@@ -227,5 +228,16 @@ def lock_holder(path: Path) -> str | None:
 
 
 def _holder(path: Path) -> str:
-    holder = path / _HOLDER
-    return holder.read_text().strip() if holder.exists() else "unknown"
+    """Name the process that has the lock: it may have got it in this instant, and not have said so yet."""
+    for _ in range(_LOOKS_FOR_HOLDER):
+        text = ""
+        try:
+            text = (path / _HOLDER).read_text().strip()
+            os.kill(int(text), 0)  # a name that a killed process left would send the user after a stranger
+        except PermissionError:
+            return text  # alive, and another user's
+        except (OSError, ValueError):
+            time.sleep(_LOCK_RETRY_S)
+        else:
+            return text
+    return "unknown"

@@ -95,3 +95,22 @@ def test_whoever_asks_for_the_holder_in_that_instant_keeps_nobody_from_the_lock(
     with durable.lock_directory(tmp_path):
         assert durable.lock_holder(tmp_path) == str(os.getpid())
     os.close(asking)
+
+
+def test_a_refusal_waits_for_the_name_of_a_holder_that_has_just_got_the_lock(tmp_path):
+    """What the file says before may be nothing, or a dead process's number, which is no one's or a stranger's."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / ".holder").write_text(f"{dead.pid}\n")
+    code = (
+        "import fcntl, os, sys, time; from pathlib import Path\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print('locked', flush=True); time.sleep(0.3)\n"
+        "Path(sys.argv[1], '.holder').write_text(f'{os.getpid()}'); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(LockedError, match=f"in use by process {holder.pid}"), durable.lock_directory(tmp_path):
+            pass
+        holder.kill()
