@@ -1,0 +1,47 @@
+"""A killed process loses nothing that it acknowledged, doubles nothing, and leaves no torn file where readers look."""
+
+import pytest
+
+from tests.faults.kills import PHASES, Point, kill_on_one_lake, kills_at_random, kills_at_syscalls
+
+
+@pytest.mark.usefixtures("storage_taps")
+def test_a_process_killed_at_any_of_its_storage_calls_loses_no_acknowledged_row_and_doubles_none(tmp_path):
+    """Catches `retire before publish`, `publish in place` and `publish again`, below."""
+    figures = kills_at_syscalls(tmp_path, 165)
+
+    assert figures.clean, (figures.wrong, figures.findings)
+    assert figures.kills >= 150
+    assert {phase: figures.per_phase[phase] >= 8 for phase in PHASES} == dict.fromkeys(PHASES, True)
+    assert figures.acknowledged_rows >= 10 * figures.kills
+
+
+def test_a_daemon_killed_under_load_at_random_moments_loses_no_acknowledged_row_and_doubles_none(tmp_path):
+    """Each of 30 kills comes after at least 1,000 rows that this very process acknowledged."""
+    figures = kills_at_random(tmp_path, 30)
+
+    assert figures.clean, (figures.wrong, figures.findings)
+    assert figures.kills == 30
+    assert figures.acknowledged_rows >= 30 * 1_000
+
+
+@pytest.mark.usefixtures("storage_taps")
+def test_these_kills_would_show_a_segment_that_is_retired_before_its_rows_are_in_bronze(tmp_path):
+    figures = kill_on_one_lake(tmp_path / "defective", [(0, Point("flush", 3))], [], "retire before publish")
+
+    assert figures.wrong.lost > 0
+
+
+@pytest.mark.usefixtures("storage_taps")
+def test_these_kills_would_show_a_part_that_is_written_under_its_final_name(tmp_path):
+    kills = [(0, Point("flush", number)) for number in range(1, 25)]
+    figures = kill_on_one_lake(tmp_path / "defective", kills, [], "publish in place")
+
+    assert figures.wrong.torn > 0
+
+
+@pytest.mark.usefixtures("storage_taps")
+def test_these_kills_would_show_a_recovery_that_publishes_what_is_in_bronze_already(tmp_path):
+    figures = kill_on_one_lake(tmp_path / "defective", [(0, Point("retire", 1))], [], "publish again")
+
+    assert figures.wrong.doubled > 0
