@@ -263,7 +263,10 @@ class Recorder:
 
     async def _commit(self, lane: Lane) -> None:
         """Commit and publish. Once begun it is carried through, whatever becomes of the caller."""
-        await asyncio.shield(asyncio.ensure_future(self._commit_now(lane)))
+        committing = asyncio.ensure_future(self._commit_now(lane))
+        # A caller that is cancelled leaves it alone with its error, which `_fail` has told: it is seen.
+        committing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(committing)
 
     async def _commit_now(self, lane: Lane) -> None:
         async with lane.commit_lock:
