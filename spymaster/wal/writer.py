@@ -63,7 +63,12 @@ class SegmentWriter:
         self._prev = decode_header(memoryview(message))[2]
         self._file = durable.create(path)
         self.size_bytes = 0
-        self._write(message)
+        try:
+            self._write(message)
+        except OSError:
+            durable.close(self._file)
+            durable.remove(path)  # a full disk is left as it was
+            raise
 
     def append(self, batch: pa.RecordBatch, kind: Kind = "data", predecessor: Predecessor | None = None) -> None:
         """Write `batch` as one frame with one `write`, so that a crash tears at most one.
