@@ -21,7 +21,7 @@ from tests.faults.trials import Figures, Progress, audit, in_workers, recover
 
 PHASES: Final = ("start", "append", "commit", "seal", "flush", "index", "retire", "recover", "shutdown")
 MINIMUM_ROWS: Final = 10  # that a process has acknowledged before a kill counts for a phase after `start`
-KILLS_PER_LAKE: Final = 6  # each on what the one before left; then the lake is checked
+KILLS_PER_LAKE: Final = 8  # each on what the one before left; then the lake is checked
 
 
 @dataclass
@@ -223,7 +223,7 @@ def kill_under_load(folder: Path, kills: int, chance: random.Random) -> KillFigu
     figures, journal = KillFigures(), Journal()
     while figures.kills < kills:
         before = journal.acknowledged_rows
-        child = nursery().start(folder, "run", "--source", f"sim:seed={chance.randrange(1 << 30)},rate=20000")
+        child = nursery().start(folder, "run", "--source", f"sim:seed={chance.randrange(1 << 30)},rate=10000")
 
         def enough(line: str, before: int = before) -> bool:
             journal.hear(line)
@@ -234,7 +234,7 @@ def kill_under_load(folder: Path, kills: int, chance: random.Random) -> KillFigu
             figures.findings.append(f"{folder}: a run did not acknowledge {ROWS_UNDER_LOAD} rows: {child.said()}")
             child.wait()
             break
-        until = time.monotonic() + chance.uniform(0, 0.5)  # more than a flush interval
+        until = time.monotonic() + chance.uniform(0, 0.4)  # more than a flush interval
         child.hear_until(lambda line: journal.hear(line) or False, max(until - time.monotonic(), 0.001))
         child.signal(signal.SIGKILL)
         code = child.wait(journal.hear)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset  # the Parquet reader imports it on first use, once for all is enough
 
 from spymaster import bus, cli, clock, daemon, events
 from spymaster.bus import Bus
