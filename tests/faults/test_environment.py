@@ -4,7 +4,6 @@ import os
 import random
 import resource
 import signal
-import stat
 import tempfile
 import time
 from pathlib import Path
@@ -62,11 +61,9 @@ def test_a_daemon_that_loses_the_permission_to_write_keeps_what_it_acknowledged_
             os.chown(folder, user, user)
         journal, figures = Journal(), Figures()
         child = under_load(folder, journal, user=user)
-        (folder / denied).chmod(0o555)
+        permit(folder / denied, 0o555)
         code, said = end_of(child, journal, 1.5)
-        for path in (folder / denied, *(folder / denied).rglob("*")):
-            if path.is_dir():
-                path.chmod(0o755 | stat.S_IWUSR)
+        permit(folder / denied, 0o755)
 
         assert code != 0
         assert stopped_clearly(code, said), said
@@ -103,6 +100,13 @@ def test_a_wall_clock_that_jumps_a_day_or_stands_still_changes_no_partition_and_
 
     assert placed[0] == placed[1]
     assert sum(map(len, placed[0].values())) > 1_000
+
+
+def permit(folder: Path, mode: int) -> None:
+    """Set the mode of a folder and of every folder in it."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(mode)
 
 
 def rows_by_folder(lake: Path) -> dict[str, list[tuple[int, int]]]:
