@@ -137,8 +137,7 @@ class _Recovery:
                 self._keep(file.path, file.scan.rows)
                 last, idle = followed(file.raw, file.scan, rows), False
             elif file.scan.rows == 0 and file.scan.problem is None and not holes:
-                if last is None or not file.name.ahead:  # what an active one names was durable, and may be missing here
-                    last = followed(file.raw, file.scan, rows)
+                last = self._followed(file, rows) or last
                 if file.name.ahead or file.name.number is not None:
                     self._retire(file)  # nothing but a header and zero-row frames
             else:
@@ -180,7 +179,7 @@ class _Recovery:
         bad = {frame.offset for frame, _ in poison}
         holes = [*holes, *(hole_of(header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison)]
         holes = [name_rows(hole, [frame for frame in frames if frame.offset not in bad], rows) for hole in holes]
-        copy = self._copy(header, file.name.stem, rows, last) if rows.num_rows else None
+        copy = self._copy(header, file.name.stem, rows, last) if rows.num_rows else self._followed(file, rows)
         self._record(holes)
         spans = _unsound_spans(file.scan)
         damaged = any(hole.acknowledged for hole in holes)
@@ -196,6 +195,14 @@ class _Recovery:
             self.result.torn_bytes += sum(end - start for start, end in spans)
         self._retire(file)
         return copy
+
+    @staticmethod
+    def _followed(file: _Found, rows: pa.Table) -> Predecessor | None:
+        """Return what a segment without rows names, if it was durable, so that it is missed should it be gone.
+
+        What a segment names that has no name of its own yet may never have been acknowledged.
+        """
+        return None if file.name.ahead else followed(file.raw, file.scan, rows)
 
     def _copy(self, origin: Header, stem: str, rows: pa.Table, last: Predecessor | None) -> Predecessor:
         """Make the chosen rows durable in a new sealed segment, which names its origin."""
