@@ -146,6 +146,7 @@ class BronzeWriter:
                     flush_interval_s=self._settings.flush_interval_sec,
                     segment_mb=self._settings.wal_segment_size_mb,
                     sync_ms=self._settings.wal_sync_interval_ms,
+                    disk_reserve_mb=self._settings.disk_reserve_mb,
                 )
                 await recorder.start()
                 self._recorder = recorder  # only now: without the locks nothing may be written

@@ -176,7 +176,7 @@ def _record(
     started = clock.monotonic_s()
 
     async def record() -> Daemon:
-        daemon = Daemon(loaded, sources, speed, strict=strict)
+        daemon = Daemon(loaded, sources, speed, strict=strict, notify=_warn)
         _drain_on_signals(daemon)
         live = asyncio.create_task(screen.show_live(daemon, err)) if err.is_terminal and not as_json else None
         try:
@@ -218,8 +218,12 @@ def _drain_on_signals(daemon: Daemon) -> None:
 def _load(data_root: Path | None, wal_root: Path | None) -> Settings:
     loaded = settings.load(data_root=data_root, wal_root=wal_root)
     for warning in loaded.warnings:
-        err.print(f"warning: {warning}", markup=False)
+        _warn(warning)
     return loaded
+
+
+def _warn(line: str) -> None:
+    err.print(f"warning: {line}", markup=False)
 
 
 @app.command("recover")

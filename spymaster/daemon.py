@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,14 +17,14 @@ import pyarrow as pa
 from spymaster import clock, durable
 from spymaster.bus import Bus
 from spymaster.control import ControlServer
-from spymaster.errors import SourceError, StorageError, UsageError, WalError
+from spymaster.errors import BronzeRefusedError, DiskFullError, SourceError, StorageError, UsageError, WalError
 from spymaster.events import EventSchema, Stream
 from spymaster.feeds.dbn_file import DbnFileFeed
 from spymaster.feeds.feed import Delivery, DeliveryInfo, Feed
 from spymaster.feeds.sim import SimFeed
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
-from spymaster.lake.recorder import RecordedRows, Recorder, random_capture_id
+from spymaster.lake.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder, random_capture_id
 from spymaster.lake.status import DaemonStatus, gauges
 from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer, Unreadable
 from spymaster.settings import Settings
@@ -44,6 +45,7 @@ class CaptureSummary:
         already_captured: the lake held it whole, so nothing was read again.
         rows: rows per schema that the delivery gave, recorded now or before.
         appended: rows that this run added; fewer where an earlier run was killed half way.
+        given_up: rows that a full disk did not take; `system.gaps` says which.
         ignored: vendor records of kinds that are not recorded.
         unreadable: vendor records in quarantine.
         unmapped: rows whose instrument no mapping named.
@@ -56,6 +58,7 @@ class CaptureSummary:
     already_captured: bool = False
     rows: dict[str, int] = field(default_factory=dict)
     appended: int = 0
+    given_up: int = 0
     ignored: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
     unmapped: int = 0
@@ -97,8 +100,23 @@ class Daemon:
         summaries: one for each delivery, filled while it runs.
     """
 
-    def __init__(self, settings: Settings, sources: Sequence[str], speed: float, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sources: Sequence[str],
+        speed: float,
+        *,
+        strict: bool = False,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
         """Open the sources' feeds; nothing is read or written yet.
+
+        Args:
+            settings: as they were read.
+            sources: as `--source` names them.
+            speed: event time per wall time; 0 is as fast as it goes.
+            strict: refuse to start over newly found damage.
+            notify: called with one line whenever something stops, or goes on, for want of disk space.
 
         Raises:
             UsageError, SourceError: a source is not known or not there.
@@ -112,6 +130,8 @@ class Daemon:
             flush_interval_s=settings.flush_interval_sec,
             segment_mb=settings.wal_segment_size_mb,
             sync_ms=settings.wal_sync_interval_ms,
+            disk_reserve_mb=settings.disk_reserve_mb,
+            notify=notify,
         )
         self.summaries: list[CaptureSummary] = []
         self._control = ControlServer(settings.wal_root, {"status": self.status})
@@ -164,7 +184,8 @@ class Daemon:
                 end.result()
             self._stopping.set()
             await feeds
-            await self.recorder.flush()  # here too, so that `status` shows how it drains
+            with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
+                await self.recorder.flush()  # here too, so that `status` shows how it drains
         except BaseException:
             self._control.close()
             await self._cancel(ends)
@@ -173,15 +194,17 @@ class Daemon:
             raise
         self._control.close()  # before the lock goes: from then on the name is the next daemon's
         await self._cancel(ends)
-        await self.recorder.stop()
+        with suppress(BronzeRefusedError):  # nothing is lost, and it is among the recorder's problems
+            await self.recorder.stop()
 
     async def _open_control(self) -> None:
         try:
             await self._control.open()
         except OSError as error:
-            self.recorder.problems.append(
+            self.recorder.problem(
+                "control",
                 f"no control socket ({error}), so spymaster status sees only files. The recording goes on. "
-                f"Next: give WAL_ROOT a shorter path on a local disk"
+                f"Next: give WAL_ROOT a shorter path on a local disk",
             )
 
     @staticmethod
@@ -233,10 +256,20 @@ class Daemon:
         )
         summary.capture_id = capture.capture_id
         async with self._turns.setdefault(capture.capture_id, asyncio.Lock()):  # the same file may be named twice
-            if capture.capture_id in self._read:
-                await self.recorder.flush()  # what this run has of it is in Bronze from here on
+            if capture.capture_id in self._read and not await self._in_bronze():
+                return
             self._read.add(capture.capture_id)
             await self._record_capture(delivery, capture, normalizer, summary, paced=paced)
+
+    async def _in_bronze(self) -> bool:
+        """Wait until what this run recorded is in Bronze, where the catalog finds it; False if the run is to end."""
+        while not self._stopping.is_set():
+            try:
+                await self.recorder.flush()
+                return True
+            except BronzeRefusedError:
+                await asyncio.sleep(BRONZE_RETRY_S)
+        return False
 
     async def _record_capture(
         self,
@@ -253,8 +286,13 @@ class Daemon:
             summary.rows = _per_schema(whole.stream_rows)
             return
         if not known:
-            await self.recorder.begin(capture)  # durable before the first row is appended
-        recording = _Recording(self.recorder, capture, again=bool(known))
+            try:
+                await self._when_there_is_room(lambda: self.recorder.begin(capture))  # durable before the first row
+            except DiskFullError as error:
+                summary.error = str(error)
+                return
+        until = None if paced else self._stopping
+        recording = _Recording(self.recorder, capture, again=bool(known), waits_until=until)
         pacer = Pacer(self._speed)
         failure: SourceError | None = None
         detail = None
@@ -262,25 +300,46 @@ class Daemon:
             async with aclosing(delivery.messages()) as messages:
                 async for message in messages:
                     normalized = normalizer.normalize(message.data, message.ts_local_ns)
-                    await self._quarantine(capture, normalized.unreadable, summary)
+                    await self._quarantine(capture, normalized.unreadable, summary, until)
                     for due_s, batches in pacer.pieces(normalized.batches):
                         await self._wait_until(due_s)
                         await recording.append(batches)
-                    await self.recorder.room(for_file=not paced)
+                    await self.recorder.room(for_file=not paced, until=until)
                     recording.count(summary)
                     if self._stopping.is_set():
                         detail = None if paced else "stopped before its end"
                         break
                 else:
                     normalizer.finish()
+        except _StoppedError:
+            detail = "stopped before its end"
         except SourceError as error:
             failure, detail = error, str(error)
         recording.count(summary)
+        if summary.given_up:
+            lost = f"{summary.given_up} rows were given up: the log's disk was full"
+            detail = summary.error = lost if detail is None else f"{detail}; {lost}"
         summary.ignored, summary.unmapped = dict(normalizer.ignored), normalizer.unmapped
-        await recording.end(known, detail)  # after every row it counts is durable
+        await self._when_there_is_room(lambda: recording.end(known, detail))  # after every row it counts is durable
         summary.complete = detail is None
         if failure is not None:
             raise failure
+
+    async def _when_there_is_room(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Carry a step out, waiting while the disk is full.
+
+        Raises:
+            DiskFullError: it is, and the run is to end.
+        """
+        while True:
+            try:
+                await step()
+            except DiskFullError:
+                if self._stopping.is_set():
+                    raise
+                await self.recorder.until_room(self._stopping)
+            else:
+                return
 
     async def _wait_until(self, due_s: float) -> None:
         """Wait until a paced piece is due, or the run is to end; always let other tasks in."""
@@ -293,14 +352,18 @@ class Daemon:
         except TimeoutError:
             return
 
-    async def _quarantine(self, capture: Capture, unreadable: list[Unreadable], summary: CaptureSummary) -> None:
-        """Keep what the vendor sent and nobody can read, with the reason, in one file for each piece that has any."""
+    async def _quarantine(
+        self, capture: Capture, unreadable: list[Unreadable], summary: CaptureSummary, until: asyncio.Event | None
+    ) -> None:
+        """Keep what the vendor sent and nobody can read, with the reason, in one file for each piece that has any.
+
+        On a full disk a source that can wait does, until `until`; the bytes of another are given up and counted.
+        """
         if not unreadable:
             return
         summary.unreadable += len(unreadable)
         folder = self._quarantine_root / capture.source
         name = f"{capture.capture_id:016x}-{unreadable[0].byte}"
-        await asyncio.to_thread(durable.make_directories, folder)
         if len(list(folder.glob(f"{capture.capture_id:016x}-*.bin"))) >= MAX_QUARANTINE_FILES:
             raise SourceError(
                 f"{capture.origin} has more than {MAX_QUARANTINE_FILES} unreadable pieces, the last at byte "
@@ -310,38 +373,89 @@ class Daemon:
         entries = [{"byte": u.byte, "length": len(u.data), "reason": u.reason} for u in unreadable]
         described = {"origin": capture.origin, "capture_id": capture.capture_id, "messages": entries}
         for suffix, data in ((".bin", b"".join(u.data for u in unreadable)), (".json", json.dumps(described).encode())):
-            if not (folder / f"{name}{suffix}").exists():  # a file that is read again
-                await asyncio.to_thread(durable.publish, data, folder / f"{name}{suffix}")
+            await self._keep(data, folder / f"{name}{suffix}", summary, until)
+
+    async def _keep(self, data: bytes, path: Path, summary: CaptureSummary, until: asyncio.Event | None) -> None:
+        while not path.exists():  # as it may where a file is read again
+            try:
+                await asyncio.to_thread(durable.make_directories, path.parent)
+                await asyncio.to_thread(durable.publish, data, path)
+            except OSError as error:
+                if not durable.is_full(error):
+                    raise
+                if until is None:
+                    summary.error = f"unreadable messages could not be kept in {path.parent}: {error}"
+                    return
+                if until.is_set():
+                    raise _StoppedError from None
+                await asyncio.sleep(LOOK_AT_DISK_S)
+
+
+class _StoppedError(Exception):
+    """The run is to end while a file waits for room. What was appended of it stands; the rest is read again."""
 
 
 class _Recording:
-    """One capture on its way into the recorder."""
+    """One capture on its way into the recorder.
 
-    def __init__(self, recorder: Recorder, capture: Capture, *, again: bool) -> None:
+    On a full disk a source that can wait does, until `waits_until` is set; what another delivers is given up.
+    """
+
+    def __init__(self, recorder: Recorder, capture: Capture, *, again: bool, waits_until: asyncio.Event | None) -> None:
         self._recorder = recorder
         self._capture = capture
         self._again = again
+        self._waits_until = waits_until
+        self._given_up_rows = 0
         self._streams = {stream.schema: stream for stream in capture.streams}
         self._rows: dict[Stream, RecordedRows] = {}
 
     async def append(self, batches: Batches) -> None:
+        """Append rows of any of the capture's streams.
+
+        Raises:
+            StorageError: the disk refused for good.
+        """
         for schema, batch in batches:
-            stream = self._streams[schema.name]
-            if stream not in self._rows:
-                recorded = None
-                if self._again:
-                    numbers = self._recorder.catalog.recorded_numbers
-                    recorded = await asyncio.to_thread(numbers, self._capture.capture_id, schema.name)
-                self._rows[stream] = await self._recorder.capture_rows(stream, self._capture.capture_id, recorded)
-            self._rows[stream].append(batch)
+            stream, rest = self._streams[schema.name], batch
+            while rest.num_rows:
+                before = self._next_seq(stream)
+                try:
+                    await self._append(stream, rest)
+                    break
+                except DiskFullError:
+                    rest = rest.slice(self._next_seq(stream) - before)
+                    if self._waits_until is None:
+                        self._give_up(stream, rest)
+                        break
+                    await self._recorder.until_room(self._waits_until)
+                    if self._waits_until.is_set():
+                        raise _StoppedError from None  # later rows may not take the numbers of these
+
+    async def _append(self, stream: Stream, batch: pa.RecordBatch) -> None:
+        if stream not in self._rows:
+            recorded = None
+            if self._again:
+                numbers = self._recorder.catalog.recorded_numbers
+                recorded = await asyncio.to_thread(numbers, self._capture.capture_id, stream.schema)
+            self._rows[stream] = await self._recorder.capture_rows(stream, self._capture.capture_id, recorded)
+        self._rows[stream].append(batch)
+
+    def _next_seq(self, stream: Stream) -> int:
+        return self._rows[stream].rows.next_seq if stream in self._rows else 0
+
+    def _give_up(self, stream: Stream, rows: pa.RecordBatch) -> None:
+        self._recorder.give_up(stream, self._capture.capture_id, rows, self._next_seq(stream))
+        self._given_up_rows += rows.num_rows
 
     def count(self, summary: CaptureSummary) -> None:
         summary.rows = {stream.schema: rows.rows.next_seq for stream, rows in self._rows.items()}
+        summary.given_up = self._given_up_rows
         summary.appended = sum(rows.rows.appended_rows for rows in self._rows.values())
 
     async def end(self, known: list[CaptureRecord], detail: str | None) -> None:
         """Record the end; where the same end is on record already, a repeated reading adds nothing."""
-        rows = {s: self._rows[s].rows.next_seq if s in self._rows else 0 for s in self._capture.streams}
+        rows = {stream: self._next_seq(stream) for stream in self._capture.streams}
         counts = {str(stream): count for stream, count in rows.items()}
         if not any(
             record.event == "end" and (record.stream_rows, record.detail) == (counts, detail) for record in known

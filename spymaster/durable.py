@@ -5,6 +5,7 @@ survives once its directory was synced; and nothing else survives for certain. A
 kernel may have dropped the pages, so that a second call that succeeds proves nothing.
 """
 
+import errno
 import fcntl
 import os
 import sys
@@ -170,6 +171,42 @@ def _draft(data: bytes | memoryview | Iterable[bytes | memoryview], target: Path
     return draft
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a refusal is for want of room, which ends when someone frees some."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def free_bytes(path: Path) -> int:
+    """Return how much more a user without privileges may write to the disk where a folder is, or would be."""
+    while not path.exists():
+        path = path.parent
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def allocate(path: Path, size: int) -> None:
+    """Make a file that holds `size` bytes of the disk, until it is removed. Nothing reads it.
+
+    Raises:
+        OSError: the disk has not got them; there is no file.
+    """
+    if path.exists() and path.stat().st_size == size:
+        return
+    remove(path)
+    descriptor = create(path)
+    try:
+        if sys.platform == "linux":
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            write_fully(descriptor, os.urandom(size), 0)  # zeros could be held in no space at all
+        sync(descriptor)
+    except OSError:
+        remove(path)
+        raise
+    finally:
+        close(descriptor)
+
+
 def read(path: Path, limit: int | None = None) -> memoryview:
     """Return a file's bytes, or its first `limit`.
 
@@ -203,10 +240,19 @@ def lock_directory(path: Path) -> Iterator[None]:
                 if not left:
                     raise LockedError(path, _holder(path)) from None
                 time.sleep(_LOCK_RETRY_S)
-        (path / _HOLDER).write_text(f"{os.getpid()}\n")
+        _name_holder(path / _HOLDER)
         yield
     finally:
         os.close(descriptor)
+
+
+def _name_holder(path: Path) -> None:
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        if not is_full(error):
+            raise
+        # The lock holds without it: a refusal will say that the holder is unknown.
 
 
 def lock_holder(path: Path) -> str | None:

@@ -9,6 +9,8 @@ SpymasterError
 ├── ControlError          the running daemon gave no answer
 ├── LayoutError           the lake is laid out otherwise than this version writes it
 ├── StorageError          the disk refused a write; the daemon stops, recovery decides
+│   ├── DiskFullError     for want of room: the daemon waits, and goes on by itself
+│   └── BronzeRefusedError  rows are durable in the log and did not get into Bronze
 └── WalError              a segment cannot be used
 """
 
@@ -63,6 +65,14 @@ class LayoutError(SpymasterError):
 
 class StorageError(SpymasterError):
     """The disk refused to make rows durable. Acknowledged rows are safe; nothing was published after them."""
+
+
+class DiskFullError(StorageError):
+    """The disk has no room. What was in the log before is safe; the call may be made again once there is some."""
+
+
+class BronzeRefusedError(StorageError):
+    """Rows are durable in the log and did not get into Bronze. They get there later; nothing is lost."""
 
 
 class WalError(SpymasterError):

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     flush_interval_sec: float = _setting(5.0, "FLUSH_INTERVAL_SEC", "how long rows wait in the log before Bronze")
     wal_segment_size_mb: int = _setting(256, "WAL_SEGMENT_SIZE_MB", "a segment is sealed at this size at the latest")
     wal_sync_interval_ms: int = _setting(5, "WAL_SYNC_INTERVAL_MS", "how long a row may wait to be acknowledged")
+    disk_reserve_mb: int = _setting(512, "DISK_RESERVE_MB", "ingest stops when less is free; Bronze at twice that")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
     databento_api_key: SecretStr | None = _setting(None, "DATABENTO_API_KEY", "never printed or stored")
     polygon_api_key: SecretStr | None = _setting(None, "POLYGON_API_KEY", "never printed or stored")
@@ -52,7 +53,7 @@ class Settings(BaseSettings):
             raise ValueError("must be 0.1 to 300 seconds; 1 to 5 is what the lake is built for")
         return value
 
-    @field_validator("wal_segment_size_mb", "wal_sync_interval_ms")
+    @field_validator("wal_segment_size_mb", "wal_sync_interval_ms", "disk_reserve_mb")
     @classmethod
     def _positive(cls, value: int) -> int:
         if not 1 <= value <= 4096:

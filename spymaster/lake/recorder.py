@@ -6,33 +6,39 @@ What a row passes, and what each step promises:
     flush    its segment was sealed, its Parquet parts are durable; only now does the segment go
 
 The event loop appends and publishes; syncs and Parquet run in threads.
+
+On a full disk Bronze stops first, then ingest: a source that can wait does, and what another delivers is given up,
+counted and recorded as a gap. Both go on by themselves.
 """
 
 import asyncio
 import secrets
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster import clock, events
+from spymaster import clock, durable, events
 from spymaster.bus import Bus
-from spymaster.errors import StorageError, WalError
+from spymaster.errors import BronzeRefusedError, DiskFullError, LayoutError, StorageError, WalError
 from spymaster.events import Stream
 from spymaster.lake import captures
-from spymaster.lake.bronze import Part, flush_segment
+from spymaster.lake.bronze import flush_segment
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.recovery import Recovered, recover, writer_locks
+from spymaster.lake.space import RESERVE_MB, DiskLevel, Space
+from spymaster.wal.gaps import DISK_FULL, GAPS, Gap, gap_id, gap_rows
 from spymaster.wal.recovery import retire
+from spymaster.wal.segment import scan
 from spymaster.wal.writer import CaptureRows, StreamLog
 
 WILDCARD: Final = "ALL"
@@ -42,6 +48,9 @@ SYNC_THREADS: Final = 4
 MAX_UNACKNOWLEDGED_ROWS: Final = 500_000  # per stream, in memory; beyond, sources wait for the disk
 KEPT_SYNCS: Final = 1_000  # of the newest commits' times, for `status`
 MAX_SEALED_BACKLOG: Final = 4  # segments waiting for Bronze; beyond, file sources wait
+MAX_PROBLEMS: Final = 100  # lines; more of them say nothing more
+LOOK_AT_DISK_S: Final = 0.5
+BRONZE_RETRY_S: Final = 3.0  # after a refusal, until the next try of a segment that was refused
 
 
 def random_capture_id() -> int:
@@ -65,6 +74,49 @@ class Lane:
         return self.log.appended_rows - self.log.acknowledged_rows
 
 
+@dataclass(eq=False)
+class Sealed:
+    """A sealed segment on its way to Bronze."""
+
+    lane: Lane
+    path: Path
+    refusals: int = 0
+    rows: int | None = None  # once they are in Bronze
+    _asked: list[asyncio.Future[str | None]] = field(default_factory=list)
+
+    @property
+    def asked(self) -> bool:
+        """Whether someone waits for the next try."""
+        return bool(self._asked)
+
+    def ask(self) -> asyncio.Future[str | None]:
+        """Return what the next try comes to: why it was refused, or None."""
+        self._asked.append(asyncio.get_running_loop().create_future())
+        return self._asked[-1]
+
+    def tell(self, refusal: str | None) -> None:
+        for answer in self._asked:
+            if not answer.done():
+                answer.set_result(refusal)
+        self._asked.clear()
+
+
+@dataclass
+class _GivenUp:
+    """Rows of one capture's stream that a full disk did not take, all after its row `next_seq` - 1."""
+
+    next_seq: int
+    rows: int
+    first_ns: int
+    last_ns: int
+
+    def gap(self, capture_id: int, stream: Stream) -> Gap:
+        span = (self.first_ns, self.last_ns + 1)
+        detail = f"{stream}: {self.rows} rows after the first {self.next_seq} were given up: the log's disk was full"
+        identity = gap_id(DISK_FULL, capture_id, stream, self.next_seq, self.rows, *span)
+        return Gap(DISK_FULL, stream, capture_id, None, None, self.rows, *span, detail, identity)
+
+
 class Recorder:
     """Makes rows durable, publishes them on the bus and drains them into Bronze.
 
@@ -74,14 +126,41 @@ class Recorder:
         lanes: the streams in use.
         recovered: what the recovery at the start did.
         flush_seconds: how long the newest segment took to become Bronze.
+        given_up_rows: rows per stream that a full disk did not take.
         sync_seconds: how long the newest commits' syncs took, at most `KEPT_SYNCS`.
         backlog: sealed segments that are not in Bronze, each with the monotonic second of its sealing.
-        problems: lines about what did not go right and did not stop the recorder.
     """
 
     def __init__(
-        self, wal_root: Path, data_root: Path, *, bus: Bus, flush_interval_s: float, segment_mb: int, sync_ms: int
+        self,
+        wal_root: Path,
+        data_root: Path,
+        *,
+        bus: Bus,
+        flush_interval_s: float,
+        segment_mb: int,
+        sync_ms: int,
+        disk_reserve_mb: int = RESERVE_MB,
+        notify: Callable[[str], None] | None = None,
+        free_bytes: Callable[[Path], int] = durable.free_bytes,
+        look_at_disk_s: float = LOOK_AT_DISK_S,
+        bronze_retry_s: float = BRONZE_RETRY_S,
     ) -> None:
+        """Prepare a recorder; nothing is opened before `start`.
+
+        Args:
+            wal_root: the log.
+            data_root: the lake.
+            bus: where durable rows are published.
+            flush_interval_s: how long rows wait in the log before Bronze.
+            segment_mb: a segment is sealed at this size at the latest.
+            sync_ms: how long a row may wait to be acknowledged.
+            disk_reserve_mb: ingest stops when less is free.
+            notify: called with one line whenever something stops, or goes on, for want of room.
+            free_bytes: what asks a folder's disk for its room.
+            look_at_disk_s: how often it is asked.
+            bronze_retry_s: how long Bronze waits after a refusal.
+        """
         self.bus = bus
         self.lanes: dict[Stream, Lane] = {}
         self.recovered: Recovered | None = None
@@ -89,20 +168,42 @@ class Recorder:
         self.sync_seconds: deque[float] = deque(maxlen=KEPT_SYNCS)
         self.backlog: dict[Path, float] = {}
         self.parts_written = 0
-        self.problems: list[str] = []
+        self.given_up_rows: dict[Stream, int] = {}
+        self._problems: dict[str, str] = {}  # by what they are about, so that a problem that lasts is one
+        self._given_up: dict[tuple[int, Stream], _GivenUp] = {}  # since ingest stopped, and in no gap row yet
+        self._gap_seq = 0
+        self._notify, self._look_at_disk_s, self._bronze_retry_s = notify, look_at_disk_s, bronze_retry_s
         self._wal_root, self._data_root = wal_root, data_root
         self._bronze = data_root / "bronze"
         self._flush_interval_s, self._segment_bytes, self._sync_s = flush_interval_s, segment_mb << 20, sync_ms / 1000
+        self._space = Space(wal_root, self._bronze, disk_reserve_mb, free_bytes)
         self._run_capture = random_capture_id()
         self._own_rows: CaptureRows | None = None
         self._locks = ExitStack()
         self._sync_pool = ThreadPoolExecutor(SYNC_THREADS, "sync")
         self._bronze_pool = ThreadPoolExecutor(1, "bronze")
         self._opening = asyncio.Lock()
-        self._sealed: asyncio.Queue[tuple[Lane, Path]] = asyncio.Queue()
+        self._sealed: list[Sealed] = []  # oldest first
+        self._bronze_may_work = asyncio.Event()
+        self._retry_at_s = 0.0
+        self._catalog_behind = False
         self._tasks: list[asyncio.Future[None]] = []
-        self._refused = 0  # segments that Bronze did not take
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines about what is not right and has not stopped the recorder. What mended itself is gone from them."""
+        return list(self._problems.values())
+
+    @property
+    def disk_level(self) -> DiskLevel:
+        """What has stopped for want of room."""
+        return self._space.level
+
+    @property
+    def disk_text(self) -> str:
+        """The same in one line, with what is free and what to do."""
+        return self._space.text
 
     async def start(self) -> Recovered:
         """Lock, recover what a crash left, and begin to flush.
@@ -111,6 +212,7 @@ class Recorder:
             LockedError: another process records here.
             UsageError: a folder cannot be written.
             LayoutError: the lake is laid out otherwise.
+            DiskFullError: the disk is too full to recover; nothing was changed.
             OSError: recovery could not proceed; nothing is lost.
         """
         self._locks.enter_context(writer_locks(self._wal_root, self._data_root))
@@ -120,9 +222,14 @@ class Recorder:
             self.recovered = await asyncio.to_thread(
                 recover, self._wal_root, self.catalog, self._bronze, self._run_capture
             )
+            self._gap_seq = len(self.recovered.salvage.holes)  # it numbered a gap row for each in this run's name
+            self._locks.callback(self._space.close)
+            await asyncio.to_thread(self._space.open)
         except BaseException:
             self._locks.close()
             raise
+        self._tell_of_disk(DiskLevel.OK)
+        self._spawn(self._watch_disk())
         self._spawn(self._tick())
         self._spawn(self._flush_sealed())
         return self.recovered
@@ -135,7 +242,15 @@ class Recorder:
         """
         try:
             if not self._failure.done():
-                await self.flush()
+                if self._space.ingest_stopped:
+                    self._space.give_up_file()  # what it was kept for
+                try:
+                    await self._record_gaps()
+                finally:
+                    await self.flush()
+        except BronzeRefusedError as error:
+            self._problems["bronze"] = str(error)
+            raise
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -161,7 +276,7 @@ class Recorder:
             if self.recovered is None:
                 raise WalError(f"{self._wal_root} is not open. Nothing was written. Next: start the recorder first")
             if stream not in self.lanes:
-                log = await asyncio.to_thread(StreamLog, self._wal_root, stream, self._segment_bytes)
+                log = await self._open(stream)
                 interval = self._flush_interval_s
                 if stream.symbol == WILDCARD:
                     interval = max(interval, WILDCARD_FLUSH_S)
@@ -170,19 +285,104 @@ class Recorder:
                 self._spawn(self._commit_when_dirty(lane))
         return self.lanes[stream]
 
+    async def _open(self, stream: Stream) -> StreamLog:
+        try:
+            return await self._opened(stream)
+        except DiskFullError as error:
+            self.refused(error)
+            if stream.symbol != events.SYSTEM_SYMBOL:
+                raise
+            return await self._opened(stream)  # in what the reserve file held
+
+    async def _opened(self, stream: Stream) -> StreamLog:
+        try:
+            return await asyncio.to_thread(StreamLog, self._wal_root, stream, self._segment_bytes)
+        except OSError as error:
+            if not durable.is_full(error):
+                raise
+            raise DiskFullError(
+                f"{self._wal_root} is on a full disk: no log for {stream} ({error}). What was recorded is safe. "
+                f"Next: free space there, then do the same again"
+            ) from error
+
     async def capture_rows(
         self, stream: Stream, capture_id: int, recorded: NDArray[np.int64] | None = None
     ) -> "RecordedRows":
-        """Return what numbers and appends one capture's rows of one stream."""
+        """Return what numbers and appends one capture's rows of one stream.
+
+        Raises:
+            DiskFullError: there is no room to open its log.
+        """
+        self.require_room()
         lane = await self.lane(stream)
-        return RecordedRows(lane, CaptureRows(lane.log, capture_id, recorded))
+        return RecordedRows(self, lane, CaptureRows(lane.log, capture_id, recorded))
+
+    def require_room(self) -> None:
+        """Return unless ingest is stopped.
+
+        Raises:
+            DiskFullError: it is.
+        """
+        if self._space.ingest_stopped:
+            raise DiskFullError(self._space.text)
+
+    def refused(self, error: DiskFullError) -> None:
+        """Stop ingest: the disk refused rows for want of room. The next look at it finds when there is room again."""
+        before = self._space.level
+        self._space.refused(error)
+        self._tell_of_disk(before)
+
+    def give_up(self, stream: Stream, capture_id: int, rows: pa.RecordBatch, next_seq: int) -> None:
+        """Count delivered rows that the disk did not take and whose source cannot wait; they become a gap row.
+
+        Args:
+            stream: theirs.
+            capture_id: theirs.
+            rows: as delivered.
+            next_seq: rows of that capture and stream that are in the log; the number of the next.
+        """
+        stamps = rows["ts_event_ns"].to_numpy()
+        first_ns, last_ns = int(stamps.min()), int(stamps.max())
+        given_up = self._given_up.setdefault((capture_id, stream), _GivenUp(next_seq, 0, first_ns, last_ns))
+        given_up.rows += rows.num_rows
+        given_up.first_ns, given_up.last_ns = min(given_up.first_ns, first_ns), max(given_up.last_ns, last_ns)
+        total = self.given_up_rows[stream] = self.given_up_rows.get(stream, 0) + rows.num_rows
+        self.problem(f"given up {stream}", f"{total} rows of {stream} were given up: the log's disk was full")
+
+    async def _record_gaps(self) -> None:
+        """Make gap rows of what was given up, durable on return.
+
+        Raises:
+            DiskFullError: not even they fit.
+        """
+        if self._given_up:
+            lane = await self.lane(GAPS)
+            self._append_from_reserve(lambda: self._append_gaps(lane))
+            await self._commit(lane)
+
+    def _append_gaps(self, lane: Lane) -> None:
+        gaps = [given_up.gap(*whose) for whose, given_up in self._given_up.items()]
+        for rows in gap_rows(gaps, self._run_capture, self._gap_seq, clock.utc_now_ns()).combine_chunks().to_batches():
+            lane.log.append(rows)
+            self._gap_seq += rows.num_rows
+        self._given_up.clear()
 
     async def begin(self, capture: Capture) -> None:
-        """Record that a capture begins, durable on return."""
+        """Record that a capture begins, durable on return.
+
+        Raises:
+            DiskFullError: there is no room for its rows.
+        """
+        self.require_room()
         await self._append_own(captures.begin_row(capture, clock.utc_now_ns()))
 
     async def end(self, capture: Capture, rows: dict[Stream, int], *, complete: bool, detail: str | None) -> None:
-        """Record that a capture ended, after every row it counts is durable."""
+        """Record that a capture ended, after every row it counts is durable and every gap in it recorded.
+
+        Raises:
+            DiskFullError: not even this row fits.
+        """
+        await self._record_gaps()
         for stream in capture.streams:
             if stream in self.lanes:
                 await self._commit(self.lanes[stream])
@@ -192,17 +392,32 @@ class Recorder:
         lane = await self.lane(Stream(events.SYSTEM_CAPTURES.name, events.SYSTEM_SYMBOL))
         if self._own_rows is None:
             self._own_rows = CaptureRows(lane.log, self._run_capture)
-        self._own_rows.append(row)
+        own_rows = self._own_rows
+        self._append_from_reserve(lambda: own_rows.append(row))
         await self._commit(lane)
 
-    async def room(self, *, for_file: bool) -> None:
-        """Wait while too much is unacknowledged or, for a file, too many segments wait for Bronze.
+    def _append_from_reserve(self, append: Callable[[], None]) -> None:
+        """Append rows of our own, which a full disk must take: what stops ingest leaves room for them."""
+        try:
+            append()
+        except DiskFullError as error:
+            self.refused(error)  # gives up the reserve file
+            append()
+
+    async def room(self, *, for_file: bool, until: asyncio.Event | None = None) -> None:
+        """Wait while too much is unacknowledged or, for a file, while too much waits for Bronze or the disk is full.
+
+        Args:
+            for_file: whether the source can wait for as long as it takes.
+            until: ends the waiting of a file.
 
         Raises:
             StorageError: the disk refused meanwhile.
         """
-        while for_file and self._sealed.qsize() > MAX_SEALED_BACKLOG and not self._failure.done():
+        while for_file and len(self._sealed) > MAX_SEALED_BACKLOG and not self._ended_or(until):
             await asyncio.sleep(0.01)
+        if for_file:
+            await self.until_room(until)
         while not self._failure.done() and any(
             lane.unacknowledged_rows > MAX_UNACKNOWLEDGED_ROWS for lane in self.lanes.values()
         ):
@@ -210,26 +425,46 @@ class Recorder:
         if self._failure.done():
             self._failure.result()
 
-    async def flush(self, schema: str | None = None) -> None:
-        """Seal the streams of one schema, or all, and wait until their rows are in Bronze.
+    async def until_room(self, until: asyncio.Event | None = None) -> None:
+        """Wait until rows are taken again, or `until` is set.
 
         Raises:
-            StorageError: the disk refused; what was appended is still in the log.
+            StorageError: the disk refused for good.
         """
-        refused = self._refused
+        while self._space.ingest_stopped and not self._ended_or(until):
+            await asyncio.sleep(0.02)
+        if self._failure.done():
+            self._failure.result()
+
+    def _ended_or(self, until: asyncio.Event | None) -> bool:
+        return self._failure.done() or (until is not None and until.is_set())
+
+    async def flush(self, schema: str | None = None) -> None:
+        """Seal the streams of one schema, or all, and wait until every sealed segment was tried once more.
+
+        Raises:
+            BronzeRefusedError: some are not in Bronze; what was appended is still in the log.
+            StorageError: the disk refused to make rows durable.
+        """
+        refusals = []
         for stream, lane in list(self.lanes.items()):
             if schema in (None, stream.schema):
                 await self._commit(lane)  # a seal under way gets its name, so that the next can begin
-                lane.log.seal()
+                try:
+                    lane.log.seal()
+                except DiskFullError as error:
+                    refusals.append(str(error))
                 await self._commit(lane)
-        flushed = asyncio.ensure_future(self._sealed.join())
-        await asyncio.wait({flushed, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-        flushed.cancel()
+        answers = asyncio.gather(*(segment.ask() for segment in self._sealed))
+        self._bronze_may_work.set()
+        ends: set[asyncio.Future[Any]] = {answers, self._failure}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._failure.done():
             self._failure.result()
-        if self._refused > refused:
-            raise StorageError(
-                f"rows are durable in {self._wal_root} and did not get into Bronze: {self.problems[-1]}. "
+        refusals += [refusal for refusal in answers.result() if refusal is not None]
+        if refusals:
+            raise BronzeRefusedError(
+                f"rows are durable in {self._wal_root} and did not get into Bronze: {refusals[0]}. "
                 f"Nothing is lost. Next: mend that, then spymaster recover"
             )
 
@@ -252,10 +487,12 @@ class Recorder:
         """Group commit: whatever was appended within the interval shares one sync."""
         while True:
             try:
-                await asyncio.wait_for(lane.dirty.wait(), IDLE_S)
+                async with asyncio.timeout(IDLE_S):  # `wait_for` may swallow a cancellation
+                    await lane.dirty.wait()
             except TimeoutError:
-                if lane.log.mark_idle():
-                    await self._commit(lane)
+                with suppress(DiskFullError):  # then the watermark waits for the next rows
+                    if lane.log.mark_idle():
+                        await self._commit(lane)
                 await lane.dirty.wait()
             await asyncio.sleep(self._sync_s)
             lane.dirty.clear()
@@ -279,57 +516,148 @@ class Recorder:
             self.bus.publish(lane.log.stream, batches)
             if lane.log.sync_s is not None:
                 self.sync_seconds.append(lane.log.sync_s)
-            for segment in lane.log.take_sealed():
-                self.backlog[segment] = clock.monotonic_s()
-                self._sealed.put_nowait((lane, segment))
+            for path in lane.log.take_sealed():
+                self.backlog[path] = clock.monotonic_s()
+                self._sealed.append(Sealed(lane, path))
+            self._bronze_may_work.set()
 
     async def _tick(self) -> None:
-        """Seal each stream that has rows once its flush interval is over."""
+        """Seal each stream that has rows once its flush interval is over, unless Bronze would not take them now."""
         while True:
             await asyncio.sleep(min(self._flush_interval_s, 0.5) / 2)
             now = clock.monotonic_s()
             for lane in self.lanes.values():
-                if lane.log.has_rows and now - lane.sealed_at_s >= lane.flush_every_s and lane.log.seal():
-                    lane.sealed_at_s = now
-                    lane.dirty.set()
+                if lane.log.has_rows and now - lane.sealed_at_s >= lane.flush_every_s and self._bronze_takes(lane):
+                    with suppress(DiskFullError):  # a later tick tries again
+                        if lane.log.seal():
+                            lane.sealed_at_s = now
+                            lane.dirty.set()
+
+    def _bronze_takes(self, lane: Lane) -> bool:
+        """Whether sealing makes Bronze of rows, or only one more segment that waits."""
+        return not self._space.bronze_stopped and not any(
+            segment.refusals and segment.lane is lane for segment in self._sealed
+        )
+
+    async def _watch_disk(self) -> None:
+        """Look how much room the disks have, stop what must stop, and let it go on."""
+        while True:
+            await asyncio.sleep(self._look_at_disk_s)
+            before = self._space.level
+            if await asyncio.to_thread(self._space.look):
+                with suppress(DiskFullError):  # then ingest stays stopped
+                    lane = await self.lane(GAPS)
+                    self._append_gaps(lane)  # before the first row that follows them, and none is given up between
+                    self._space.resume()
+                    await self._commit(lane)
+            self._tell_of_disk(before)
+            self._bronze_may_work.set()
+
+    def _tell_of_disk(self, before: DiskLevel) -> None:
+        level = self._space.level
+        if level >= DiskLevel.BRONZE_STOPPED:
+            self.problem("disk", self._space.text)
+        else:
+            self._problems.pop("disk", None)
+        if level != before and self._notify is not None:
+            self._notify(self._space.text)
+
+    def problem(self, about: str, line: str) -> None:
+        """Note what is not right and does not stop the recorder, in place of what was noted about the same before."""
+        if about in self._problems or len(self._problems) < MAX_PROBLEMS:
+            self._problems[about] = line
 
     async def _flush_sealed(self) -> None:
         """Turn sealed segments into Bronze, one after another."""
-        loop = asyncio.get_running_loop()
         while True:
-            lane, segment = await self._sealed.get()
-            started = clock.monotonic_s()
-            try:
-                parts = await loop.run_in_executor(self._bronze_pool, self._flush_segment, segment)
-                lane.flushed_rows += sum(part.rows for part in parts)
-                self.parts_written += len(parts)
-                del self.backlog[segment]
-                self.flush_seconds = clock.monotonic_s() - started
-            except (OSError, WalError) as error:
-                # The rows are durable in the log. Recovery, which may run any time later, brings them to Bronze.
-                self.problems.append(f"{segment.name} was not flushed: {error}")
-                self._refused += 1
-            finally:
-                self._sealed.task_done()
+            segment = self._due()
+            if segment is not None:
+                await self._flush(segment)
+                continue
+            self._bronze_may_work.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._bronze_retry_s):  # `wait_for` may swallow a cancellation
+                    await self._bronze_may_work.wait()
 
-    def _flush_segment(self, segment: Path) -> list[Part]:
-        parts = flush_segment(self._bronze, segment, again=False)
+    def _due(self) -> Sealed | None:
+        """Return the segment to flush next: the oldest that is new or, after a pause, was refused the fewest times.
+
+        So one that no try can mend holds up no other, and a disk that refuses all of them is asked once in a while.
+        """
+        if asked := next((segment for segment in self._sealed if segment.asked), None):
+            return asked
+        segment = min(self._sealed, key=lambda segment: segment.refusals, default=None)
+        if segment is None or self._space.bronze_stopped:
+            return None
+        return segment if segment.refusals == 0 or clock.monotonic_s() >= self._retry_at_s else None
+
+    async def _flush(self, segment: Sealed) -> None:
+        started = clock.monotonic_s()
+        refusal = None
         try:
-            self.catalog.record(parts)
-        except sqlite3.Error as error:  # only an index: the next start takes in what it lacks
-            self.problems.append(f"the catalog is behind: {error}")
-        retire(segment)
-        return parts
+            rows = await asyncio.get_running_loop().run_in_executor(self._bronze_pool, self._make_bronze, segment)
+            segment.lane.flushed_rows += rows
+            self.flush_seconds = clock.monotonic_s() - started
+            self._sealed.remove(segment)
+            del self.backlog[segment.path]
+        except OSError as error:
+            refusal = f"{segment.path.name} was not flushed: {error}"
+            segment.refusals += 1
+            self._retry_at_s = clock.monotonic_s() + self._bronze_retry_s
+        except WalError as error:
+            # The rows that can be saved are: recovery, which may run any time later, brings them to Bronze.
+            refusal = f"{segment.path.name} was not flushed: {error}"
+            self.problem(segment.path.name, refusal)
+            self._sealed.remove(segment)
+        refused = sum(1 for waiting in self._sealed if waiting.refusals)
+        if refused == 0:
+            self._problems.pop("bronze", None)
+        elif refusal is not None:
+            self.problem("bronze", f"{refused} segments wait in the log for Bronze, which refused: {refusal}")
+        segment.tell(refusal)
+
+    def _make_bronze(self, segment: Sealed) -> int:
+        """Publish a segment's rows, index them, let the segment go; return its rows. Runs in a thread."""
+        if segment.rows is None:
+            again = segment.refusals > 0  # then some may be published
+            rows = scan(durable.read(segment.path)).rows if again else None
+            parts = flush_segment(self._bronze, segment.path, again=again)
+            segment.rows = sum(part.rows for part in parts) if rows is None else rows
+            self.parts_written += len(parts)
+            self._catalog_behind |= again  # of parts that the first try published
+            try:
+                self.catalog.record(parts)
+                if self._catalog_behind:
+                    self.catalog.refresh()
+                    self._catalog_behind = False
+                    self._problems.pop("catalog", None)
+            except (sqlite3.Error, LayoutError) as error:  # only an index: the next start takes in what it lacks
+                self._catalog_behind = True
+                self.problem("catalog", f"the catalog is behind: {error}")
+        retire(segment.path)
+        return segment.rows
 
 
 @dataclass
 class RecordedRows:
     """One capture's rows of one stream, on their way into the recorder."""
 
+    recorder: Recorder
     lane: Lane
     rows: CaptureRows
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Append delivered rows; they are acknowledged on the bus when they are durable."""
-        self.rows.append(batch)
-        self.lane.dirty.set()
+        """Append delivered rows; they are acknowledged on the bus when they are durable.
+
+        Raises:
+            DiskFullError: ingest is stopped, or the disk refused; `rows.next_seq` says which rows are in the log.
+            StorageError: the disk refused for good.
+        """
+        self.recorder.require_room()
+        try:
+            self.rows.append(batch)
+        except DiskFullError as error:
+            self.recorder.refused(error)
+            raise
+        finally:
+            self.lane.dirty.set()  # the first frames of a large batch may be in the log

@@ -9,6 +9,7 @@ from spymaster import durable
 from spymaster.errors import LockedError, UsageError
 from spymaster.lake.bronze import Part, flush_segment, remove_drafts
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.space import require_room_to_recover
 from spymaster.wal.recovery import Salvage, retire, salvage
 
 
@@ -72,8 +73,10 @@ def recover(
         progress: called with (segments done, segments in all).
 
     Raises:
+        DiskFullError: the disk is too full to begin; nothing was changed.
         OSError: the disk refused; what is not in Bronze is still in the log.
     """
+    require_room_to_recover(wal_root, bronze)
     found = salvage(wal_root, run_capture, catalog.gap_ids())
     remove_drafts(bronze)
     parts = []

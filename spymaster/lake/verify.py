@@ -30,6 +30,7 @@ from spymaster.lake.bronze import list_parts, misread, read_footer
 from spymaster.lake.catalog import IndexedFile
 from spymaster.lake.views import escape_glob
 from spymaster.paths import Partition, SegmentName
+from spymaster.wal.gaps import DISK_FULL
 from spymaster.wal.recovery import QUARANTINE, quarantined
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 
@@ -42,6 +43,7 @@ create table keys (schema varchar, partition_value varchar, capture_id bigint, c
 create table log_keys as from keys;
 create table log_days (day bigint, capture_id bigint);
 create table gaps (capture_id bigint, schema varchar, symbol varchar, cause varchar, first bigint, last bigint);
+create table given_up (capture_id bigint, detail varchar);
 create table declared (
   capture_id bigint, origin varchar, event varchar, complete boolean, detail varchar,
   schema varchar, symbol varchar, rows bigint
@@ -251,6 +253,9 @@ def _load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: 
                 "insert into gaps select of_capture_id, of_schema, of_symbol, cause, first_seq, last_seq from gap_rows "
                 "where of_capture_id is not null and first_seq is not null and last_seq is not null"
             )
+            connection.execute(
+                "insert into given_up select of_capture_id, detail from gap_rows where cause = ?", [DISK_FULL]
+            )
             connection.unregister("gap_rows")
         else:
             _declare(connection, rows.filter(pc.field("event") == event))
@@ -356,6 +361,7 @@ def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Ve
 
 def _audit_captures(connection: duckdb.DuckDBPyConnection, verdict: Verdict, wanted: set[int] | None) -> None:
     connection.execute(_AUDIT)
+    _note_given_up(connection, verdict, wanted)
     audited = connection.execute("select * from audit order by all").fetchall()
     for capture_id, schema, symbol, rows, numbers, last, begun, whole, at_least, origin in audited:
         if wanted is not None and capture_id not in wanted:
@@ -385,6 +391,13 @@ def _audit_captures(connection: duckdb.DuckDBPyConnection, verdict: Verdict, wan
         if all(excused) and (expected is None or expected <= last + 1):
             proven = holes[0].first if holes else numbers
             verdict.proofs.append(Proof(capture_id, f"{schema}/{symbol}", proven, whole is not None and not holes))
+
+
+def _note_given_up(connection: duckdb.DuckDBPyConnection, verdict: Verdict, wanted: set[int] | None) -> None:
+    """Name the rows that were delivered and never recorded: no hole in the numbers shows them."""
+    for capture_id, detail in connection.execute("select distinct * from given_up order by all").fetchall():
+        if wanted is None or capture_id in wanted:
+            verdict.notes.append(f"capture {capture_id}: known gap: {detail}")
 
 
 class _Hole(NamedTuple):

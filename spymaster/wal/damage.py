@@ -1,12 +1,12 @@
 """Which rows of a segment do not read, and whether they were acknowledged. Recovery records it, an audit shows it."""
 
-import hashlib
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from spymaster.events import Stream
 from spymaster.paths import SegmentName
+from spymaster.wal.gaps import Gap, gap_id
 from spymaster.wal.segment import Frame, Header, Scan, predecessor_of
 
 
@@ -29,8 +29,13 @@ class Hole(NamedTuple):
     @property
     def gap_id(self) -> int:
         """63 bits of a hash over cause and range: the same hole found twice is one gap."""
-        text = f"{self.cause}|{self.segment}|{self.first_row}|{self.end_row}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+        return gap_id(self.cause, self.segment, self.first_row, self.end_row)
+
+    @property
+    def gap(self) -> Gap:
+        rows = None if self.end_row is None else self.end_row - self.first_row
+        seqs = (self.first_seq, self.last_seq)
+        return Gap(self.cause, self.stream, self.capture_id, *seqs, rows, None, None, self.describe(), self.gap_id)
 
     def describe(self) -> str:
         rows = f"rows {self.first_row} to {'its end' if self.end_row is None else self.end_row - 1}"

@@ -20,7 +20,6 @@ may read well tomorrow. So each recovery reads the quarantine again, and brings 
 
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
 from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, totals_named
+from spymaster.wal.gaps import gap_rows
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
     Frame,
@@ -246,7 +246,7 @@ class _Recovery:
         fresh = [hole for hole in holes if hole.gap_id not in self._known_gaps]
         self.result.holes += fresh
         if fresh:
-            rows = gap_rows(fresh, self._run_capture, self._gap_seq, clock.utc_now_ns())
+            rows = gap_rows([hole.gap for hole in fresh], self._run_capture, self._gap_seq, clock.utc_now_ns())
             number = highest_number(self._wal_root, _GAPS_STEM) + 1
             header = Header.new(_GAPS, number, clock.utc_now_ns())
             target = paths.sealed_segment(self._wal_root, _GAPS_STEM, number)
@@ -398,33 +398,6 @@ def _describe(target: Path, file: _Found, spans: list[tuple[int, int]], reason: 
         "found_at": clock.utc_text(clock.utc_now_ns()),
     }
     durable.rewrite(json.dumps(entry, indent=2).encode(), _description(target))
-
-
-def gap_rows(holes: list[Hole], run_capture: int, first_seq: int, now_ns: int) -> pa.Table:
-    """Return one `system.gaps` row for each hole, numbered from `first_seq` on."""
-    count = len(holes)
-    now, text = [now_ns] * count, [events.SYSTEM_SYMBOL] * count
-    columns: dict[str, Sequence[object]] = {
-        "ts_event_ns": now,
-        "ts_recv_ns": now,
-        "ts_local_ns": now,
-        "source": text,
-        "symbol": text,
-        "gap_id": [hole.gap_id for hole in holes],
-        "cause": [hole.cause for hole in holes],
-        "of_schema": [hole.stream.schema for hole in holes],
-        "of_symbol": [hole.stream.symbol for hole in holes],
-        "of_capture_id": [hole.capture_id for hole in holes],
-        "first_seq": [hole.first_seq for hole in holes],
-        "last_seq": [hole.last_seq for hole in holes],
-        "rows": [None if hole.end_row is None else hole.end_row - hole.first_row for hole in holes],
-        "start_ns": [None] * count,
-        "end_ns": [None] * count,
-        "detail": [hole.describe() for hole in holes],
-        "capture_id": [run_capture] * count,
-        "capture_seq": list(range(first_seq, first_seq + count)),
-    }
-    return pa.table(columns, schema=events.SYSTEM_GAPS.log)
 
 
 def retire(segment: Path) -> None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster import clock, durable, events, paths
-from spymaster.errors import StorageError, UsageError
+from spymaster.errors import DiskFullError, StorageError, UsageError
 from spymaster.events import Stream
 from spymaster.wal.segment import (
     MAX_FRAME_ROWS,
@@ -197,7 +197,12 @@ class StreamLog:
         number, predecessor = last_segment(wal_root, self._stem)
         self._encoder = FrameEncoder(self._schema)
         self._active = plant(wal_root, stream, number + 1, predecessor, self._encoder)
-        self._next: SegmentWriter | None = self._prepare(number + 2)
+        self._next: SegmentWriter | None = None  # the next seal makes it, where a full disk has refused it
+        try:
+            self._next = self._prepare(number + 2)
+        except OSError:
+            self._active.close()
+            raise
 
     @property
     def has_rows(self) -> bool:
@@ -219,6 +224,7 @@ class StreamLog:
         Raises:
             ValueError: the rows have other columns; a reader would take them for what they are not.
             StorageError: the disk refused; none of the rows is in the log.
+            DiskFullError: it did for want of room.
         """
         if not numbered.schema.equals(self._schema):
             raise ValueError(f"rows of {self.stream} with other columns than its schema's")
@@ -238,10 +244,13 @@ class StreamLog:
 
         Raises:
             StorageError: the disk refused; the segment stays active.
+            DiskFullError: it did for want of room.
         """
         with self._lock, self._refusal("could not seal a segment"):
-            if self._active.next_row == 0 or self._next is None or self._finished is not None:
+            if self._active.next_row == 0 or self._finished is not None:
                 return False
+            if self._next is None:
+                self._next = self._prepare(self._active.header.number + 1)
             self._seal(self._active, self._next)
             return True
 
@@ -256,12 +265,17 @@ class StreamLog:
         self._active, self._next, self._finished = new, None, old
 
     @contextmanager
-    def _refusal(self, what: str) -> Iterator[None]:
+    def _refusal(self, what: str, *, final: bool = False) -> Iterator[None]:
         if self._failed is not None:
             raise self._failed
         try:
             yield
         except OSError as error:
+            if durable.is_full(error) and not final:
+                raise DiskFullError(
+                    f"{self._wal_root} is on a full disk, which {what} of {self.stream}: {error}. Rows acknowledged "
+                    f"before are safe. Next: free space there, then do the same again"
+                ) from error
             raise StorageError(
                 f"{self._wal_root} {what} of {self.stream}: {error}. Rows acknowledged before are safe. "
                 f"Next: check the disk and its free space, then start spymaster run again; it recovers first"
@@ -277,7 +291,7 @@ class StreamLog:
             StorageError: the disk refused twice. The rows not acknowledged are still where recovery finds them.
         """
         try:
-            with self._refusal("could not make rows durable"):
+            with self._refusal("could not make rows durable", final=True):  # a sync is, even for want of room
                 with self._lock:
                     finished, active = self._finished, self._active
                 if finished is not None:
@@ -357,8 +371,13 @@ class StreamLog:
         self._settle()
 
     def _settle(self) -> None:
-        """Make the next segment ahead of need; from now on the active one may be sealed."""
-        prepared = self._prepare(self._active.header.number + 1)
+        """Make the next segment ahead of need, if the disk has room; from now on the active one may be sealed."""
+        prepared = None
+        try:
+            prepared = self._prepare(self._active.header.number + 1)
+        except OSError as error:
+            if not durable.is_full(error):
+                raise
         with self._lock:
             self._finished, self._next = None, prepared
 
@@ -422,10 +441,14 @@ def plant(
     ahead = paths.next_segment(wal_root, stem)
     durable.remove(ahead)
     writer = SegmentWriter(ahead, Header.new(stream, number, clock.utc_now_ns()), encoder)
-    writer.mark("open", predecessor)
-    writer.sync()
-    durable.replace(ahead, paths.active_segment(wal_root, stem))
-    durable.sync_directory(wal_root)
+    try:
+        writer.mark("open", predecessor)
+        writer.sync()
+        durable.replace(ahead, paths.active_segment(wal_root, stem))
+        durable.sync_directory(wal_root)
+    except OSError:
+        writer.close()
+        raise
     return writer
 
 

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pytest
 
 from spymaster import durable, paths
-from spymaster.errors import StorageError
+from spymaster.errors import DiskFullError, StorageError
 from spymaster.events import Stream
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, predecessor_of, scan
 from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.rows import TRADES, delivered, numbered
+from tests.small_disk import small_disk
 
 STREAM = Stream("futures.trades", "ES")
 STEM = "futures_trades_ES"
@@ -279,3 +280,32 @@ def test_rows_too_large_for_one_frame_are_cut_until_they_fit(tmp_path, monkeypat
     assert found.problem is None
     assert found.rows == 1_000
     assert max(frame.rows for frame in found.frames) < 200
+
+
+def test_a_full_disk_refuses_appends_and_seals_ends_no_log_and_leaves_nothing_torn(tmp_path):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        log = StreamLog(disk.root, STREAM, LARGE)
+        rows = CaptureRows(log, capture_id=1)
+        rows.append(delivered(TRADES, 10))
+        log.seal()
+        disk.leave(0)
+        assert sum(batch.num_rows for batch in log.commit()) == 10  # with no room for a next segment
+        with pytest.raises(DiskFullError, match="took no more rows"):
+            rows.append(delivered(TRADES, 50_000, start=10))
+        assert rows.next_seq == 10
+        disk.leave(100_000)
+        rows.append(delivered(TRADES, 10, start=10))
+        disk.leave(0)
+        with pytest.raises(DiskFullError, match="could not seal"):
+            log.seal()
+        log.commit()
+        assert [path.name for path in disk.root.glob(".*")] == []  # no half-made next one
+        disk.free()
+        rows.append(delivered(TRADES, 10, start=20))
+        assert log.seal()
+        log.commit()
+
+        first, second = log.take_sealed()
+        assert rows_in(first).equals(numbered(TRADES, 10))
+        assert rows_in(second).equals(numbered(TRADES, 20, start=10))
+        log.close()
