@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery
 
-.PHONY: run test bench lock clean
+.PHONY: run test torture bench lock clean
 
 run: .venv/installed
 	@$(BIN)/spymaster run $(ARGS)
@@ -15,6 +15,10 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest $(ARGS)
+
+# Hours of crashes, kills, failing disks and bit rot; prints the table of docs/durability.md.
+torture: .venv/installed
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 # One script per claim about speed, each printing one JSON document.
 bench: .venv/installed

@@ -187,6 +187,7 @@ class Daemon:
             with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
                 await self.recorder.flush()  # here too, so that `status` shows how it drains
         except BaseException:
+            self._stopping.set()  # whatever waits for room or for its turn ends too
             self._control.close()
             await self._cancel(ends)
             with suppress(StorageError):  # what ended the run says more than what that kept from being drained
@@ -347,10 +348,9 @@ class Daemon:
         if delay <= 0:
             await asyncio.sleep(0)
             return
-        try:
-            await asyncio.wait_for(self._stopping.wait(), delay)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):  # `wait_for` may swallow a cancellation
+                await self._stopping.wait()
 
     async def _quarantine(
         self, capture: Capture, unreadable: list[Unreadable], summary: CaptureSummary, until: asyncio.Event | None

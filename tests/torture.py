@@ -1,0 +1,232 @@
+"""The long form of everything that tries to lose a row: `make torture`. Prints the table of docs/durability.md.
+
+Each trial is a function of its seed and is run by the tests as well, with smaller numbers. `make torture ARGS="kills
+errors"` runs some; `ARGS="--share 0.01"` a hundredth of each, to see that it works. Exit code 1 if anything was lost,
+doubled, invented, torn, undetected or left in.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from bench.recovery import measure
+from spymaster.cli import err, out
+from tests.crash.torture import torture as explore
+from tests.faults.errors import errors_at_syscalls
+from tests.faults.kills import kills_at_random, kills_at_syscalls
+from tests.faults.locks import races_for_the_lock
+from tests.rot.torture import torture as rot
+
+WORKERS = 2
+RECOVERY_ROUNDS = 5
+RECOVERY_LIMIT_S = 5.0
+
+Advance = Callable[[int, int], None]
+
+
+class Line(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        measure: what was tried.
+        wanted: what it has to come to.
+        measured: what it came to.
+        holds: whether that is enough.
+    """
+
+    measure: str
+    wanted: str
+    measured: str
+    holds: bool
+
+
+def explorer(share: float, folder: Path, advance: Advance) -> list[Line]:
+    distinct, nested = int(100_000 * share), int(500_000 * share)
+    found = explore(distinct, nested, WORKERS, advance)
+    for violation in found.violations:
+        err.print(violation, markup=False)
+    return [
+        Line(
+            "states after a power cut or kill: distinct / during recovery",
+            f">= {distinct:,} / {nested:,}, 0 violations",
+            f"{found.distinct:,} / {found.nested:,} ({found.deepest} deep), {len(found.violations)} violations",
+            found.distinct >= distinct and found.nested >= nested and not found.violations,
+        ),
+        Line(
+            "planted defects caught",
+            "all",
+            f"{found.caught} of {found.mutants} {' '.join(found.missed)}".strip(),
+            found.caught == found.mutants,
+        ),
+    ]
+
+
+def kills(share: float, folder: Path, advance: Advance) -> list[Line]:
+    points, wanted = int(3_000 * share), int(2_000 * share)
+    found = kills_at_syscalls(folder, points, advance, seeds=(0, 1, 2))
+    phases = ", ".join(f"{phase} {count:,}" for phase, count in sorted(found.per_phase.items()))
+    return [
+        Line(
+            "kills at storage calls",
+            f">= {wanted:,}, all zero",
+            f"{found.kills:,} ({phases}); {found.acknowledged_rows:,} rows acknowledged; {_wrong(found)}",
+            found.kills >= wanted and found.clean,
+        )
+    ]
+
+
+def random_kills(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted = int(2_000 * share)
+    found = kills_at_random(folder, wanted, advance)
+    return [
+        Line(
+            "kills at random moments",
+            f">= {wanted:,}, all zero",
+            f"{found.kills:,}; {found.acknowledged_rows:,} rows acknowledged; {_wrong(found)}",
+            found.kills >= wanted and found.clean,
+        )
+    ]
+
+
+def errors(share: float, folder: Path, advance: Advance) -> list[Line]:
+    points = int(2_000 * share)
+    found = errors_at_syscalls(folder, points, advance, seeds=(0, 1, 2))
+    return [
+        Line(
+            "EIO and ENOSPC at storage calls",
+            "all zero",
+            f"{found.trials:,} ({found.went_on:,} went on, {found.stopped:,} stopped, {found.waited:,} waited); "
+            f"{_wrong(found)}",
+            found.trials > 0 and found.clean,
+        )
+    ]
+
+
+def races(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted = int(1_000 * share)
+    found = races_for_the_lock(folder, wanted, advance)
+    return [
+        Line(
+            "two daemons at once",
+            f">= {wanted:,} races, 0 double holders",
+            f"{found.races:,} races, {found.double_holders} double holders, {found.misled} misled",
+            found.races >= wanted and not (found.double_holders or found.no_holder or found.misled),
+        )
+    ]
+
+
+def bit_rot(share: float, folder: Path, advance: Advance) -> list[Line]:
+    flips, mutations = int(1_100_000 * share), int(200_000 * share)
+    found = rot(flips, mutations, WORKERS, advance)
+    for finding in found.findings:
+        err.print(finding, markup=False)
+    return [
+        Line(
+            "bits flipped + bytes damaged otherwise, undetected",
+            f"0 of >= {int(1_000_000 * share):,}",
+            f"{found.undetected} of {found.flips:,} + {found.mutations:,}; {found.invented_rows} rows invented",
+            found.flips + found.mutations >= int(1_000_000 * share) and not (found.undetected or found.invented_rows),
+        )
+    ]
+
+
+def recovery(share: float, folder: Path, advance: Advance) -> list[Line]:
+    results = measure(max(1, int(RECOVERY_ROUNDS * share)))
+    lines = []
+    for number, (schema, result) in enumerate(results.items()):
+        advance(number + 1, len(results))
+        seconds = result["measured"]["seconds"]
+        lines.append(
+            Line(
+                f"recovery of 256 MB of {schema}, verified, salvaged and in Bronze",
+                f"<= {RECOVERY_LIMIT_S:.0f} s",
+                f"{seconds['median']:.1f} s ({seconds['min']:.1f} to {seconds['max']:.1f})",
+                seconds["median"] <= RECOVERY_LIMIT_S,
+            )
+        )
+    return lines
+
+
+TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
+    "explorer": explorer,
+    "kills": kills,
+    "random": random_kills,
+    "errors": errors,
+    "races": races,
+    "rot": bit_rot,
+    "recovery": recovery,
+}
+
+
+def _wrong(found) -> str:
+    for finding in found.findings:
+        err.print(str(finding), markup=False)
+    lost, doubled, invented, torn = found.wrong
+    return f"lost {lost}, doubled {doubled}, invented {invented}, torn {torn}, findings {len(found.findings)}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"some of: {', '.join(TRIALS)}; default: all")
+    parser.add_argument("--share", type=float, default=1.0, help="of the full numbers")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    asked = parser.parse_args()
+    if unknown := set(asked.trials) - TRIALS.keys():
+        parser.error(f"no such trial: {', '.join(sorted(unknown))}")
+    lines: list[Line] = []
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder, Progress(*columns, console=err) as bars:
+        for name in asked.trials or TRIALS:
+            task = bars.add_task(name, total=None)
+            scratch = Path(folder, name)
+            scratch.mkdir()
+            began = time.monotonic()
+            found = TRIALS[name](asked.share, scratch, partial(_advance, bars, task))
+            for line in found:
+                err.print(f"{line.measure}: {line.measured}", markup=False)
+            err.print(f"{name} took {time.monotonic() - began:,.0f} s", markup=False)
+            lines += found
+    report(lines, as_json=asked.json)
+    return 0 if all(line.holds for line in lines) else 1
+
+
+def _advance(bars: Progress, task: TaskID, done: int, total: int) -> None:
+    bars.update(task, completed=done, total=total)
+
+
+def report(lines: list[Line], *, as_json: bool) -> None:
+    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, pyarrow {pa.__version__}"
+    if as_json:
+        print(json.dumps({"machine": machine, "lines": [line._asdict() for line in lines]}))
+        return
+    table = Table("measure", "wanted", "measured", "holds")
+    for line in lines:
+        table.add_row(line.measure, line.wanted, line.measured, "yes" if line.holds else "NO")
+    out.print(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {machine}")
+    out.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
