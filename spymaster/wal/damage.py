@@ -50,7 +50,7 @@ def hole_of(header: Header, first_row: int, end_row: int | None, *, acknowledged
 
 def totals_named(raw: memoryview, found: Scan) -> dict[str, int]:
     """Return the row counts that a segment's zero-row frames state of the one before it; the last one holds."""
-    named = [predecessor_of(raw, frame) for frame in found.frames if frame.rows == 0]
+    named = [predecessor_of(raw, frame) for frame in [*found.frames, *found.islands] if frame.rows == 0]
     return {before.segment: before.rows for before in named if before is not None}
 
 
@@ -103,4 +103,8 @@ def name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
         last = int(numbers[before]) - 1 - (resumed - hole.end_row)
     if first is not None and last is None and hole.end_row is not None:
         last = first + hole.end_row - hole.first_row - 1
+    if first is None and last is not None and hole.end_row is not None:
+        first = last - (hole.end_row - hole.first_row) + 1
+        if first < 0:
+            return hole  # some of them are of a capture that ended in the hole
     return hole._replace(capture_id=int(captures[max(before - 1, 0)]), first_seq=first, last_seq=last)

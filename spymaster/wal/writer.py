@@ -4,8 +4,8 @@ At every moment a stream has one active segment and, ahead of need, the next one
 writes the seal frame and switches appends to the next segment at once; the commit that follows gives both their
 names, in this order, so that no crash leaves a row without a file that recovery reads:
 
-    sync the old file -> link it to its sealed name -> sync the directory
-    -> sync the new file -> rename it over the active name -> sync the directory
+    sync the old file -> sync the new file -> link the old one to its sealed name -> sync the directory
+    -> rename the new one over the active name -> sync the directory
     -> only now may rows in the new segment be acknowledged
 
 Appends come from one thread (the event loop), commits from another, one at a time.
@@ -384,9 +384,9 @@ class StreamLog:
     def _name(self, old: SegmentWriter, *, poisoned: bool) -> Path:
         active = paths.active_segment(self._wal_root, self._stem)
         final = paths.sealed_segment(self._wal_root, self._stem, old.header.number, poisoned)
+        self._active.sync()  # first: it says which rows of a poisoned one were durable
         durable.link(active, final)
         durable.sync_directory(self._wal_root)
-        self._active.sync()
         durable.replace(paths.next_segment(self._wal_root, self._stem), active)
         durable.sync_directory(self._wal_root)
         old.close()

@@ -1,247 +1,484 @@
-"""Runs the recorder once, cuts the power at every storage call, recovers, and checks what must never break.
+"""Cuts the power at every storage call of a trace, recovers, cuts that short too, and checks what must never break.
 
-I1  every acknowledged row is in Bronze after recovery, once
-I2  nothing is in Bronze that was not appended, and nothing twice
-I6  recovering again changes nothing in Bronze
-I8  every visible part is whole
-and a plain power cut is never reported as damage
+I1   every acknowledged row is in Bronze after recovery, once; after a kill every appended one
+I2   nothing is in Bronze that was not appended, and nothing twice
+I3   a row is acknowledged only after a sync of its bytes and of its segment's name
+I6   recovering again changes nothing in Bronze
+I7   a part that was visible is never changed, replaced or removed
+I8   every visible part is whole
+I10  a segment goes only once its rows are durable elsewhere
+I11  a sync that failed is never passed over
+I14  bytes that do not read are kept, and their rows come back into Bronze, once, if they read well later
+and by name: *end row*, which is never there without the rows it counts; *false alarm*, a plain power cut is never
+reported as damage; *damage* to rows that can be known to have been acknowledged is reported, and costs no other row.
+
+The exploration is a search: a node is a disk (what is durable, what only visible), an edge one call of a recovery and
+then a kill or a cut. A state whose fingerprint was met before is not tried again for the same promise.
 """
 
-import asyncio
-import copy
-import hashlib
-import os
 import random
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spymaster.bus import Bus
-from spymaster.events import FUTURES_TRADES, REFERENCE_INSTRUMENTS, Stream
-from spymaster.lake.captures import Capture
-from spymaster.lake.catalog import Catalog
-from spymaster.lake.recorder import Recorder
-from spymaster.lake.recovery import recover
-from tests.crash.disk import Call, Disk, materialize, recording
-from tests.rows import delivered
+from spymaster import paths
+from spymaster.events import SCHEMAS, SYSTEM_GAPS, Stream
+from spymaster.wal.segment import Frame, decode_rows, scan
+from tests.crash.disk import Call, Disk, State
+from tests.crash.scratch import Key, Outcome, Scratch
+from tests.crash.workload import Trace, keys_of
 
-TRADES, INSTRUMENTS = Stream("futures.trades", "ES"), Stream("reference.instruments", "ES")
-CAPTURE = Capture(77, "sim", "sim", None, 1, (TRADES, INSTRUMENTS))
-SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # states are made and gone by thousands
-
-Key = tuple[str, int, int]
-State = dict[str, bytes | None]
+MOST_DEEP = 3  # recoveries that are cut in a row
+STRIDE = 8  # what breaks, breaks for a while: a defect is found sooner than call by call
 
 
-class Trace(NamedTuple):
-    """A run of the recorder: its storage calls, and which rows were appended and acknowledged by when.
+class Violation(Exception):  # noqa: N818  # a finding, not an error of the explorer
+    """An invariant broke. Its notes say after which calls."""
 
-    `appended` and `acknowledged` map each row's key to the number of calls made before it.
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(invariant, what)
+        self.invariant = invariant
+
+
+class Plan(NamedTuple):
+    """How much to try.
+
+    Attributes:
+        cuts: power cuts per call and per model of a directory.
+        nested: share of the states whose recovery is cut at every call; at one of them the next recovery is cut too.
+        nested_cuts: power cuts per call of such a recovery, beside a kill.
+        again: share of the states that are recovered twice.
+        damaged: share of the states that are also damaged.
+        refused: share of the states whose recovery also meets a sync that fails.
     """
 
-    calls: list[Call]
-    appended: dict[Key, int]
-    acknowledged: dict[Key, int]
+    cuts: int = 2
+    nested: float = 0.02
+    nested_cuts: int = 1
+    again: float = 0.05
+    damaged: float = 0.05
+    refused: float = 0.02
 
 
-class _NotingBus(Bus):
-    """A bus that notes how far the trace was when each row was published."""
+class Promise(NamedTuple):
+    """What Bronze has to hold after recovery.
 
-    def __init__(self, calls: list[Call]) -> None:
-        super().__init__()
-        self.calls = calls
-        self.acknowledged: dict[Key, int] = {}
-
-    def publish(self, stream, batches) -> None:
-        for batch in batches:
-            for capture, seq in zip(batch["capture_id"].to_pylist(), batch["capture_seq"].to_pylist(), strict=True):
-                self.acknowledged.setdefault((stream.schema, capture, seq), len(self.calls))
-
-
-def run_recorder(flushes: int = 3) -> Trace:
-    """Record rows of two streams over two hours, with commits, seals, flushes, retirements and a clean stop."""
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, recording(root := Path(folder)) as made:
-        bus = _NotingBus(made.calls)
-        appended: dict[Key, int] = {}
-
-        async def work() -> None:
-            recorder = Recorder(root / "wal", root / "lake", bus=bus, flush_interval_s=300, segment_mb=256, sync_ms=1)
-            await recorder.start()
-            await recorder.begin(CAPTURE)
-            rows = {stream: await recorder.capture_rows(stream, 77) for stream in CAPTURE.streams}
-            step = 3_000_000  # milliseconds between batches, so that they cross the hour
-
-            def append(number: int) -> None:
-                for stream, schema in ((TRADES, FUTURES_TRADES), (INSTRUMENTS, REFERENCE_INSTRUMENTS)):
-                    first = rows[stream].rows.next_seq
-                    appended.update(dict.fromkeys(((stream.schema, 77, first + i) for i in range(3)), len(made.calls)))
-                    rows[stream].append(delivered(schema, 3, number * step))
-
-            for number in range(0, flushes * 3, 3):
-                append(number)
-                await asyncio.sleep(0.02)  # a group commit
-                append(number + 1)
-                for lane in recorder.lanes.values():
-                    lane.log.seal()
-                append(number + 2)  # the sealed segments have not got their names yet
-                await recorder.flush()
-            counts = {stream: own.rows.next_seq for stream, own in rows.items()}
-            await recorder.end(CAPTURE, counts, complete=True, detail=None)
-            await recorder.stop()
-
-        asyncio.run(work())
-    return Trace(made.calls, appended, bus.acknowledged)
-
-
-def disk_after(calls: list[Call]) -> Disk:
-    disk = Disk()
-    for call in calls:
-        disk.apply(call)
-    return disk
-
-
-def fingerprint(state: State) -> bytes:
-    digest = hashlib.sha256()
-    for path in sorted(state):
-        content = state[path]
-        digest.update(f"{path}\0{'' if content is None else len(content)}\0".encode() + (content or b""))
-    return digest.digest()
-
-
-def crash_states(trace: Trace, limit: int, seed: int) -> Iterator[tuple[int, State, Disk | None]]:
-    """Yield distinct states that a kill or a power cut may leave: the calls before it, the state, and a kill's disk.
-
-    After a kill what was not synced is visible and may still be lost to a later power cut, so the disk goes with it.
+    Attributes:
+        acknowledged: what no power cut may take.
+        appended: what no kill may take.
+        begun: all that may be there.
+        spoiled: what was damaged, and so may be missing.
+        plain: whether nothing was damaged, so that nothing may be reported.
     """
-    chance = random.Random(seed)
-    seen: set[bytes] = set()
-    disk = Disk()
-    for number in range(len(trace.calls) + 1):
-        candidates: list[tuple[State, Disk | None]] = [(disk.killed(), disk)]
-        for ordered in (False, True):
-            candidates += [(state, None) for state in disk.states(chance, limit, ordered=ordered)]
-        for state, killed in candidates:
-            mark = fingerprint(state)
-            if mark not in seen:
-                seen.add(mark)
-                yield number, state, killed
-        if number < len(trace.calls):
-            disk.apply(trace.calls[number])
+
+    acknowledged: frozenset[Key]
+    appended: frozenset[Key]
+    begun: frozenset[Key]
+    counted: dict[Key, frozenset[Key]]
+    spoiled: frozenset[Key] = frozenset()
+    plain: bool = True
 
 
-def bronze_keys(root: Path) -> tuple[Counter[Key], str]:
-    """Read every visible part; return how often each row stands in Bronze, and a hash of all parts."""
-    keys: Counter[Key] = Counter()
-    digest = hashlib.sha256()
-    for path in sorted((root / "lake" / "bronze").rglob("part-*.parquet")):
-        if path.name.startswith("."):
-            continue
-        relative = path.relative_to(root / "lake" / "bronze")
-        content = path.read_bytes()
-        schema = ".".join(relative.parts[:2])
-        keys.update((schema, *key) for key in _keys(content))
-        digest.update(str(relative).encode() + content)
-    return keys, digest.hexdigest()
+class Explorer:
+    """Tries the states of one trace.
 
-
-@lru_cache(maxsize=1_000)  # most parts of most states are the same
-def _keys(content: bytes) -> list[tuple[int, int]]:
-    """Read a part whole, and return its rows' (`capture_id`, `capture_seq`)."""
-    rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    return list(zip(rows["capture_id"].to_pylist(), rows["capture_seq"].to_pylist(), strict=True))
-
-
-def run_recovery(root: Path) -> int:
-    """Recover as the daemon does at its start; return the exit code."""
-    (root / "wal").mkdir(exist_ok=True)
-    catalog = Catalog(root / "lake")
-    try:
-        return recover(root / "wal", catalog, root / "lake" / "bronze", run_capture=99).exit_code
-    finally:
-        catalog.close()
-
-
-def violation(
-    state: State, acknowledged: set[Key], appended: set[Key], nested: int, seed: int, killed: Disk | None = None
-) -> tuple[str | None, int]:
-    """Recover from a state and say what broke, if anything did.
-
-    With `nested`, the recovery itself is cut at every one of its calls, `nested` states each, and so on three deep. A
-    kill loses no row whose append had returned; a power cut in the recovery after it may, unless it was acknowledged.
-
-    Returns:
-        The violation, and how many nested states were tried.
+    Attributes:
+        distinct: fingerprints of the states of the trace that were recovered.
+        nested: fingerprints of the states in which a recovery was cut.
+        deepest: the most recoveries in a row that were cut.
     """
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        root = Path(folder)
-        materialize(state, root)
-        disk = Disk.holding(state) if killed is None else copy.deepcopy(killed)
-        try:
-            with recording(root, disk.next_inode) as made:
-                code = run_recovery(root)
-            keys, before = bronze_keys(root)
-            found = _judge(keys, acknowledged if killed is None else appended, appended)
-            if found is None and code != 0:
-                found = f"a power cut was reported as damage (exit {code})"
-            if found is None and not nested:
-                run_recovery(root)
-                if bronze_keys(root)[1] != before:
-                    found = "recovering again changed Bronze"
-        except Exception as error:  # noqa: BLE001  # whatever escapes recovery is the finding
-            return f"{type(error).__name__}: {error}", 0
-    tried = 0
-    if found is None and nested:
-        chance = random.Random(seed)
-        for call in made.calls:
+
+    def __init__(self, scratch: Scratch, trace: Trace, plan: Plan, seed: int) -> None:
+        self.distinct: set[bytes] = set()
+        self.nested: set[bytes] = set()
+        self.deepest = 0
+        self._scratch, self._trace, self._plan = scratch, trace, plan
+        market = {capture for schema, capture, _ in trace.begun if not schema.startswith("system.")}
+        self._exact = len(market) == 1 and all(call.name != "sync_failed" for call in trace.calls)
+        self._chance = random.Random(seed)
+        self._tried: set[tuple[bytes, frozenset[Key]]] = set()
+
+    def explore(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """Try the states after every call, until that is `enough`: first every eighth call, then those between.
+
+        Raises:
+            Violation: the first that is found.
+        """
+        for offset in range(STRIDE):
+            disk = Disk()
+            for number in range(len(self._trace.calls) + 1):
+                call = self._trace.calls[number - 1] if number else None
+                try:
+                    self._after(disk, call, number, crash=number % STRIDE == offset, check=offset == 0)
+                except Violation as violation:
+                    violation.add_note(f"after call {number} of the recorder: {call}")
+                    raise
+                if enough():
+                    return
+
+    def _after(self, disk: Disk, call: Call | None, number: int, *, crash: bool, check: bool) -> None:
+        if call is not None:
+            if check:
+                check_call(disk, call)
             disk.apply(call)
-            for below in disk.states(chance, max(nested, 2), ordered=bool(chance.getrandbits(1))):
-                deeper = 2 if nested > 2 and chance.random() < 0.02 else 0
-                tried += 1
-                found, more = violation(below, acknowledged, appended, deeper, chance.getrandbits(32))
-                tried += more
-                if found is not None:
-                    return f"after a cut in recovery at {call.name} {call.target or call.path}: {found}", tried
-    return found, tried
+        promise = promised(self._trace, number)
+        if check:
+            check_acknowledged(disk, promise.acknowledged)
+        if crash:
+            self._crash(disk, promise)
+
+    def _crash(self, disk: Disk, promise: Promise) -> None:
+        # An append is one call, so in a cut before the first call after it the row may be there or not.
+        self._state(disk.restarted(), promise, promise.appended)
+        check_recovery(disk, self._scratch.recover(disk.killed()))
+        cuts = [disk.durable()]
+        for ordered in (False, True):
+            cuts += [disk.cut(self._chance, ordered=ordered) for _ in range(self._plan.cuts)]
+        for state in cuts:
+            self._state(Disk.holding(state), promise, promise.acknowledged)
+
+    def _state(
+        self, disk: Disk, promise: Promise, must: frozenset[Key], deep: int = 0, *, deeper: bool = False
+    ) -> None:
+        """Try one crash state.
+
+        Args:
+            disk: what is visible on it, and what is durable.
+            promise: what was promised.
+            must: the rows that have to be there.
+            deep: how many recoveries were cut on the way.
+            deeper: whether to cut the recovery of this one at each of its calls.
+        """
+        state = disk.killed()
+        mark = self._scratch.fingerprint(state)
+        if any(state.values()):  # else two workloads have it in common
+            (self.nested if deep else self.distinct).add(mark)
+        if (mark, must) in self._tried:
+            return
+        self._tried.add((mark, must))
+        self.deepest = max(self.deepest, deep)
+        plan, draw = self._plan, self._chance.random
+        outcome = self._scratch.recover(state)
+        judge(state, outcome, promise, must)
+        if deep < MOST_DEEP:
+            if deeper or (deep == 0 and draw() < plan.nested):
+                self._cut_short(disk, outcome, promise, must, deep)
+            if draw() < plan.refused:
+                self._refuse(disk, outcome, promise, must, deep)
+        if deep == 0:
+            if draw() < plan.again:
+                self._again(outcome)
+            if draw() < plan.damaged:
+                self._damage(state, outcome, promise, must)
+
+    def _again(self, outcome: Outcome) -> None:
+        again = self._scratch.recover(outcome.after)
+        if again.error is not None or parts_of(again.after) != parts_of(outcome.after):
+            raise Violation("I6", f"recovering again changed Bronze, or raised {again.error}")
+
+    def _cut_short(self, disk: Disk, outcome: Outcome, promise: Promise, must: frozenset[Key], deep: int) -> None:
+        """Cut a recovery at each of its calls: kill it there, or cut the power."""
+        disk = disk.restarted()
+        first = disk.next_inode
+        dive = self._chance.randrange(len(outcome.calls) or 1)
+        for number, call in enumerate(outcome.calls):
+            try:
+                check_call(disk, call, promise.spoiled)
+                disk.apply(call, first)
+                killed = self._chance.random() < 0.5
+                self._state(disk.restarted(), promise, must, deep + 1, deeper=number == dive and killed)
+                for _ in range(self._plan.nested_cuts):
+                    cut = Disk.holding(disk.cut(self._chance, ordered=self._chance.random() < 0.5))
+                    self._state(cut, promise, promise.acknowledged, deep + 1, deeper=number == dive and not killed)
+            except Violation as violation:
+                violation.add_note(f"in a recovery, after {call}")
+                raise
+
+    def _refuse(self, disk: Disk, outcome: Outcome, promise: Promise, must: frozenset[Key], deep: int) -> None:
+        """Let one sync of a recovery fail, and then kill it or cut the power."""
+        syncs = sum(call.name in ("sync", "sync_directory") for call in outcome.calls)
+        if syncs == 0:
+            return
+        failing = self._chance.randint(1, syncs)
+        refused = self._scratch.recover(disk.killed(), failing)
+        if refused.error is None or not refused.error.startswith(("OSError", "StorageError")):
+            raise Violation("I11", f"a recovery whose sync failed ended with {refused.error or refused.exit_code}")
+        disk = disk.restarted()
+        first = disk.next_inode
+        for call in refused.calls:
+            disk.apply(call, first)
+        try:
+            self._state(disk.restarted(), promise, must, deep + 1)
+            self._state(Disk.holding(disk.durable()), promise, promise.acknowledged, deep + 1)
+            self._state(Disk.holding(disk.cut(self._chance, ordered=False)), promise, promise.acknowledged, deep + 1)
+        except Violation as violation:
+            violation.add_note(f"in a recovery whose sync {failing} failed")
+            raise
+
+    def _damage(self, state: State, outcome: Outcome, promise: Promise, must: frozenset[Key]) -> None:
+        """Damage one file of the log, wherever its bytes have a name."""
+        segments = sorted(path for path, content in state.items() if _is_segment(path) and content)
+        if not segments:
+            return
+        damage = damaged(state, self._chance.choice(segments), self._chance)
+        spoiled = promise._replace(spoiled=damage.spoiled, plain=False)
+        try:
+            after = self._scratch.recover(damage.state)
+            judge(damage.state, after, spoiled, must)
+            check_damage(damage, outcome, after, must, exact=self._exact)
+            if self._chance.random() < self._plan.nested:
+                self._cut_short(Disk.holding(damage.state), after, spoiled, must, 0)
+            if damage.spoiled:
+                healed = {path: damage.whole if was == damage.broken else was for path, was in after.after.items()}
+                judge(healed, self._scratch.recover(healed), promise, must)
+        except Violation as violation:
+            violation.add_note(f"with damage: {damage.what}")
+            raise
 
 
-def _judge(keys: Counter[Key], acknowledged: set[Key], appended: set[Key]) -> str | None:
-    market = {key: count for key, count in keys.items() if not key[0].startswith("system.")}
-    if lost := acknowledged - keys.keys():
-        return f"{len(lost)} acknowledged rows are lost, e.g. {min(lost)}"
-    if doubled := [key for key, count in keys.items() if count > 1]:
-        return f"{len(doubled)} rows stand twice, e.g. {min(doubled)}"
-    if invented := market.keys() - appended:
-        return f"{len(invented)} rows were never appended, e.g. {min(invented)}"
-    return None
+def promised(trace: Trace, number: int) -> Promise:
+    """Return what holds after `number` calls of a trace."""
+    return Promise(
+        acknowledged=frozenset(key for key, at in trace.acknowledged.items() if at <= number),
+        appended=frozenset(key for key, at in trace.appended.items() if at <= number),
+        begun=frozenset(key for key, at in trace.begun.items() if at <= number),
+        counted=trace.counted,
+    )
 
 
-def explore(trace: Trace, limit: int, nested: int, seed: int) -> tuple[int, int, str | None]:
-    """Try every crash state; stop at the first violation.
+def judge(state: State, outcome: Outcome, promise: Promise, must: frozenset[Key]) -> None:
+    """Compare what a recovery did with what was promised of its state.
 
-    Returns:
-        Distinct states, nested states, and the violation with the call before it.
+    Raises:
+        Violation: it broke a promise.
     """
-    states = deeper = 0
-    chance = random.Random(seed)
-    for number, state, killed in crash_states(trace, limit, seed):
-        # An append is one call, so before the first call after it the row may be there or not.
-        appended = {key for key, at in trace.appended.items() if at < number or (killed is None and at == number)}
-        acknowledged = {key for key, at in trace.acknowledged.items() if at <= number}
-        # Nested crashes for a sample: each costs as much as a state, at every call of a recovery.
-        depth = nested if chance.random() < (0.02 if killed else 0.005) else 0
-        found, tried = violation(state, acknowledged, appended, depth, chance.getrandbits(32), killed)
-        states, deeper = states + 1, deeper + tried
-        if found is not None:
-            call = trace.calls[number - 1] if number else None
-            return (
-                states,
-                deeper,
-                f"cut after call {number} ({call and call.name} {call and (call.target or call.path)}): {found}",
+    bronze_rows(state)
+    if outcome.error is not None:
+        raise Violation("recovery", f"it raised {outcome.error}")
+    before, after = parts_of(state), parts_of(outcome.after)
+    if changed := [path for path in before if after.get(path) != before[path]]:
+        raise Violation("I7", f"{min(changed)} was changed or removed")
+    rows = bronze_rows(outcome.after)
+    if lost := must - rows.keys() - promise.spoiled:
+        raise Violation("I1", f"{len(lost)} rows are lost, e.g. {min(lost)}")
+    if doubled := [key for key, count in rows.items() if count > 1]:
+        raise Violation("I2", f"{len(doubled)} rows stand twice, e.g. {min(doubled)}")
+    if invented := {key for key in rows if key[0] != SYSTEM_GAPS.name} - promise.begun:
+        raise Violation("I2", f"{len(invented)} rows were never appended, e.g. {min(invented)}")
+    for end, counted in promise.counted.items():
+        if end in rows and (absent := counted - rows.keys() - promise.spoiled):
+            raise Violation("end row", f"it is there without {len(absent)} rows that it counts, e.g. {min(absent)}")
+    if outcome.exit_code != 0 and promise.plain:
+        raise Violation("false alarm", f"a power cut was reported as damage (exit {outcome.exit_code})")
+
+
+def check_acknowledged(disk: Disk, acknowledged: frozenset[Key]) -> None:
+    """Check I3 without any recovery: what no cut can take holds every acknowledged row."""
+    held = rows_of(disk.durable())
+    if early := acknowledged - held:
+        raise Violation("I3", f"{len(early)} rows were acknowledged before they were durable, e.g. {min(early)}")
+
+
+def check_recovery(disk: Disk, outcome: Outcome) -> None:
+    """Check every call of a recovery after a kill, where much of what it finds may still be lost."""
+    disk = disk.restarted()
+    first = disk.next_inode
+    for call in outcome.calls:
+        check_call(disk, call)
+        disk.apply(call, first)
+
+
+def check_call(disk: Disk, call: Call, spoiled: frozenset[Key] = frozenset()) -> None:
+    """Check a call that takes a name away, before it is made: I7 of a part, I10 of a segment."""
+    gone = call.target if call.name == "replace" else call.path
+    if call.name not in ("remove", "replace") or gone is None:
+        return
+    visible = disk.killed()
+    if gone not in visible:
+        return
+    if _is_part(gone):
+        raise Violation("I7", f"{gone} is taken away")
+    if _is_segment(gone):
+        kept = disk.durable()
+        kept.pop(gone, None)
+        if homeless := segment_rows(gone, visible[gone]) - rows_of(kept) - spoiled:
+            raise Violation("I10", f"{gone} goes with {len(homeless)} rows durable nowhere else, e.g. {min(homeless)}")
+
+
+class Damage(NamedTuple):
+    """A state in which one file of the log was damaged.
+
+    Attributes:
+        state: with the damage.
+        spoiled: the rows of the frames that were hit.
+        provable: those of them that sound bytes or the sealed name show to have been acknowledged.
+        whole, broken: the file's bytes before and after.
+        what: the damage, for people.
+    """
+
+    state: State
+    whole: bytes
+    broken: bytes
+    spoiled: frozenset[Key]
+    provable: frozenset[Key]
+    what: str
+
+
+def damaged(state: State, path: str, chance: random.Random) -> Damage:
+    """Flip a bit of a segment or zero up to a sector of it, under all names of the file."""
+    content = state[path]
+    at = chance.randrange(len(content))
+    length = chance.choice([1, 1, 64, 512])
+    hit = bytes([content[at] ^ 1 << chance.randrange(8)]) if length == 1 else bytes(len(content[at : at + length]))
+    broken = content[:at] + hit + content[at + length :]
+    view = memoryview(content)
+    found = scan(view)
+    frames = [*found.frames, *found.islands]
+    struck = [frame for frame in frames if frame.offset < at + length and at < frame.end and broken != content]
+    watermark = max((frame.durable_row for frame in frames if frame not in struck), default=0)
+    sealed = paths.parse_segment_name(path.rpartition("/")[2]).sealed
+    known = [frame for frame in struck if sealed or frame.end_row <= watermark]
+    return Damage(
+        {name: broken if other == content else other for name, other in state.items()},
+        content,
+        broken,
+        frozenset(_frame_rows(path, view, struck)),
+        frozenset(_frame_rows(path, view, known)),
+        f"{length} bytes at {at} of {path}, in {[frame.kind for frame in struck]}",
+    )
+
+
+def check_damage(damage: Damage, sound: Outcome, after: Outcome, must: frozenset[Key], *, exact: bool) -> None:
+    """Check that damage costs only the rows that it hit, and is reported where it can be known.
+
+    Args:
+        damage: what was damaged.
+        sound: what recovery made of the state without the damage.
+        after: and with it.
+        must: the rows that had to be there.
+        exact: whether the gap rows can say which rows are missing, and not only of which schema. They cannot where the
+            numbers of a segment have steps: where captures change, and where rows moved after a failed sync.
+    """
+    rows = bronze_rows(after.after)
+    had = {key for key in bronze_rows(sound.after) if key[0] != SYSTEM_GAPS.name}
+    if others := had - rows.keys() - damage.spoiled:
+        raise Violation("damage", f"it cost {len(others)} rows that it did not hit, e.g. {min(others)}")
+    missing = (damage.provable & must) - rows.keys()
+    if missing and after.exit_code != 3:
+        raise Violation("damage", f"{len(missing)} acknowledged rows are gone and the exit code is {after.exit_code}")
+    if had - rows.keys() and damage.broken not in after.after.values():
+        raise Violation("I14", "the bytes that did not read were not kept")
+    gaps = gaps_of(after.after)
+    if unnamed := [key for key in missing if not any(gap.covers(key, exact=exact) for gap in gaps)]:
+        raise Violation("damage", f"no gap row names {len(unnamed)} missing rows, e.g. {min(unnamed)}")
+    for gap in gaps:
+        if exact and gap.capture is not None and gap.last is not None and not set() < gap.rows() <= damage.spoiled:
+            raise Violation("damage", f"a gap row names rows that were not hit: {gap}")
+
+
+class Gap(NamedTuple):
+    """What a gap row says; None where it cannot be known."""
+
+    schema: str
+    capture: int | None
+    first: int | None
+    last: int | None
+
+    def covers(self, key: Key, *, exact: bool) -> bool:
+        schema, capture, number = key
+        return schema == self.schema and (
+            not exact
+            or self.capture is None
+            or (
+                self.capture == capture
+                and (self.first is None or self.first <= number)
+                and (self.last is None or number <= self.last)
             )
-    return states, deeper, None
+        )
+
+    def rows(self) -> set[Key]:
+        """Return the rows that it names, where it names the last."""
+        return {(self.schema, self.capture, number) for number in range(self.first or 0, self.last + 1)}
+
+
+def gaps_of(state: State) -> list[Gap]:
+    """Return the gaps of damage that Bronze names."""
+    gaps = []
+    for path, content in parts_of(state).items():
+        if path.startswith("lake/bronze/system/gaps/"):
+            rows = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False).to_pylist()
+            gaps += [
+                Gap(row["of_schema"], row["of_capture_id"], row["first_seq"], row["last_seq"])
+                for row in rows
+                if row["cause"] == "wal_damage"
+            ]
+    return gaps
+
+
+def _is_part(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return path.startswith("lake/bronze/") and name.startswith("part-") and name.endswith(".parquet")
+
+
+def _is_segment(path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return folder == "wal" and paths.parse_segment_name(name) is not None
+
+
+def parts_of(state: State) -> dict[str, bytes]:
+    """Return the parts that a reader sees."""
+    return {path: content for path, content in state.items() if _is_part(path) and content is not None}
+
+
+def bronze_rows(state: State) -> Counter[Key]:
+    """Return how often each row stands in Bronze.
+
+    Raises:
+        Violation: a part is not whole.
+    """
+    rows: Counter[Key] = Counter()
+    for path, content in parts_of(state).items():
+        schema = ".".join(path.split("/")[2:4])
+        keys = _part_keys(content)
+        if keys is None:
+            raise Violation("I8", f"{path} is visible and not whole")
+        rows.update((schema, *key) for key in keys)
+    return rows
+
+
+@lru_cache(maxsize=4_000)  # most parts of most states are the same
+def _part_keys(content: bytes) -> tuple[tuple[int, int], ...] | None:
+    """Read a part whole; return its rows' (`capture_id`, `capture_seq`), or None if it does not read."""
+    try:
+        rows = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
+    except (pa.ArrowException, OSError):
+        return None
+    return tuple(zip(rows["capture_id"].to_pylist(), rows["capture_seq"].to_pylist(), strict=True))
+
+
+@lru_cache(maxsize=4_000)
+def segment_rows(path: str, content: bytes) -> frozenset[Key]:
+    """Return the rows of a segment's sound frames."""
+    view = memoryview(content)
+    found = scan(view)
+    return frozenset(_frame_rows(path, view, [*found.frames, *found.islands]))
+
+
+def _frame_rows(path: str, view: memoryview, frames: list[Frame]) -> list[Key]:
+    stem = paths.parse_segment_name(path.rpartition("/")[2]).stem
+    schema = next(name for name in SCHEMAS if stem.startswith(paths.stream_stem(name, "")))
+    rows, _ = decode_rows(view, frames, Stream(schema, ""))
+    return keys_of(schema, rows)
+
+
+def rows_of(state: State) -> set[Key]:
+    """Return the rows that a state holds, in Bronze or in its log."""
+    rows = set(bronze_rows(state))
+    for path, content in state.items():
+        if content and _is_segment(path):
+            rows.update(segment_rows(path, content))
+    return rows

@@ -1,46 +1,38 @@
 """Power cuts and kills at every storage call of the real recorder and of recovery; and proof that this can fail."""
 
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
-from tests.crash.explorer import Trace, explore, run_recorder
-from tests.crash.mutants import RECOVERY_MUTANTS, TRACE_MUTANTS
+from tests.crash.torture import MUTANTS, Figures, find_mutant, torture
 
-STATES_PER_CALL = 2  # of each model
-WORKERS = 2  # each with its own seed
+WORKERS = 2
 
 
 @pytest.fixture(scope="module")
-def trace() -> Trace:
-    """A short run is enough for a mutant, which breaks at its first flush."""
-    return run_recorder(flushes=1)
+def figures() -> Figures:
+    """The short form of what `make torture` runs for longer."""
+    return torture(distinct=2_000, nested=5_000, workers=WORKERS, progress=lambda done, total: None, mutants=())
 
 
-def test_no_power_cut_or_kill_loses_an_acknowledged_row_or_doubles_one():
-    trace = run_recorder(flushes=2)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(WORKERS, mp_context=spawn) as pool:
-        runs = [pool.submit(explore, trace, STATES_PER_CALL, 2, seed) for seed in range(WORKERS)]
-        results = [run.result() for run in runs]
-
-    for states, nested, violation in results:
-        assert violation is None
-        assert states > 500
-        assert nested > 100
+@pytest.fixture(scope="module")
+def broken() -> dict[str, str | None]:
+    """The invariant that broke first for each mutant."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        return dict(zip(MUTANTS, pool.map(find_mutant, MUTANTS), strict=True))
 
 
-@pytest.mark.parametrize("name", TRACE_MUTANTS)
-def test_a_recorder_that_leaves_a_step_out_is_caught(trace, name):
-    *_, violation = explore(TRACE_MUTANTS[name](trace), 3, 0, seed=1)
-
-    assert violation is not None
+def test_no_kill_power_cut_failed_sync_or_damage_breaks_an_invariant(figures):
+    assert figures.violations == []
 
 
-@pytest.mark.parametrize("name", RECOVERY_MUTANTS)
-def test_a_recovery_that_drops_a_rule_is_caught(trace, name):
-    with RECOVERY_MUTANTS[name]():
-        *_, violation = explore(trace, 3, 2, seed=1)
+def test_the_short_form_tries_2000_states_of_the_recorder_and_5000_of_recovery_three_deep(figures):
+    assert figures.distinct >= 2_000
+    assert figures.nested >= 5_000
+    assert figures.deepest == 3
 
-    assert violation is not None
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_defect_is_caught_by_an_invariant_that_it_breaks(broken, name):
+    assert broken[name] in MUTANTS[name].breaks

@@ -328,6 +328,23 @@ def test_a_gap_between_two_captures_names_neither(tmp_path):
     assert (hole.first_row, hole.end_row) == (5, 10)
 
 
+def test_a_gap_before_the_first_rows_of_a_capture_does_not_name_that_capture(tmp_path):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    for capture in (1, 2):
+        CaptureRows(log, capture).append(delivered(TRADES, 5))
+        log.commit()
+    log.mark_idle()
+    active = tmp_path / f"{STEM}.arrow"
+    raw = bytearray(active.read_bytes())
+    raw[scan(memoryview(bytes(raw))).frames[1].offset + 100] ^= 1
+    active.write_bytes(raw)
+
+    (hole,) = salvage(tmp_path, 9, set()).holes
+
+    assert (hole.capture_id, hole.first_seq, hole.last_seq) == (None, None, None)
+    assert (hole.first_row, hole.end_row) == (0, 5)
+
+
 def test_rows_in_doubt_after_a_failed_sync_of_a_sealed_segment_are_no_damage_when_its_pages_are_gone(
     tmp_path, monkeypatch
 ):
@@ -350,3 +367,29 @@ def test_rows_in_doubt_after_a_failed_sync_of_a_sealed_segment_are_no_damage_whe
 
     assert not found.acknowledged_damage
     assert recovered_rows(found).num_rows == 15
+
+
+def test_what_a_successor_says_behind_damage_of_its_own_still_counts(tmp_path, monkeypatch):
+    log = log_with(tmp_path, 10)
+    rows = CaptureRows(log, capture_id=2)
+    rows.append(delivered(TRADES, 5))
+    log.seal()
+    rows.append(delivered(TRADES, 5, start=5))
+
+    def refuse_once(descriptor):
+        monkeypatch.undo()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(durable, "sync", refuse_once)
+    log.commit()
+    (poisoned,) = tmp_path.glob("*.poisoned.arrow")
+    found = scan(memoryview(poisoned.read_bytes()))
+    poisoned.write_bytes(poisoned.read_bytes()[: found.frames[1].end])
+    active = tmp_path / f"{STEM}.arrow"
+    raw = bytearray(active.read_bytes())
+    raw[scan(memoryview(bytes(raw))).frames[1].offset + 100] ^= 1
+    active.write_bytes(raw)
+
+    holes = salvage(tmp_path, 9, set()).holes
+
+    assert found.header.segment not in [hole.segment for hole in holes]

@@ -1,0 +1,203 @@
+"""Runs of the real recorder whose storage calls are the traces that the explorer cuts."""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pytest
+
+from spymaster import durable, events
+from spymaster.bus import Bus
+from spymaster.errors import SpymasterError
+from spymaster.events import Stream
+from spymaster.lake.bronze import flush_segment
+from spymaster.lake.captures import Capture
+from spymaster.lake.recorder import Recorder
+from spymaster.wal.recovery import retire
+from spymaster.wal.writer import CaptureRows, StreamLog
+from tests.crash.disk import Call, Recording, recording
+from tests.crash.scratch import MEMORY_FOLDER, Key
+from tests.rows import delivered
+
+TRADES, INSTRUMENTS = Stream("futures.trades", "ES"), Stream("reference.instruments", "ES")
+STREAMS = (TRADES, INSTRUMENTS, Stream("futures.mbp10", "NQ"), Stream("options.greeks_snapshots", "SPY"))
+STEP_MS = 1_000_000  # between batches, so that some segments cross the hour
+
+
+class Workload(NamedTuple):
+    """What a recorder is made to do.
+
+    Attributes:
+        flushes: how often everything goes to Bronze, each after three batches of every stream; a last one ends it.
+        streams: what is recorded.
+        rows: in each batch.
+        captures: deliveries one after another, each with its begin and end.
+        failing_sync: the sync that fails, counted from 1.
+    """
+
+    flushes: int = 2
+    streams: tuple[Stream, ...] = (TRADES, INSTRUMENTS)
+    rows: int = 3
+    captures: int = 1
+    failing_sync: int | None = None
+
+    @classmethod
+    def drawn(cls, chance: random.Random) -> "Workload":
+        """Return one of many; every second has a sync that fails."""
+        return cls(
+            flushes=chance.randint(1, 2),
+            streams=tuple(chance.sample(STREAMS, chance.choice([1, 1, 2]))),
+            rows=chance.randint(1, 4),
+            captures=chance.randint(1, 2),
+            failing_sync=chance.choice([None, chance.randint(1, 100)]),
+        )
+
+
+@dataclass
+class Trace:
+    """A run: its storage calls, and what was promised of which rows by when.
+
+    Attributes:
+        calls: in order.
+        begun: for each row, the number of calls made before its append began; from there on it may be seen.
+        appended: and before it returned; from there on a kill must not lose it.
+        acknowledged: and before it was published; from there on a power cut must not lose it.
+        counted: for each end row of a capture, the rows that it counts.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    begun: dict[Key, int] = field(default_factory=dict)
+    appended: dict[Key, int] = field(default_factory=dict)
+    acknowledged: dict[Key, int] = field(default_factory=dict)
+    counted: dict[Key, frozenset[Key]] = field(default_factory=dict)
+
+    def publish(self, stream: Stream, batches: list[pa.RecordBatch]) -> None:
+        for batch in batches:
+            for key in keys_of(stream.schema, batch):
+                self.acknowledged.setdefault(key, len(self.calls))
+
+
+class _NotingBus(Bus):
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def publish(self, stream, batches) -> None:
+        self.trace.publish(stream, list(batches))
+
+
+def keys_of(schema: str, rows: pa.RecordBatch | pa.Table) -> list[Key]:
+    numbers = zip(rows["capture_id"].to_pylist(), rows["capture_seq"].to_pylist(), strict=True)
+    return [(schema, capture, number) for capture, number in numbers]
+
+
+@contextmanager
+def tracing(root: Path, failing_sync: int | None = None) -> Iterator[tuple[Trace, Recording]]:
+    """Trace what is done below `root`: storage calls, and appends to its logs."""
+    with recording(root, failing_sync) as made, pytest.MonkeyPatch.context() as patch:
+        trace = Trace(made.calls)
+        append = StreamLog.append
+
+        def noting(log: StreamLog, rows: pa.RecordBatch) -> None:
+            keys, before = keys_of(log.stream.schema, rows), len(made.calls)
+            for key in keys:
+                trace.begun.setdefault(key, before)
+            append(log, rows)
+            trace.appended.update(dict.fromkeys(keys, len(made.calls)))
+            if log.stream.schema == events.SYSTEM_CAPTURES.name:
+                trace.counted.update(_counted(rows, keys))
+
+        patch.setattr(StreamLog, "append", noting)
+        yield trace, made
+
+
+def _counted(rows: pa.RecordBatch, keys: list[Key]) -> dict[Key, frozenset[Key]]:
+    counted = {}
+    for key, row in zip(keys, rows.to_pylist(), strict=True):
+        if row["event"] == "end":
+            counted[key] = frozenset(
+                (stream.split("/")[0], row["of_capture_id"], number)
+                for stream, rows_ in row["stream_rows"]
+                for number in range(rows_)
+            )
+    return counted
+
+
+def run_recorder(workload: Workload = Workload()) -> Trace:  # noqa: B008  # a named tuple never changes
+    """Record rows over some hours: commits, seals, flushes, retirements and a clean stop, or until a sync fails."""
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as folder:
+        root = Path(folder)
+        with tracing(root, workload.failing_sync) as (trace, _):
+            asyncio.run(_record(root, workload, trace))
+    return trace
+
+
+async def _record(root: Path, workload: Workload, trace: Trace) -> None:
+    bus = _NotingBus(trace)
+    recorder = Recorder(root / "wal", root / "lake", bus=bus, flush_interval_s=300, segment_mb=256, sync_ms=1)
+    try:
+        await recorder.start()
+        for capture_id in range(77, 77 + workload.captures):
+            await _deliver(recorder, Capture(capture_id, "sim", "sim", None, 1, workload.streams), workload)
+    except (SpymasterError, OSError):
+        assert workload.failing_sync is not None
+    finally:
+        try:
+            await recorder.stop()
+        except (SpymasterError, OSError):
+            assert workload.failing_sync is not None
+
+
+async def _deliver(recorder: Recorder, capture: Capture, workload: Workload) -> None:
+    await recorder.begin(capture)
+    rows = {stream: await recorder.capture_rows(stream, capture.capture_id) for stream in capture.streams}
+
+    def append(number: int) -> None:
+        for stream in capture.streams:
+            schema = events.schema_named(stream.schema)
+            rows[stream].append(delivered(schema, workload.rows, number * STEP_MS, stream.symbol))
+
+    for number in range(0, workload.flushes * 3, 3):
+        append(number)
+        await asyncio.sleep(0.01)  # a group commit
+        append(number + 1)
+        for lane in recorder.lanes.values():
+            lane.log.seal()
+        append(number + 2)  # the sealed segments have not got their names yet
+        await recorder.flush()
+    append(3 * workload.flushes)  # the end row comes after the commit of these
+    counts = {stream: own.rows.next_seq for stream, own in rows.items()}
+    await recorder.end(capture, counts, complete=True, detail=None)
+
+
+def run_log(failing_commits: tuple[int, ...] = (), *, commits: int = 5, flush: bool = False) -> Trace:
+    """Append and commit rows of one stream, in one thread; before every fourth commit the segment is sealed.
+
+    Args:
+        failing_commits: those whose first sync fails, counted from 0.
+        commits: how many there are.
+        flush: whether sealed segments become Bronze and go, or stay for recovery.
+    """
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as folder, tracing(root := Path(folder)) as (trace, made):
+        durable.make_directories(root / "wal")
+        log = StreamLog(root / "wal", TRADES, segment_bytes=256 << 20)
+        rows = CaptureRows(log, 77)
+        for number in range(commits):
+            rows.append(delivered(events.FUTURES_TRADES, 3, number * STEP_MS))
+            if number % 4 == 3:
+                log.seal()
+                rows.append(delivered(events.FUTURES_TRADES, 2, number * STEP_MS + 1_000))
+            if number in failing_commits:
+                made.fail_next_sync()
+            trace.publish(TRADES, log.commit())
+            for segment in log.take_sealed() if flush else ():
+                flush_segment(root / "lake" / "bronze", segment, again=False)
+                retire(segment)
+        log.close()
+    return trace
