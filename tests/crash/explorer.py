@@ -450,7 +450,7 @@ def bronze_rows(state: State) -> Counter[Key]:
     return rows
 
 
-@lru_cache(maxsize=4_000)  # most parts of most states are the same
+@lru_cache(maxsize=2_000)  # most parts of most states are the same
 def _part_keys(content: bytes) -> tuple[tuple[int, int], ...] | None:
     """Read a part whole; return its rows' (`capture_id`, `capture_seq`), or None if it does not read."""
     try:
@@ -460,7 +460,7 @@ def _part_keys(content: bytes) -> tuple[tuple[int, int], ...] | None:
     return tuple(zip(rows["capture_id"].to_pylist(), rows["capture_seq"].to_pylist(), strict=True))
 
 
-@lru_cache(maxsize=4_000)
+@lru_cache(maxsize=2_000)
 def segment_rows(path: str, content: bytes) -> frozenset[Key]:
     """Return the rows of a segment's sound frames."""
     view = memoryview(content)

@@ -42,7 +42,7 @@ MEMORY_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: 
 BRONZE = "lake/bronze/"
 NOW_NS = 1_766_500_000_000_000_000
 AUDIT_EVERY = 50  # runs between comparisons of the model with the folder
-REMEMBERED = 4_000  # results of each function, outcomes of states; then all are forgotten
+REMEMBERED = 1_500  # results of each function, outcomes of states; then all are forgotten
 
 Key = tuple[str, int, int]  # schema, capture_id, capture_seq
 
