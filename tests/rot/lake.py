@@ -19,7 +19,7 @@ from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.lake.verify import Verdict, _audit_files
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
-from tests.crash.explorer import SCRATCH
+from tests.crash.scratch import MEMORY_FOLDER
 from tests.rot.audit import Finding
 from tests.rows import NOON_NS, numbered
 
@@ -64,7 +64,7 @@ class Lake(NamedTuple):
 @contextmanager
 def small_lake() -> Iterator[Lake]:
     """Make a lake of four parts in the catalog and a fifth that it does not know yet."""
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as folder:
         root = Path(folder)
         index = Catalog(root)
         flushed = [("futures.trades", 0), ("futures.trades", 10), ("system.captures", 0), ("system.gaps", 0)]

@@ -19,7 +19,7 @@ from spymaster.events import Stream
 from spymaster.wal import recovery
 from spymaster.wal.recovery import QUARANTINE, Hole, Salvage
 from spymaster.wal.segment import decode_rows, scan
-from tests.crash.explorer import SCRATCH
+from tests.crash.scratch import MEMORY_FOLDER
 from tests.rot.audit import Expected, Finding, expected
 from tests.rot.originals import CAPTURE, SYMBOL, Original, original
 
@@ -46,7 +46,7 @@ def audit_salvage(
         want = Expected(
             None, [], [], True
         )  # it begins as a segment that its name denies: kept whole, believed in nothing
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as folder:
         root = Path(folder)
         path = _put(root, raw, own, name, followed=followed)
         try:
