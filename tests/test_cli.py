@@ -43,7 +43,7 @@ def refusal(done, code):
 
 COMMANDS = [
     ["run"], ["recover"], ["verify"], ["status"], ["sql"], ["backfill"], ["config", "show"], ["wal", "ls"],
-    ["wal", "verify"], ["wal", "export"], ["catalog", "rebuild"], ["doctor"],
+    ["wal", "verify"], ["wal", "export"], ["catalog", "rebuild"], ["doctor"], ["simulate-day"],
 ]  # fmt: skip
 
 

@@ -22,9 +22,11 @@ class DeliveryInfo:
     Attributes:
         origin: as a user would name it, e.g. `dbn:ES_trades.dbn.zst`.
         content_sha256: of the file's bytes as they lie on disk; None for a delivery that no file holds.
-        dbn_header: the DBN metadata header, bytes from `DBN` to its end.
+        dbn_header: the DBN metadata header, bytes from `DBN` to its end; empty where the format is another.
         symbols_in_stream: what in-stream symbol mappings say, found by a look ahead where the header has none.
-        simulated: the rows' source is `sim`, not the dataset in the header.
+        simulated: the rows' source is `sim`, not the vendor's dataset.
+        format: of the messages: `dbn`; `massive.frames`, a websocket frame each; `massive.pages`, a REST page each.
+        channels: what was subscribed to or asked for, e.g. `T.SPY`, where no header says it.
     """
 
     origin: str
@@ -32,6 +34,8 @@ class DeliveryInfo:
     dbn_header: bytes
     symbols_in_stream: tuple[str, ...] = ()
     simulated: bool = False
+    format: str = "dbn"
+    channels: tuple[str, ...] = ()
 
 
 class Delivery(Protocol):

@@ -42,6 +42,8 @@ _MODIFIED_FROM = 192  # of 256, the share of events that change an order's size
 _USUAL_ORDERS = np.array([18, 20, 23, 25, 27, 28, 29, 30, 30, 30], np.int32)
 _USUAL = np.stack([_USUAL_ORDERS, _USUAL_ORDERS * 4 // 5])[:, None, :]  # numbers x either side x level
 _STRONGEST_PULL = 88  # of 128, towards the usual numbers
+_HIT_BELOW = 112  # of 256 events, those at a touch that is hit
+_PULLED_CHANCE = 10  # of 256, that a step is upwards on a side that is pulled
 
 
 class Tape(NamedTuple):
@@ -50,7 +52,7 @@ class Tape(NamedTuple):
     `levels[before[i]]` is the book that event i found, `levels[after[i]]` the book that it left.
     """
 
-    ts_event_ns: NDArray[np.int64]
+    arrival_ns: NDArray[np.int64]
     instrument: NDArray[np.int64]
     side: NDArray[np.int64]  # of the level that changed
     depth: NDArray[np.int64]
@@ -60,6 +62,9 @@ class Tape(NamedTuple):
     traded: NDArray[np.int64]
     before: NDArray[np.int64]
     after: NDArray[np.int64]
+    late_ns: NDArray[np.int64]  # by how much the event is older than its arrival, which orders the tape
+    repeated: NDArray[np.bool_]  # the event before, once more
+    print_only: NDArray[np.bool_]  # a trade of an instrument whose book is not sent
     levels: NDArray[np.uint64]  # (books, BOOK_WORDS), each row ten LEVELs
 
 
@@ -68,6 +73,27 @@ class Move(NamedTuple):
 
     event: int
     side: int
+
+
+class Hold(NamedTuple):
+    """A level that holds at least so many orders and extra lots, wherever the touch goes."""
+
+    side: int
+    price: int
+    orders: int
+    extra: int
+
+
+class Planted(NamedTuple):
+    """What is planted in a book while a block runs."""
+
+    hold: Hold | None = None
+    thin: int | None = None  # the side whose levels beyond the touch are pulled
+    hit: int | None = None  # the side whose touch is traded against, and filled again
+    crossed: int = 0  # ticks by which the asks lie too low
+
+
+_NOTHING_PLANTED = Planted()
 
 
 class Book:
@@ -80,38 +106,77 @@ class Book:
         # Dimensions of a state: number (orders, extra lots), side, level.
         self._state: NDArray[np.int32] = np.broadcast_to(_USUAL, (2, 2, DEPTH)).astype(np.int32)
 
-    def evolve(self, times: NDArray[np.int64], moves: Sequence[Move], instrument: int = 0) -> Tape:
+    def evolve(
+        self, times: NDArray[np.int64], moves: Sequence[Move], instrument: int = 0, planted: Planted = _NOTHING_PLANTED
+    ) -> Tape:
         """Let one event happen at each of `times`, and return those that changed the book.
 
         Args:
-            times: nondecreasing `ts_event_ns`, n of them.
+            times: of the events, nondecreasing, n of them.
             moves: ascending, at least two events apart, none at the last event.
             instrument: what the tape calls this book.
+            planted: what is not left to chance.
         """
         n = len(times)
-        column, traded, steps = self._draw(n)
+        column, traded, steps = self._draw(n, planted)
+        return self._follow(times, column, traded, steps, moves, instrument, planted)
+
+    def force(self, time: int, side: int, depth: int, orders: int, extra: int) -> Tape:
+        """Let one event at `time` change a level by so much, which must leave it one order at least."""
+        steps = np.zeros((1, 2, 2, DEPTH), np.int32)
+        steps[0, :, side, depth] = orders, extra
+        column, traded = np.array([side * DEPTH + depth]), np.zeros(1, np.bool_)
+        return self._follow(np.array([time]), column, traded, steps, (), 0, _NOTHING_PLANTED)
+
+    def level(self, side: int, depth: int) -> tuple[int, int]:
+        """Return the orders and the extra lots of a level."""
+        orders, extra = self._state[:, side, depth].tolist()
+        return orders, extra
+
+    def _follow(
+        self,
+        times: NDArray[np.int64],
+        column: NDArray[np.int64],
+        traded: NDArray[np.bool_],
+        steps: NDArray[np.int32],
+        moves: Sequence[Move],
+        instrument: int,
+        planted: Planted,
+    ) -> Tape:
+        n = len(times)
         states = np.empty((n + 1, 2, 2, DEPTH), np.int32)
         states[0] = self._state
-        begin = 0
+        begin, touch = 0, [self.bid, self.bid + 1]
         for event, side in moves:
-            _walk(states, steps, begin, event)
+            _walk(states, steps, begin, event, _floor(planted.hold, touch, states[begin]))
             states[event + 1] = self._taken(states[event], side)
             states[event + 2] = self._refilled(states[event + 1], 1 - side)
             column[event], column[event + 1] = side * DEPTH, (1 - side) * DEPTH
-            begin = event + 2
-        _walk(states, steps, begin, n)
+            begin, touch = event + 2, [price + (1 if side == ASK else -1) for price in touch]
+        _walk(states, steps, begin, n, _floor(planted.hold, touch, states[begin]))
         self._state = states[n].copy()
         touches = self._touches(n, moves)
+        touches[ASK] -= planted.crossed
         return _tape(times, instrument, column, traded, moves, states, touches, self.tick_e9)
 
-    def _draw(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int32]]:
+    def _draw(
+        self, n: int, planted: Planted = _NOTHING_PLANTED
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int32]]:
         """Choose for each event a level, whether a decrease there is a trade, and by how much its numbers change."""
         drawn = self._random.random_raw(n).astype("<u8", copy=False).view(np.uint8).reshape(n, 8)
         column = _COLUMN[drawn[:, 0]]
         chance = self._chance_of_more(n)
+        if planted.hit is not None:
+            column = np.where(drawn[:, 4] < _HIT_BELOW, planted.hit * DEPTH, column)
+        if planted.thin is not None:
+            chance[:, planted.thin * DEPTH + 1 : (planted.thin + 1) * DEPTH] = _PULLED_CHANCE
         modified = drawn[:, 2] >= _MODIFIED_FROM
         more = drawn[:, 1] < np.where(modified, chance[_EXTRA][column], chance[_ORDERS][column])
         traded = (drawn[:, 2] < _TRADED_BELOW) & ~more & (column % DEPTH == 0)
+        if planted.hit is not None:
+            traded |= ~more & (column == planted.hit * DEPTH)
+        if planted.thin is not None:
+            traded &= column != planted.thin * DEPTH
         sign = np.where(more, np.int32(1), np.int32(-1))
         orders = np.where(modified, np.int32(0), sign)
         extra = sign * (_LOTS[drawn[:, 3]] + modified)
@@ -156,7 +221,19 @@ class Book:
         return touches
 
 
-def _walk(states: NDArray[np.int32], steps: NDArray[np.int32], begin: int, end: int) -> None:
+def _floor(hold: Hold | None, touch: Sequence[int], state: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the least numbers of a book, with those of a level that is held; one that has not got them keeps none."""
+    if hold is None:
+        return _FLOOR
+    depth = (hold.price - touch[hold.side]) * (1 if hold.side == ASK else -1)
+    floor = np.broadcast_to(_FLOOR, (2, 2, DEPTH)).copy()
+    if 0 <= depth < DEPTH:
+        least = (hold.orders, hold.extra)
+        floor[:, hold.side, depth] = np.where(state[:, hold.side, depth] >= least, least, floor[:, hold.side, depth])
+    return floor
+
+
+def _walk(states: NDArray[np.int32], steps: NDArray[np.int32], begin: int, end: int, floor: NDArray[np.int32]) -> None:
     """Fill the states after the events `begin` to `end` by their steps, none below its floor.
 
     A walk with a floor is the free walk, lifted by the most that it has ever been below the floor (Lindley).
@@ -166,7 +243,7 @@ def _walk(states: NDArray[np.int32], steps: NDArray[np.int32], begin: int, end: 
     walked = states[begin + 1 : end + 1]
     np.cumsum(steps[begin:end], axis=0, out=walked)
     walked += states[begin]
-    lift = np.maximum(_FLOOR - walked, 0)
+    lift = np.maximum(floor - walked, 0)
     np.maximum.accumulate(lift, axis=0, out=lift)
     walked += lift
 
@@ -200,7 +277,7 @@ def _tape(
     amount = np.abs(change)
     kept = np.flatnonzero(change)
     return Tape(
-        ts_event_ns=times[kept],
+        arrival_ns=times[kept],
         instrument=np.full(len(kept), instrument),
         side=side[kept],
         depth=depth[kept],
@@ -210,6 +287,9 @@ def _tape(
         traded=np.where(traded, amount, 0)[kept],
         before=kept,
         after=kept + 1,
+        late_ns=np.zeros(len(kept), np.int64),
+        repeated=np.zeros(len(kept), np.bool_),
+        print_only=np.zeros(len(kept), np.bool_),
         levels=_levels(states, size, touches, tick_e9),
     )
 
@@ -226,12 +306,23 @@ def _levels(
 
 
 def interleave(tapes: Sequence[Tape]) -> Tape:
-    """Merge the tapes of several books into one, by event time; ties in the order given."""
+    """Merge the tapes of several books into one, by time of arrival; ties in the order given."""
     shifts = np.cumsum([0, *(len(tape.levels) for tape in tapes)])
-    order = np.argsort(np.concatenate([tape.ts_event_ns for tape in tapes]), kind="stable")
+    order = np.argsort(np.concatenate([tape.arrival_ns for tape in tapes]), kind="stable")
     shifted = [
         tape._replace(before=tape.before + shift, after=tape.after + shift)
         for tape, shift in zip(tapes, shifts, strict=False)
     ]
     columns = [np.concatenate(column) for column in zip(*shifted, strict=True)]
     return Tape._make([*(column[order] for column in columns[:-1]), columns[-1]])
+
+
+def cut(tape: Tape, begin: int, end: int) -> Tape:
+    """Return the events that arrive within [begin, end), with no more books than they need."""
+    first, last = np.searchsorted(tape.arrival_ns, [begin, end]).tolist()
+    part = [column[first:last] for column in tape[:-1]]
+    if first == last:
+        return Tape._make([*part, tape.levels[:1]])
+    base, top = int(tape.before[first]), int(tape.after[last - 1]) + 1
+    cut_out = Tape._make([*part, tape.levels[base:top]])
+    return cut_out._replace(before=cut_out.before - base, after=cut_out.after - base)

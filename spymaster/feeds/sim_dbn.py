@@ -4,7 +4,7 @@ An event is one MBP-10 record with the book after it. A trade is three records, 
 record, an MBP-10 record with action T and the book before it, both with no flags, then the MBP-10 record of the
 reduced book, flagged last of its event; all three share `ts_event`, `ts_recv` and `sequence`.
 
-A spread's definition is one record per leg, as version 3 has it.
+A spread's definition is one record per leg, as version 3 has it. Of options there are definitions and trades, no books.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.feeds.sim_book import ASK, BID, BOOK_WORDS, Tape
-from spymaster.feeds.sim_calendar import NS_PER_DAY, Contract
+from spymaster.feeds.sim_calendar import NS_PER_DAY, Contract, utc_date
+from spymaster.feeds.sim_options import STRIKES, Board
 
-OUTRIGHT_TICK_E9, SPREAD_TICK_E9 = 250_000_000, 50_000_000
+OUTRIGHT_TICK_E9, SPREAD_TICK_E9, OPTION_TICK_E9 = 250_000_000, 50_000_000, 50_000_000
 PARENT_SYMBOL = "ES.FUT"
 
 _PUBLISHER_ID = 1  # GLBX.MDP3
@@ -30,6 +31,7 @@ _DEFINITION = np.dtype(databento_dbn.InstrumentDefMsg._dtypes)
 _MAPPING = np.dtype(databento_dbn.SymbolMappingMsg._dtypes)
 _TRADE = np.dtype(databento_dbn.TradeMsg._dtypes)
 _MBP10 = np.dtype(databento_dbn.MBP10Msg._dtypes)
+_STATUS = np.dtype(databento_dbn.StatusMsg._dtypes)
 _TRADE_WORDS = _TRADE.itemsize // 8
 # What the exchange and the vendor leave undefined in the definition of an ES future.
 _COMMON_DEFINITION: dict[str, Any] = {
@@ -56,12 +58,25 @@ _SPREAD_DEFINITION: dict[str, Any] = {
 }  # fmt: skip
 
 
+_OPTION_DEFINITION: dict[str, Any] = {
+    "min_price_increment": OPTION_TICK_E9, "min_price_increment_amount": 0, "unit_of_measure_qty": 50_000_000_000,
+    "unit_of_measure": b"IPNT", "max_price_variation": _UNDEF_PRICE, "max_trade_vol": 3_000, "market_depth": 3,
+    "inst_attrib_value": 270_339, "market_segment_id": 54, "appl_id": 311, "security_type": b"OOF", "group": b"EW",
+    "strike_price_currency": b"USD", "tick_rule": 4,
+}  # fmt: skip
+HALTED, TRADING = 8, 7  # actions of a status record
+
+
 class Listing(NamedTuple):
-    """The instruments of one UTC day: the front month, the next one and their spread, in this order everywhere."""
+    """The instruments of one UTC day: the front month, the next one and their spread, in this order everywhere.
+
+    The options follow: option number i has the id `instrument_ids[3 + i]`.
+    """
 
     front: Contract
     next: Contract
-    instrument_ids: tuple[int, int, int]
+    instrument_ids: tuple[int, ...]
+    options: Board
 
     @property
     def symbols(self) -> tuple[str, str, str]:
@@ -73,7 +88,6 @@ class Records(NamedTuple):
 
     data: bytes
     ends: NDArray[np.int64]
-    by_instrument: NDArray[np.int64]  # how many records
 
 
 def live_header() -> bytes:
@@ -84,32 +98,70 @@ def live_header() -> bytes:
     ).encode()  # fmt: skip
 
 
-def listing_of(front: Contract, day: date) -> Listing:
+def listing_of(front: Contract, day: date, options: Board) -> Listing:
     """Return the day's instruments. An id is valid for its UTC day: the spread's is the front month's a day later."""
     first_id = 10_000 + 2 * (day.toordinal() % 20_000)
-    return Listing(front, front.quarters_later(1), (first_id, first_id + 1, first_id + 2))
+    first_option = 1_000_000 + 100 * (day.toordinal() % 20_000)
+    ids = (first_id, first_id + 1, first_id + 2, *range(first_option, first_option + options.count))
+    return Listing(front, front.quarters_later(1), ids, options)
 
 
 def announce(listing: Listing, ts_event: int, ts_recv: int) -> bytes:
     """Return the symbol mappings, then the definitions of a day's instruments."""
-    mappings = np.zeros(3, _MAPPING)
+    options = listing.options.symbols()
+    mappings = np.zeros(3 + len(options), _MAPPING)
     midnight = ts_event - ts_event % NS_PER_DAY
-    for row, instrument_id, symbol in zip(mappings, listing.instrument_ids, listing.symbols, strict=True):
-        _fill(row, {
-            "length": _MAPPING.itemsize // 4, "rtype": 22, "instrument_id": instrument_id, "ts_event": ts_event,
-            "stype_in": _STYPE_PARENT, "stype_in_symbol": PARENT_SYMBOL.encode(),
-            "stype_out": _STYPE_RAW_SYMBOL, "stype_out_symbol": symbol.encode(),
-            "start_ts": midnight, "end_ts": midnight + NS_PER_DAY,
-        })  # fmt: skip
+    mappings["length"], mappings["rtype"], mappings["ts_event"] = _MAPPING.itemsize // 4, 22, ts_event
+    mappings["instrument_id"], mappings["stype_in"] = listing.instrument_ids, _STYPE_PARENT
+    mappings["stype_in_symbol"] = [PARENT_SYMBOL] * 3 + [f"{symbol.split()[0][:-2]}.OPT" for symbol in options]
+    mappings["stype_out"], mappings["stype_out_symbol"] = _STYPE_RAW_SYMBOL, [*listing.symbols, *options]
+    mappings["start_ts"], mappings["end_ts"] = midnight, midnight + NS_PER_DAY
     definitions = np.zeros(4, _DEFINITION)
-    front_id, next_id, spread_id = listing.instrument_ids
+    front_id, next_id, spread_id = listing.instrument_ids[:3]
     _define_outright(definitions[0], listing.front, front_id)
     _define_outright(definitions[1], listing.next, next_id)
     # An equity spread is quoted as the later month minus the earlier one, so its buyer sells the earlier one.
     _define_leg(definitions[2], listing, spread_id, 0, (front_id, listing.front, b"A"))
     _define_leg(definitions[3], listing, spread_id, 1, (next_id, listing.next, b"B"))
-    definitions["ts_event"], definitions["ts_recv"] = ts_event, ts_recv
-    return mappings.tobytes() + definitions.tobytes()
+    described = np.concatenate([definitions, _define_options(listing, options)])
+    described["ts_event"], described["ts_recv"] = ts_event, ts_recv
+    return mappings.tobytes() + described.tobytes()
+
+
+def status(instrument_ids: Sequence[int], action: int, ts_event: int, ts_recv: int) -> bytes:
+    """Return what a venue sends when it halts or resumes trading: a status record for each instrument."""
+    records = np.zeros(len(instrument_ids), _STATUS)
+    records["length"], records["rtype"], records["publisher_id"] = _STATUS.itemsize // 4, 18, _PUBLISHER_ID
+    records["instrument_id"], records["ts_event"], records["ts_recv"] = instrument_ids, ts_event, ts_recv
+    going = b"Y" if action == TRADING else b"N"
+    records["action"], records["is_trading"], records["is_quoting"] = action, going, going
+    records["is_short_sell_restricted"] = b"~"
+    return records.tobytes()
+
+
+def _define_options(listing: Listing, symbols: list[str]) -> NDArray[np.void]:
+    board, ids = listing.options, dict(zip(listing.symbols, listing.instrument_ids, strict=False))
+    definitions = np.zeros(board.count, _DEFINITION)
+    for name, value in (_COMMON_DEFINITION | _OPTION_DEFINITION).items():
+        definitions[name] = value
+    per_series = 2 * STRIKES
+    definitions["instrument_id"] = definitions["raw_instrument_id"] = listing.instrument_ids[3:]
+    definitions["raw_symbol"], definitions["strike_price"] = symbols, board.strikes * 1_000_000_000
+    definitions["instrument_class"] = np.where(board.is_call, b"C", b"P")
+    for number, series in enumerate(board.series):
+        mine = slice(number * per_series, (number + 1) * per_series)
+        american = series.code.startswith("ES")
+        definitions["cfi"][mine] = np.where(board.is_call[mine], b"OC", b"OP")
+        definitions["cfi"][mine] = np.char.add(definitions["cfi"][mine], b"AFPS" if american else b"EFPS")
+        definitions["asset"][mine] = series.code[:-2].encode()
+        definitions["expiration"][mine] = series.expiration_ns
+        definitions["activation"][mine] = series.expiration_ns - 21 * NS_PER_DAY
+        definitions["underlying"][mine] = series.written_on.encode()
+        definitions["underlying_id"][mine] = ids.get(series.written_on, 0)
+        day = utc_date(series.expiration_ns)
+        definitions["maturity_year"][mine], definitions["maturity_month"][mine] = day.year, day.month
+        definitions["maturity_day"][mine] = day.day
+    return definitions
 
 
 def _define_outright(row: np.void, contract: Contract, instrument_id: int) -> None:
@@ -152,10 +204,10 @@ class Encoder:
         self._last_recv = max(self._last_recv, ts_event + 80_000)
         return self._last_recv
 
-    def encode(self, tape: Tape, instrument_ids: tuple[int, int, int]) -> Records:
+    def encode(self, tape: Tape, instrument_ids: tuple[int, ...]) -> Records:
         """Write the records of the tape's events, in its order."""
-        traded = tape.traded > 0
-        records = 1 + traded  # MBP-10 records of each event
+        traded = (tape.traded > 0) & ~tape.print_only
+        records = 1 + traded  # MBP-10 records of each event, or the one print of another instrument
         event_of = np.repeat(np.arange(len(records)), records)
         first = (np.cumsum(records) - 2)[traded]
         events = self._events(tape, instrument_ids)
@@ -173,20 +225,28 @@ class Encoder:
         kept = np.ones(rows.shape, np.bool_)
         kept[:, :_TRADE_WORDS] = False
         kept[first] = True
-        ends = np.cumsum(records * _MBP10.itemsize + traded * _TRADE.itemsize)
-        return Records(rows[kept].tobytes(), ends, np.bincount(tape.instrument, records + traded, 3).astype(np.int64))
+        sizes = records * _MBP10.itemsize + traded * _TRADE.itemsize
+        if tape.print_only.any():
+            alone = (np.cumsum(records) - 1)[tape.print_only]
+            lone = events[tape.print_only]
+            lone["length"], lone["rtype"], lone["flags"] = _TRADE.itemsize // 4, 0, 0
+            trade[alone], kept[alone] = _words(lone), False
+            kept[alone, :_TRADE_WORDS] = True
+            sizes[tape.print_only] = _TRADE.itemsize
+        return Records(rows[kept].tobytes(), np.cumsum(sizes))
 
-    def _events(self, tape: Tape, instrument_ids: tuple[int, int, int]) -> NDArray[np.void]:
+    def _events(self, tape: Tape, instrument_ids: tuple[int, ...]) -> NDArray[np.void]:
         """Return the first 48 bytes of the MBP-10 record that ends each event."""
         n = len(tape.traded)
         drawn = self._random.random_raw(n)
         lateness = (drawn & 0xFFFF) ** 2 >> 16  # squared, so that most are near the least
-        received = tape.ts_event_ns + (80_000 + (lateness * 220_000 >> 16)).astype(np.int64)
+        received = tape.arrival_ns + (80_000 + (lateness * 220_000 >> 16)).astype(np.int64)
         sequence = self._sequence + np.cumsum(1 + (drawn >> 60 == 0))  # other instruments' packets are not ours
         events = np.empty(n, _TRADE)
         events["length"], events["rtype"], events["publisher_id"] = _MBP10.itemsize // 4, 10, _PUBLISHER_ID
         events["instrument_id"] = np.array(instrument_ids)[tape.instrument]
-        events["ts_event"], events["price"], events["size"] = tape.ts_event_ns, tape.price_e9, tape.size
+        events["ts_event"] = tape.arrival_ns - tape.late_ns
+        events["price"], events["size"] = tape.price_e9, tape.size
         events["action"], events["side"] = tape.action, _letters(tape.side)
         events["flags"], events["depth"] = _F_LAST, tape.depth
         events["ts_recv"] = np.maximum(np.maximum.accumulate(received), self._last_recv)
@@ -194,6 +254,8 @@ class Encoder:
         events["sequence"] = sequence & 0xFFFFFFFF  # the venue restarts it too, weekly
         if n:
             self._sequence, self._last_recv = int(sequence[-1]), int(events["ts_recv"][-1])
+        again = np.flatnonzero(tape.repeated)
+        events[again] = events[again - 1]
         return events
 
     @staticmethod

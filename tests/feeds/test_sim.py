@@ -14,7 +14,7 @@ import pytest
 
 from spymaster.clock import NS_PER_SECOND, utc_now_ns
 from spymaster.errors import UsageError
-from spymaster.feeds import sim
+from spymaster.feeds import sim_deliveries
 from spymaster.feeds.feed import Delivery, Feed, RawMessage
 from spymaster.feeds.sim import SimFeed, SimulatedMarket
 from spymaster.feeds.sim_calendar import NS_PER_DAY, PPM, Activity, Contract, front_contract
@@ -26,6 +26,7 @@ DTYPES = {
     DEFINITION: np.dtype(databento_dbn.InstrumentDefMsg._dtypes),
     MAPPING: np.dtype(databento_dbn.SymbolMappingMsg._dtypes),
 }
+FIRST_OPTION_ID = 1_000_000
 TICKS_E9 = {"ESZ5": 250_000_000, "ESH6": 250_000_000, "ESZ5-ESH6": 50_000_000}
 
 
@@ -134,7 +135,7 @@ def test_another_seed_or_rate_or_start_gives_other_bytes(other: tuple[int, int, 
 def test_the_bytes_of_a_seed_are_pinned_so_that_a_platform_that_draws_otherwise_is_seen() -> None:
     data = Recording(1, 2_000, OPEN, 2).data
 
-    assert hashlib.sha256(data).hexdigest() == "9c685603376a60c34fa4ef8b0c406cbc992892427cd099db0500074d09e3f5c8"
+    assert hashlib.sha256(data).hexdigest() == "6e900998d4312ac4714bd2d1d783cb6b14cffb9f107b675bdc1ed5af4824165f"
 
 
 # The vendor's format
@@ -166,26 +167,30 @@ def test_the_vendors_store_maps_every_record_to_its_contract_across_midnight(sch
 
     assert len(frame) == len(ours)
     assert frame["symbol"].tolist() == [symbol.decode() for symbol in recording.symbols_of(ours)]
-    assert set(frame["symbol"]) == set(TICKS_E9)
-    assert frame["instrument_id"].nunique() == 5  # three a day, one of which is another contract's the day after
+    futures = frame[frame["instrument_id"] < FIRST_OPTION_ID]
+    assert set(futures["symbol"]) == set(TICKS_E9)
+    assert futures["instrument_id"].nunique() == 5  # three a day, one of which is another contract's the day after
 
 
 def test_each_day_begins_with_mappings_and_definitions_under_ids_of_its_own() -> None:
     recording = Recording(4, 20_000, MIDNIGHT - NS_PER_SECOND, 2)
     mappings, definitions = recording.records(MAPPING), recording.records(DEFINITION)
 
+    mappings = mappings[mappings["instrument_id"] < FIRST_OPTION_ID]
+    definitions = definitions[definitions["instrument_id"] < FIRST_OPTION_ID]
     assert mappings["stype_out_symbol"].tolist() == [symbol.encode() for symbol in TICKS_E9] * 2
     assert set(mappings["stype_in_symbol"]) == {b"ES.FUT"}
     assert mappings["ts_event"].tolist() == [MIDNIGHT - NS_PER_SECOND] * 3 + [MIDNIGHT] * 3
     yesterday, today = mappings["instrument_id"].reshape(2, 3).tolist()
     assert all(before != after for before, after in zip(yesterday, today, strict=True))
-    assert recording.rtypes[:7].tolist() == [MAPPING] * 3 + [DEFINITION] * 4
+    announced = recording.rtypes[: 7 + 2 * 480].tolist()
+    assert announced == [MAPPING] * (3 + 480) + [DEFINITION] * (4 + 480)
     assert definitions["raw_symbol"].tolist() == [b"ESZ5", b"ESH6", b"ESZ5-ESH6", b"ESZ5-ESH6"] * 2
     assert definitions["instrument_id"][[0, 1, 2, 4, 5, 6]].tolist() == yesterday + today
 
 
 def test_definitions_say_what_the_venue_says_of_an_es_future_and_of_its_spread() -> None:
-    front, _, first_leg, second_leg = Recording(1, 2_000, OPEN, 0.1).records(DEFINITION)
+    front, _, first_leg, second_leg = Recording(1, 2_000, OPEN, 0.1).records(DEFINITION)[:4]
 
     assert (front["instrument_class"], front["asset"], front["exchange"], front["currency"]) == (
         b"F", b"ES", b"XCME", b"USD",
@@ -273,7 +278,8 @@ def test_a_trade_executes_at_the_touch_for_no_more_than_its_size(books: dict[str
 
 def test_a_trade_is_a_trade_record_a_print_with_the_book_before_and_the_reduced_book(recording: Recording) -> None:
     trades, mbp10 = recording.records(TRADE), recording.records(MBP10)
-    at = np.flatnonzero(recording.rtypes == TRADE)
+    of_future = trades["instrument_id"] < FIRST_OPTION_ID
+    at, trades = np.flatnonzero(recording.rtypes == TRADE)[of_future], trades[of_future]
     assert len(at) > 300
     assert (recording.rtypes[at + 1] == MBP10).all()
     assert (recording.rtypes[at + 2] == MBP10).all()
@@ -482,18 +488,21 @@ def test_messages_are_whole_events_of_at_most_half_a_megabyte_and_fifty_millisec
             assert len(piece) <= 512 * 1024
             assert first_ts_event(piece[offsets[-1] :]) - first_ts_event(piece) <= 50_000_000
         for before, after in pairwise(recording.pieces[1:]):
-            assert before[frame(before)[0][-1] + 30] == 128, "ends with the last record of an event"
+            last = before[frame(before)[0][-1] :]
+            assert last[30] == 128 or len(last) == 48, "ends with the last record of an event, or an option's print"
             assert first_ts_event(after) >= first_ts_event(before)
 
 
 def test_a_message_that_would_be_too_long_is_cut_between_events(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Recording(1, 200_000, OPEN, 0.02)
-    monkeypatch.setattr(sim, "MESSAGE_BYTES", 10_000)
+    monkeypatch.setattr(sim_deliveries, "MESSAGE_BYTES", 10_000)
     cut = Recording(1, 200_000, OPEN, 0.02)
 
-    assert cut.data == whole.data
-    assert max(map(len, cut.pieces)) <= 10_000 < max(map(len, whole.pieces))
-    assert all(piece[frame(piece)[0][-1] + 30] == 128 for piece in cut.pieces[1:])
+    assert len(cut.data) > 0.8 * len(whole.data)
+    assert cut.data == whole.data[: len(cut.data)]
+    assert max(map(len, cut.pieces[1:])) <= 10_000 < max(map(len, whole.pieces[1:]))
+    last_records = [piece[frame(piece)[0][-1] :] for piece in cut.pieces[1:]]
+    assert all(last[30] == 128 or len(last) == 48 for last in last_records)
 
 
 def test_the_feed_gives_one_paced_simulated_delivery_that_names_its_contracts() -> None:
@@ -504,7 +513,9 @@ def test_the_feed_gives_one_paced_simulated_delivery_that_names_its_contracts() 
     assert feed.paced
     assert info.simulated
     assert info.content_sha256 is None
-    assert info.symbols_in_stream == ("ESZ5", "ESH6", "ESZ5-ESH6")
+    assert info.symbols_in_stream[:3] == ("ESZ5", "ESH6", "ESZ5-ESH6")
+    assert len(info.symbols_in_stream) == 3 + 480
+    assert (info.format, info.channels) == ("dbn", ())
     assert info.origin.startswith("sim:seed=7,rate=500")
     assert info.dbn_header[:4] == b"DBN\x03"
 
@@ -600,4 +611,4 @@ def test_a_bad_option_is_refused_in_one_line_that_says_what_to_do(text: str) -> 
 def test_a_slow_market_still_keeps_its_rate() -> None:
     recording = Recording(1, 1, NOON, 1_200)
 
-    assert len(recording.rtypes) - 7 == pytest.approx(1_200, rel=0.05)
+    assert np.isin(recording.rtypes, (TRADE, MBP10)).sum() == pytest.approx(1_200, rel=0.05)
