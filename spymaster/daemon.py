@@ -26,7 +26,8 @@ from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.lake.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder, random_capture_id
 from spymaster.lake.status import DaemonStatus, gauges
-from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer, Unreadable
+from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer
+from spymaster.normalize.normalized import Unreadable
 from spymaster.settings import Settings
 
 QUANTUM_NS: Final = 20_000_000  # paced rows are released at least every 20 ms of wall time

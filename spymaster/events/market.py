@@ -14,6 +14,10 @@ BOOK_LEVELS = 10
 _AGGRESSOR = field("aggressor", pa.int8(), "+1 a buyer lifted the ask, -1 a seller hit the bid, 0 not known")
 _CONDITIONS = optional("conditions", pa.list_(pa.int16()), "the vendor's condition codes")
 _SEQ = optional("seq", pa.int64(), "the venue's counter; shared by records of one packet")
+_TAPE = optional("tape", pa.int16(), "1 NYSE, 2 NYSE American and regional, 3 Nasdaq")
+_PARTICIPANT_TIME = optional("participant_ts_ns", pa.int64(), "the exchange's time, UTC nanoseconds")
+_TRF_TIME = optional("trf_ts_ns", pa.int64(), "the reporting facility's time, UTC nanoseconds; 0 as sent for none")
+_CORRECTION = optional("correction", pa.int16(), "the vendor's correction code; 0 is an original print")
 _VENUE_KEYS = [
     optional("contract", pa.string(), "the venue's raw symbol, e.g. ESZ5; null where no mapping named it"),
     optional("instrument_id", pa.int64(), "the venue's key of the instrument, valid for its UTC day"),
@@ -82,15 +86,22 @@ STOCKS_TRADES = event_schema(
         optional("instrument_id", pa.int64(), "the vendor's key of the instrument, valid for its UTC day"),
         optional("publisher_id", pa.int32(), "the vendor's key of dataset and venue"),
         optional("price", pa.float64(), "dollars"),
-        optional("size", pa.int32(), "shares"),
+        optional("size", pa.int32(), "shares; as the vendor rounds it, null where it is no whole number of 32 bits"),
         optional("aggressor", pa.int8(), "+1 buyer, -1 seller, 0 not known; null where the vendor never says"),
         optional("exchange", pa.int16(), "the vendor's exchange code"),
         _CONDITIONS,
         optional("flags", pa.int16(), "the vendor's flag bits"),
         optional("ts_in_delta_ns", pa.int32(), "nanoseconds from the venue's sending to ts_recv_ns"),
         _SEQ,
+        optional("trade_id", pa.string(), "the vendor's id of the trade"),
+        _TAPE,
+        optional("trf_id", pa.int32(), "the trade reporting facility's id; 0 as sent where none took part"),
+        _PARTICIPANT_TIME,
+        _TRF_TIME,
+        _CORRECTION,
+        optional("size_decimal", pa.string(), "shares as the vendor's decimal text, where it sends or size needs one"),
     ],
-    identity=("symbol", "price", "size", "seq", "aggressor", "exchange", "publisher_id"),
+    identity=("symbol", "price", "size", "seq", "aggressor", "exchange", "publisher_id", "trade_id"),
 )
 
 STOCKS_QUOTES = event_schema(
@@ -105,6 +116,10 @@ STOCKS_QUOTES = event_schema(
         optional("ask_exch", pa.int16(), "the vendor's exchange code of the ask"),
         _CONDITIONS,
         _SEQ,
+        _TAPE,
+        _PARTICIPANT_TIME,
+        _TRF_TIME,
+        optional("indicators", pa.list_(pa.int16()), "the vendor's indicator codes"),
     ],
     identity=("symbol", "bid_px", "bid_sz", "seq", "ask_px", "ask_sz", "bid_exch", "ask_exch"),
 )
@@ -130,6 +145,8 @@ OPTIONS_TRADES = event_schema(
         optional("flags", pa.int16(), "the vendor's flag bits"),
         optional("ts_in_delta_ns", pa.int32(), "nanoseconds from the venue's sending to ts_recv_ns"),
         _SEQ,
+        _PARTICIPANT_TIME,
+        _CORRECTION,
     ],
     partition_by="underlying",
     identity=("option_symbol", "price", "size", "seq", "aggressor", "exchange", "publisher_id"),
@@ -146,7 +163,20 @@ OPTIONS_GREEKS_SNAPSHOTS = event_schema(
         optional("vega", pa.float64(), "per volatility point"),
         optional("implied_volatility", pa.float64(), "as a decimal"),
         optional("open_interest", pa.int64(), "contracts"),
-        field("snapshot_id", pa.string(), "hash of content and time"),
+        field("snapshot_id", pa.string(), "hash of what the vendor says of the option, its times included"),
+        optional("exp_date", pa.date32(), "expiration date"),
+        optional("strike", pa.float64(), "strike price"),
+        optional("right", pa.string(), "C or P"),
+        optional("bid", pa.float64(), "best bid, premium per unit"),
+        optional("ask", pa.float64(), "best ask, premium per unit"),
+        optional("bid_sz", pa.int32(), "contracts at the best bid"),
+        optional("ask_sz", pa.int32(), "contracts at the best ask"),
+        optional("underlying_price", pa.float64(), "of what the option is written on, dollars"),
+        optional("underlying_ts_ns", pa.int64(), "when that price was, UTC nanoseconds"),
+        optional("shares_per_contract", pa.int32(), "units a contract stands for; not 100 for an adjusted one"),
+        optional("exercise_style", pa.string(), "american, european or bermudan"),
+        optional("volume", pa.int64(), "contracts traded on the day"),
+        optional("timeframe", pa.string(), "REAL-TIME or DELAYED: how old the vendor lets the quote be"),
     ],
     partition_by="underlying",
     hourly=False,

@@ -11,19 +11,19 @@ no trailer and no record count; and a flipped bit where no checksum is: in a `.d
 
 import asyncio
 import hashlib
-import os
-import stat
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, NoReturn, Self
+from typing import BinaryIO, Final, Self
 
 import databento_dbn as dbn
 import zstandard
 
 from spymaster.errors import SourceError, TruncatedError
 from spymaster.feeds.feed import DeliveryInfo, RawMessage
+from spymaster.feeds.files import check_unchanged, files_meant, open_file, refuse, version_of
 
 MESSAGE_BYTES: Final = 512 * 1024
 _READ_BYTES: Final = 8 * 1024  # a few kB of hostile zstd can hold gigabytes, so little is decompressed at once
@@ -50,25 +50,14 @@ class DbnFileFeed:
         Raises:
             SourceError: there are none.
         """
-        given = Path(path_text).expanduser() if path_text.startswith("~/") else Path(path_text)
-        self._files = _files_meant(given)
-        if not self._files:
-            raise SourceError(
-                f"dbn:{path_text} holds no files that end in {' or '.join(_SUFFIXES)}. Nothing was recorded. "
-                f"Next: name a file, a folder or a glob that does"
-            )
-        # A single file is called what the user called it.
-        self._origin = f"dbn:{path_text}" if self._files == [given] else None
+        self._files = files_meant(path_text, "dbn", _SUFFIXES)
 
     def deliveries(self) -> Iterator["DbnFileDelivery"]:
         """Open one file after another, sorted by path.
 
         A file that cannot be read raises in its turn; the call after that goes on with the file after it.
         """
-        return map(self._open, self._files)
-
-    def _open(self, path: Path) -> "DbnFileDelivery":
-        return DbnFileDelivery(path, self._origin or f"dbn:{path}")
+        return starmap(DbnFileDelivery, self._files)
 
 
 class DbnFileDelivery:
@@ -83,7 +72,7 @@ class DbnFileDelivery:
         """
         self._path, self._origin = path, origin
         with _DbnReader(path, origin) as reader:
-            self._version = reader.version()
+            self._version = version_of(reader.file)
             digest = reader.sha256()
             header = reader.read_header()
             symbols = () if _maps(header) else tuple(dict.fromkeys(_symbols_in_stream(reader)))
@@ -97,18 +86,11 @@ class DbnFileDelivery:
             SourceError: after the last sound bytes, a damaged frame; or a file that is not the one that was hashed.
         """
         with _DbnReader(self._path, self._origin) as reader:
-            self._check_unchanged(reader)
+            check_unchanged(reader.file, self._version, self._origin)
             await asyncio.to_thread(reader.read_header)
             while piece := await asyncio.to_thread(reader.read):
                 yield RawMessage(piece, None)
-            self._check_unchanged(reader)
-
-    def _check_unchanged(self, reader: "_DbnReader") -> None:
-        if reader.version() != self._version:
-            raise SourceError(
-                f"{self._origin} was changed while it was being read. What was recorded from it stays, and the capture "
-                f"is marked incomplete. Next: wait until the file is finished, and run the same command"
-            )
+            check_unchanged(reader.file, self._version, self._origin)
 
 
 class _DbnReader:
@@ -118,33 +100,23 @@ class _DbnReader:
         self._origin = origin
         self._pieces: Iterator[bytes] = iter(())
         self._held = b""  # what was read beyond the header
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
-                _refuse(origin, "it is not a regular file")
-            self._file = path.open("rb")
-        except OSError as error:
-            _refuse(origin, error.strerror or str(error), error)
+        self.file = open_file(path, origin, _SUFFIXES)
         try:
             self._rewind()
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-
-    def version(self) -> tuple[int, ...]:
-        """Return what changes when the file is written to or replaced."""
-        status = os.fstat(self._file.fileno())
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        self.file.close()
 
     def sha256(self) -> str:
         """Hash the file as it lies on disk."""
-        self._file.seek(0)
-        digest = hashlib.file_digest(self._file, "sha256").hexdigest()
+        self.file.seek(0)
+        digest = hashlib.file_digest(self.file, "sha256").hexdigest()
         self._rewind()
         return digest
 
@@ -155,9 +127,9 @@ class _DbnReader:
             piece = next(self._pieces, b"")
             held += piece
             if held[:3] != _DBN_MAGIC[: len(held)]:
-                _refuse(self._origin, "it does not begin as DBN does")
+                refuse(self._origin, "it does not begin as DBN does", _SUFFIXES)
             if not piece:
-                raise TruncatedError(self._origin, self._file.tell(), "the file ends inside its DBN header")
+                raise TruncatedError(self._origin, self.file.tell(), "the file ends inside its DBN header")
             if len(held) >= _PREFIX_BYTES:
                 size = _PREFIX_BYTES + int.from_bytes(held[4:8], "little")
         self._held = bytes(held[size:])
@@ -169,25 +141,18 @@ class _DbnReader:
         return piece
 
     def _rewind(self) -> None:
-        self._file.seek(0)
-        magic = self._file.read(4)
-        self._file.seek(0)
+        self.file.seek(0)
+        magic = self.file.read(4)
+        self.file.seek(0)
         self._held = b""
         if magic == _ZSTD_MAGIC or magic in _ZSTD_SKIPPABLE_MAGICS:
-            self._pieces = _in_messages(_decompressed(self._file, self._origin))
+            self._pieces = _in_messages(_decompressed(self.file, self._origin))
         elif magic[:3] == _DBN_MAGIC:
-            self._pieces = iter(lambda: self._file.read(MESSAGE_BYTES), b"")
+            self._pieces = iter(lambda: self.file.read(MESSAGE_BYTES), b"")
         elif len(magic) < 4 and any(whole.startswith(magic) for whole in (_DBN_MAGIC, _ZSTD_MAGIC)):
             raise TruncatedError(self._origin, len(magic), "the file ends before its DBN header")
         else:
-            _refuse(self._origin, "it begins neither as DBN nor as zstd does")
-
-
-def _refuse(origin: str, reason: str, cause: BaseException | None = None) -> NoReturn:
-    raise SourceError(
-        f"{origin} cannot be read: {reason}. Nothing was recorded from it. "
-        f"Next: check that it is a .dbn or .dbn.zst file of the vendor's and that it may be read"
-    ) from cause
+            refuse(self._origin, "it begins neither as DBN nor as zstd does", _SUFFIXES)
 
 
 def _decompressed(file: BinaryIO, origin: str) -> Iterator[bytes]:
@@ -262,30 +227,3 @@ def _symbols_in_stream(reader: _DbnReader) -> Iterator[str]:
 
 def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
-
-
-def _files_meant(path: Path) -> list[Path]:
-    try:
-        if path.exists() or path.is_symlink():
-            return _files_below(path) if path.is_dir() else [path]
-        matches = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-        if not matches:
-            _refuse(f"dbn:{path}", "there is no such file, folder or match")
-        files = (_files_below(match) if match.is_dir() else [match] for match in matches)
-        return sorted({file for some in files for file in some if file.name.endswith(_SUFFIXES)})
-    except (OSError, ValueError, NotImplementedError) as error:
-        _refuse(f"dbn:{path}", getattr(error, "strerror", None) or str(error), error)
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """List the files in and below a folder; folders that are links are left out. One that is closed to us raises."""
-
-    def refuse(error: OSError) -> NoReturn:
-        raise error
-
-    return sorted(
-        Path(where, name)
-        for where, _, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if name.endswith(_SUFFIXES)
-    )

@@ -25,8 +25,10 @@ class DeliveryInfo:
         dbn_header: the DBN metadata header, bytes from `DBN` to its end; empty where the format is another.
         symbols_in_stream: what in-stream symbol mappings say, found by a look ahead where the header has none.
         simulated: the rows' source is `sim`, not the vendor's dataset.
-        format: of the messages: `dbn`; `massive.frames`, a websocket frame each; `massive.pages`, a REST page each.
+        format: what reads it: `dbn`; `massive.frames`, a websocket frame each; `massive.pages`, a REST page each;
+            `massive.flatfile`.
         channels: what was subscribed to or asked for, e.g. `T.SPY`, where no header says it.
+        header: of a day file, the line of column names, with its end.
     """
 
     origin: str
@@ -36,6 +38,7 @@ class DeliveryInfo:
     simulated: bool = False
     format: str = "dbn"
     channels: tuple[str, ...] = ()
+    header: bytes = b""
 
 
 class Delivery(Protocol):

@@ -46,6 +46,7 @@ from spymaster.normalize.dbn_records import (
     market_columns,
     repeat,
 )
+from spymaster.normalize.normalized import Normalized, Rows, Unreadable
 from spymaster.normalize.symbols import CME, OCC, SEVERAL, STOCKS, Venue
 
 NORMALIZER_VERSION: Final = 1
@@ -53,23 +54,6 @@ NORMALIZER_VERSION: Final = 1
 # Decoded at once: it stays in the cache, and of records of 48 bytes or more no batch gets beyond 65,536 rows.
 PIECE_BYTES: Final = 512 * 1024
 _HEADER_BYTES: Final = 16
-
-Rows = tuple[EventSchema, pa.RecordBatch]
-
-
-class Unreadable(NamedTuple):
-    """A record that cannot become a row, whole. `byte` is where it begins in the delivery, its header included."""
-
-    data: bytes
-    reason: str
-    byte: int
-
-
-class Normalized(NamedTuple):
-    """What some bytes became: rows in order of arrival within each schema, and what could not become rows."""
-
-    batches: list[Rows]
-    unreadable: list[Unreadable]
 
 
 class _Dataset(NamedTuple):

@@ -72,5 +72,5 @@ def test_no_column_of_version_1_changes_or_goes():
     )
 
     assert (
-        hashlib.sha256(text.encode()).hexdigest() == "afa6498aff574a21b8e036ebd66323dff97a9006e493ad5f888305efcd1db1a5"
+        hashlib.sha256(text.encode()).hexdigest() == "d90b531d547b19ab9bd713aba6beb2f0fb4dcf5564c3c871568d87c8edd27ee0"
     )
