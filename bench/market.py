@@ -27,7 +27,7 @@ def delivered(schema: EventSchema, rows: int) -> pa.Table:
     batches: list[pa.RecordBatch] = []
     count = 0
     for block in SimulatedMarket(SEED, RATE, START_NS).blocks():
-        for kind, batch in normalizer.normalize(block, START_NS).batches:
+        for kind, batch in normalizer.normalize([(block, START_NS)]).batches:
             if kind is schema:
                 batches.append(batch)
                 count += batch.num_rows

@@ -137,7 +137,10 @@ def _plain(value: object) -> object:
 def run(
     source: Annotated[
         list[str] | None,
-        typer.Option(help="sim[:seed=1,rate=2000] or dbn:PATH; may be repeated. Default: sim."),
+        typer.Option(
+            help="sim[:seed=1,rate=2000,plant=all,truth=FILE], sim-es, dbn:PATH or flatfile:PATH; may be repeated. "
+            "Default: sim."
+        ),
     ] = None,
     speed: Annotated[float, typer.Option(min=0, help="Event time per wall time; 0 is as fast as it goes.")] = 1.0,
     duration: Annotated[float | None, typer.Option(min=0, help="Drain and end after so many seconds.")] = None,
@@ -159,7 +162,7 @@ def run(
 
 @app.command()
 def backfill(
-    source: Annotated[str, typer.Argument(help="dbn:PATH: a file, a folder or a pattern.")],
+    source: Annotated[str, typer.Argument(help="dbn:PATH or flatfile:PATH: a file, a folder or a pattern.")],
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
     as_json: AsJson = False,
@@ -168,8 +171,10 @@ def backfill(
 
     Example: spymaster backfill dbn:data/raw/dbn/trades
     """
-    if not source.startswith("dbn:"):
-        raise UsageError(f"{source!r} is no file source. Nothing was read. Next: spymaster backfill dbn:PATH")
+    if not source.startswith(("dbn:", "flatfile:")):
+        raise UsageError(
+            f"{source!r} is no file source. Nothing was read. Next: spymaster backfill dbn:PATH, or flatfile:PATH"
+        )
     return _record(_load(data_root, wal_root), [source], 0, None, strict=False, as_json=as_json)
 
 

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +19,22 @@ from spymaster import clock, durable
 from spymaster.bus import Bus
 from spymaster.control import ControlServer
 from spymaster.errors import BronzeRefusedError, DiskFullError, SourceError, StorageError, UsageError, WalError
-from spymaster.events import EventSchema, Stream
+from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, EventSchema, Stream
 from spymaster.feeds.dbn_file import DbnFileFeed
 from spymaster.feeds.feed import Delivery, DeliveryInfo, Feed
-from spymaster.feeds.sim import SimFeed
+from spymaster.feeds.flat_file import FlatFileDelivery, FlatFileFeed
+from spymaster.feeds.sim import MarketFeed, SimFeed, open_market
+from spymaster.lake import raw_manifest
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.lake.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder, random_capture_id
 from spymaster.lake.status import DaemonStatus, gauges
 from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer
-from spymaster.normalize.normalized import Unreadable
+from spymaster.normalize.massive_flatfile import MassiveFlatFile
+from spymaster.normalize.massive_frames import MassiveFrames
+from spymaster.normalize.massive_rest import MassivePages
+from spymaster.normalize.normalized import Normalized, Unreadable
+from spymaster.normalize.symbols import SEVERAL, one_root
 from spymaster.settings import Settings
 
 QUANTUM_NS: Final = 20_000_000  # paced rows are released at least every 20 ms of wall time
@@ -67,8 +74,21 @@ class CaptureSummary:
     error: str | None = None
 
 
-def open_feed(source: str) -> Feed:
-    """Return the feed that a `--source` names.
+class Normalizer(Protocol):
+    """What turns one delivery's bytes into rows."""
+
+    source: str
+    streams: dict[str, str]
+    ignored: Counter[str]
+    unmapped: int
+
+    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized: ...
+
+    def finish(self) -> None: ...
+
+
+def open_feeds(source: str) -> list[Feed]:
+    """Return the feeds that a `--source` names: a simulated market has one for each of its four deliveries.
 
     Raises:
         UsageError: no such kind of source, or its options are wrong.
@@ -76,12 +96,44 @@ def open_feed(source: str) -> Feed:
     """
     kind, _, rest = source.partition(":")
     if kind == "sim":
-        return SimFeed.parse(rest)
+        return [*open_market(rest)]
+    if kind == "sim-es":
+        return [SimFeed.parse(rest)]
     if kind == "dbn" and rest:
-        return DbnFileFeed(rest)
+        return [DbnFileFeed(rest)]
+    if kind == "flatfile" and rest:
+        return [FlatFileFeed(rest)]
     raise UsageError(
-        f"source {source!r} is not known. Nothing was started. Next: use sim[:seed=1,rate=2000] or dbn:PATH "
-        f"(a .dbn or .dbn.zst file, a folder, or a pattern)"
+        f"source {source!r} is not known. Nothing was started. Next: use sim[:seed=1,rate=2000], dbn:PATH (a .dbn or "
+        f".dbn.zst file, a folder, or a pattern) or flatfile:PATH (a .csv.gz day file, a folder, or a pattern)"
+    )
+
+
+def normalizer_of(info: DeliveryInfo) -> Normalizer:
+    """Return what reads a delivery.
+
+    Raises:
+        UnsupportedError, SourceError: nothing does.
+    """
+    if info.format == "massive.flatfile":
+        return MassiveFlatFile(
+            header=info.header,
+            origin=info.origin,
+            symbols_in_stream=info.symbols_in_stream,
+            simulated=info.simulated,
+        )
+    symbol = one_root(info.symbols_in_stream) or SEVERAL
+    if info.format == "massive.frames":
+        cluster = "options" if any(".O:" in channel for channel in info.channels) else "stocks"
+        return MassiveFrames(cluster=cluster, symbol=symbol, simulated=info.simulated)
+    if info.format == "massive.pages":
+        schema = OPTIONS_GREEKS_SNAPSHOTS.name
+        return MassivePages(schema=schema, ticker=symbol, symbol=symbol, simulated=info.simulated)
+    return DatabentoNormalizer(
+        header=info.dbn_header,
+        origin=info.origin,
+        symbols_in_stream=info.symbols_in_stream,
+        simulated=info.simulated,
     )
 
 
@@ -122,7 +174,7 @@ class Daemon:
         Raises:
             UsageError, SourceError: a source is not known or not there.
         """
-        self._feeds = [(source, open_feed(source)) for source in sources]
+        self._feeds = [(source, feed) for source in sources for feed in open_feeds(source)]
         self.bus = Bus()
         self.recorder = Recorder(
             settings.wal_root,
@@ -138,6 +190,7 @@ class Daemon:
         self._control = ControlServer(settings.wal_root, {"status": self.status})
         self._started_s = clock.monotonic_s()
         self._quarantine_root = settings.data_root / "quarantine"
+        self._raw = settings.data_root.parent / "raw"  # where users keep vendor files
         self._speed = speed
         self._strict = strict
         self._stopping = asyncio.Event()
@@ -220,10 +273,22 @@ class Daemon:
 
     async def _record_feeds(self) -> None:
         tasks = [asyncio.create_task(self._record_feed(source, feed)) for source, feed in self._feeds]
+        truths = asyncio.create_task(self._write_truths())
         try:
             await asyncio.gather(*tasks)
         finally:
-            await self._cancel(tasks)  # one that failed ends them all
+            await self._cancel([*tasks, truths])  # one that failed ends them all
+            for _, feed in self._feeds:
+                if isinstance(feed, MarketFeed):
+                    _append_truths(feed)
+
+    async def _write_truths(self) -> None:
+        """Append what the simulated market has planted to the file that its source names."""
+        markets = [feed for _, feed in self._feeds if isinstance(feed, MarketFeed) and feed.truth_path is not None]
+        while markets:
+            await asyncio.sleep(1)
+            for market in markets:
+                await asyncio.to_thread(_append_truths, market)
 
     async def _record_feed(self, source: str, feed: Feed) -> None:
         deliveries = feed.deliveries()
@@ -242,12 +307,7 @@ class Daemon:
 
     async def _record(self, delivery: Delivery, summary: CaptureSummary, *, paced: bool) -> None:
         info = delivery.info
-        normalizer = DatabentoNormalizer(
-            header=info.dbn_header,
-            origin=info.origin,
-            symbols_in_stream=info.symbols_in_stream,
-            simulated=info.simulated,
-        )
+        normalizer = normalizer_of(info)
         capture = Capture(
             capture_id_of(info),
             normalizer.source,
@@ -277,7 +337,7 @@ class Daemon:
         self,
         delivery: Delivery,
         capture: Capture,
-        normalizer: DatabentoNormalizer,
+        normalizer: Normalizer,
         summary: CaptureSummary,
         *,
         paced: bool,
@@ -295,13 +355,14 @@ class Daemon:
                 return
         until = None if paced else self._stopping
         recording = _Recording(self.recorder, capture, again=bool(known), waits_until=until)
-        pacer = Pacer(self._speed)
+        # Of what Massive sends only the event has a vendor's time.
+        pacer = Pacer(self._speed, "ts_recv_ns" if delivery.info.format == "dbn" else "ts_event_ns")
         failure: SourceError | None = None
         detail = None
         try:
             async with aclosing(delivery.messages()) as messages:
                 async for message in messages:
-                    normalized = normalizer.normalize(message.data, message.ts_local_ns)
+                    normalized = normalizer.normalize([message])
                     await self._quarantine(capture, normalized.unreadable, summary, until)
                     for due_s, batches in pacer.pieces(normalized.batches):
                         await self._wait_until(due_s)
@@ -324,6 +385,11 @@ class Daemon:
         summary.ignored, summary.unmapped = dict(normalizer.ignored), normalizer.unmapped
         await self._when_there_is_room(lambda: recording.end(known, detail))  # after every row it counts is durable
         summary.complete = detail is None
+        if summary.complete and isinstance(delivery, FlatFileDelivery) and self._raw in delivery.path.parents:
+            digest = delivery.info.content_sha256 or ""
+            await asyncio.to_thread(
+                raw_manifest.record, self._raw, delivery.path, digest, delivery.rows, capture.capture_id
+            )
         if failure is not None:
             raise failure
 
@@ -394,6 +460,13 @@ class Daemon:
 
 class _StoppedError(Exception):
     """The run is to end while a file waits for room. What was appended of it stands; the rest is read again."""
+
+
+def _append_truths(market: MarketFeed) -> None:
+    lines = "".join(f"{json.dumps(truth)}\n" for truth in market.take_truths())
+    if lines and market.truth_path is not None:
+        with market.truth_path.open("a") as file:
+            file.write(lines)
 
 
 class _Recording:
@@ -467,8 +540,8 @@ class _Recording:
 class Pacer:
     """Says when rows are due, so that a file's rows arrive as they happened, `speed` times as fast; 0: at once."""
 
-    def __init__(self, speed: float) -> None:
-        self._speed = speed
+    def __init__(self, speed: float, stamp: str = "ts_recv_ns") -> None:
+        self._speed, self._stamp = speed, stamp
         self._begin: tuple[int, float] | None = None  # an event time, and the wall time it is due
 
     def pieces(self, batches: Batches) -> Iterator[tuple[float, Batches]]:
@@ -479,7 +552,7 @@ class Pacer:
         if self._speed == 0 or not batches:
             yield 0.0, batches
             return
-        stamps = [np.maximum.accumulate(batch["ts_recv_ns"].to_numpy()) for _, batch in batches]
+        stamps = [np.maximum.accumulate(batch[self._stamp].to_numpy()) for _, batch in batches]
         if self._begin is None:
             self._begin = (min(int(times[0]) for times in stamps), clock.monotonic_s())
         begin_ns, begin_s = self._begin

@@ -273,7 +273,7 @@ class Child:
         self._errors = wal_root.parent / "daemon.stderr"
         with self._errors.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603  # ourselves
-                [*CHILD, str(wal_root), str(data_root), f"sim:{source}"],
+                [*CHILD, str(wal_root), str(data_root), f"sim-es:{source}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -447,7 +447,7 @@ def market_rows(market: SimFeed, wanted: dict[str, int]) -> dict[str, pa.Table]:
     for data in market.market.blocks():
         if all(count <= 0 for count in missing.values()):
             break
-        for schema, batch in normalizer.normalize(data, _NO_CLOCK_NS).batches:
+        for schema, batch in normalizer.normalize([(data, _NO_CLOCK_NS)]).batches:
             if schema.name in given:
                 given[schema.name].append(batch)
                 missing[schema.name] -= batch.num_rows

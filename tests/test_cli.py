@@ -10,6 +10,7 @@ import databento_dbn as dbn
 import numpy as np
 import pytest
 
+from spymaster.events import SCHEMAS, SYSTEM_GAPS
 from spymaster.feeds.sim import SimFeed
 
 REPOSITORY = Path(__file__).parents[1]
@@ -62,8 +63,9 @@ def test_a_first_run_simulates_a_market_and_answers_a_query(shell, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout
-    for folder in ("futures/trades", "futures/mbp10", "reference/instruments", "system/captures"):
-        assert list((tmp_path / "data/lake/bronze" / folder).rglob("part-*.parquet")), folder
+    for schema in SCHEMAS.values():
+        folder = tmp_path / "data/lake/bronze" / schema.name.replace(".", "/")
+        assert list(folder.rglob("part-*.parquet")) or schema is SYSTEM_GAPS, folder
     answer = shell("sql", "select count(*) as n from futures_mbp10 where bid_px_1 >= ask_px_1", "--json")
     assert json.loads(answer.stdout) == {"columns": ["n"], "rows": [[0]]}
     assert shell("verify").returncode == 0

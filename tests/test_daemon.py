@@ -132,7 +132,7 @@ def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_dat
         )
         expected: dict[str, list[pa.RecordBatch]] = {}
         for message in asyncio.run(_all(delivery)):
-            for schema, batch in normalizer.normalize(message.data, None).batches:
+            for schema, batch in normalizer.normalize([message]).batches:
                 expected.setdefault(schema.name, []).append(batch)
         assert capture["rows"] == {name: sum(b.num_rows for b in batches) for name, batches in expected.items()}, path
         for name, batches in expected.items():
@@ -177,13 +177,13 @@ def books_acknowledged(roots) -> int:
 
 
 def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
-    child = Child(roots, "sim:rate=20000")
+    child = Child(roots, "sim-es:rate=20000")
     child.wait_for_rows(ROWS_PER_KILL)
     child.kill(signal.SIGTERM)  # the child has no handler: like a kill
     spymaster(roots, "recover")
 
     running = subprocess.Popen(
-        [sys.executable, "-m", "spymaster", "run", "--source", "sim:rate=20000", "--json"],
+        [sys.executable, "-m", "spymaster", "run", "--source", "sim-es:rate=20000", "--json"],
         env=roots, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -35,6 +35,7 @@ from tests.crash.torture import torture as explore
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls
 from tests.faults.locks import races_for_the_lock
+from tests.normalize.massive_fuzz import torture as fuzz
 from tests.rot.torture import torture as rot
 
 WORKERS = 2
@@ -136,7 +137,7 @@ def races(share: float, folder: Path, advance: Advance) -> list[Line]:
 
 
 def bit_rot(share: float, folder: Path, advance: Advance) -> list[Line]:
-    flips, mutations = int(1_100_000 * share), int(200_000 * share)
+    flips, mutations = int(1_200_000 * share), int(200_000 * share)
     found = rot(flips, mutations, WORKERS, advance)
     for finding in found.findings:
         err.print(finding, markup=False)
@@ -167,6 +168,21 @@ def recovery(share: float, folder: Path, advance: Advance) -> list[Line]:
     return lines
 
 
+def frames(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted = int(1_000_000 * share)
+    found = fuzz(wanted, WORKERS, lambda done: advance(done, wanted))
+    if found.example:
+        err.print(found.example, markup=False)
+    return [
+        Line(
+            "Massive's frames, pages and files mutated: crashes / wrong rows",
+            f"0 / 0 of >= {wanted:,}",
+            f"{found.crashes} / {found.wrong_rows} of {found.mutations:,}; {found.quarantined:,} in quarantine",
+            found.mutations >= wanted and not (found.crashes or found.wrong_rows),
+        )
+    ]
+
+
 TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "explorer": explorer,
     "kills": kills,
@@ -174,6 +190,7 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "errors": errors,
     "races": races,
     "rot": bit_rot,
+    "frames": frames,
     "recovery": recovery,
 }
 

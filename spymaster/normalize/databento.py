@@ -9,7 +9,7 @@ nothing named in `unmapped`, and a record that cannot become a row is handed bac
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import databento_dbn as dbn
@@ -107,23 +107,27 @@ class DatabentoNormalizer:
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
 
-    def normalize(self, data: bytes, ts_local_ns: int | None) -> Normalized:
+    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized:
         """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
 
         Args:
-            data: any number of bytes, from where the call before left off.
-            ts_local_ns: when they arrived by our clock; None for a file.
+            messages: any number of bytes each, from where the one before left off, and when they arrived by our clock;
+                None for a file.
 
         Raises:
             SourceError: a record of length zero begins here, so nothing from here on can be framed. The rows before
                 it came with the call before.
         """
         done = Normalized([], [])
-        for start in range(0, len(data), PIECE_BYTES):
-            piece = data[start : start + PIECE_BYTES]
+        pieces = (
+            (data[start : start + PIECE_BYTES], ts_local_ns)
+            for data, ts_local_ns in messages
+            for start in range(0, len(data), PIECE_BYTES)
+        )
+        for number, (piece, ts_local_ns) in enumerate(pieces):
             if (self._rest or piece)[0] == 0:
                 self._rest = b"\0"
-                if start == 0:
+                if number == 0:
                     raise self._unframed()
                 break  # the rows before it go first
             self._rest += piece

@@ -223,7 +223,7 @@ def kill_under_load(folder: Path, kills: int, chance: random.Random) -> KillFigu
     figures, journal = KillFigures(), Journal()
     while figures.kills < kills:
         before = journal.acknowledged_rows
-        child = nursery().start(folder, "run", "--source", f"sim:seed={chance.randrange(1 << 30)},rate=10000")
+        child = nursery().start(folder, "run", "--source", f"sim-es:seed={chance.randrange(1 << 30)},rate=10000")
 
         def enough(line: str, before: int = before) -> bool:
             journal.hear(line)

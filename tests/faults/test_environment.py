@@ -19,7 +19,7 @@ from tests.faults.storage_calls import Wait
 from tests.faults.trials import Figures, audit
 
 NOBODY = 65534
-LOAD = ("run", "--source", "sim:rate=10000")
+LOAD = ("run", "--source", "sim-es:rate=10000")
 
 
 def under_load(folder: Path, journal: Journal, **job: object) -> Child:

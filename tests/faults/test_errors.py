@@ -38,7 +38,7 @@ def test_these_errors_would_show_rows_that_are_acknowledged_before_their_sync(tm
 def test_a_daemon_whose_disk_takes_nothing_any_more_stops_in_one_line_and_what_it_acknowledged_is_safe(tmp_path, error):
     journal, figures = Journal(), Figures()
     disk = FailingDisk(tmp_path, Fault(Point("commit", 40), error, "all"), PhaseOfCall(journal, "run"))
-    child = nursery().start(tmp_path, "run", "--source", "sim:rate=20000", watched=True)
+    child = nursery().start(tmp_path, "run", "--source", "sim-es:rate=20000", watched=True)
     ended, code = child.watch(tmp_path, disk.decide, journal.hear)
 
     assert not ended.terminated
@@ -53,7 +53,7 @@ def test_a_daemon_on_a_disk_without_space_ends_when_it_is_told_to_and_what_it_ac
     """Whether it stops by itself or waits for space, SIGTERM is obeyed."""
     journal, figures = Journal(), Figures()
     disk = FailingDisk(tmp_path, Fault(Point("append", 40), errno.ENOSPC, "all"), PhaseOfCall(journal, "run"))
-    child = nursery().start(tmp_path, "run", "--source", "sim:rate=20000", watched=True)
+    child = nursery().start(tmp_path, "run", "--source", "sim-es:rate=20000", watched=True)
     ended, code = child.watch(tmp_path, disk.decide, journal.hear, timeout_s=4)
 
     assert not ended.hung, child.said()

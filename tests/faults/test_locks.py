@@ -22,7 +22,7 @@ def test_these_races_would_show_two_holders(tmp_path):
 
 def test_of_three_daemons_that_start_at_once_one_records_and_the_others_name_it(tmp_path):
     journal, figures = Journal(), Figures()
-    command = ("run", "--source", "sim:rate=20000", "--duration", "2", "--json")
+    command = ("run", "--source", "sim-es:rate=20000", "--duration", "2", "--json")
     daemons = [nursery().start(tmp_path, *command) for _ in range(3)]
     codes = [daemon.wait(journal.hear) for daemon in daemons]
 

@@ -135,7 +135,7 @@ def normalize(path: Path) -> None:
     info, data, failure = deliver(path)
     assert failure is None
     normalizer = DatabentoNormalizer(header=info.dbn_header, origin=info.origin)
-    normalizer.normalize(data, None)
+    normalizer.normalize([(data, None)])
     normalizer.finish()
 
 

@@ -223,7 +223,7 @@ def segments_of(wal: Path) -> list[str]:
 
 def test_a_disk_that_fills_up_stops_bronze_then_ingest_and_all_goes_on_by_itself(tmp_path):
     async def record(disk):
-        run = Recording(disk.root / "wal", disk.root / "lake", "sim:rate=5000")
+        run = Recording(disk.root / "wal", disk.root / "lake", "sim-es:rate=5000")
         await run.until_more_rows()
         disk.leave(13 * MB)
         await run.until_level(WARN)
@@ -292,7 +292,7 @@ def test_a_full_disk_that_nobody_saw_coming_ends_no_run_and_tears_no_row(tmp_pat
     """The ballast takes every byte between two looks, so that writes are refused in the middle of anything."""
 
     async def record(disk):
-        run = Recording(disk.root / "wal", disk.root / "lake", "sim:rate=20000")
+        run = Recording(disk.root / "wal", disk.root / "lake", "sim-es:rate=20000")
         for _ in range(2):
             await run.until_more_rows(3000)
             disk.leave(0)
@@ -380,7 +380,7 @@ def test_a_file_that_is_stopped_while_it_waits_is_completed_by_the_next_run(tmp_
 
 def test_while_bronzes_own_disk_is_full_the_log_grows_and_later_drains(tmp_path):
     async def record(log, bronze):
-        run = Recording(log.root / "wal", bronze.root / "lake", "sim:rate=5000")
+        run = Recording(log.root / "wal", bronze.root / "lake", "sim-es:rate=5000")
         await run.until_more_rows()
         bronze.leave(0)
         await run.until_level(BRONZE_STOPPED)
@@ -405,7 +405,7 @@ def test_while_bronzes_own_disk_is_full_the_log_grows_and_later_drains(tmp_path)
 
 def test_a_shutdown_that_bronze_refuses_says_so_and_leaves_every_row_in_the_log(tmp_path):
     async def record(log, bronze):
-        run = Recording(log.root / "wal", bronze.root / "lake", "sim:rate=5000")
+        run = Recording(log.root / "wal", bronze.root / "lake", "sim-es:rate=5000")
         await run.until_more_rows()
         bronze.leave(0)
         await run.until_level(BRONZE_STOPPED)
@@ -467,7 +467,7 @@ def command(environment, *arguments) -> subprocess.CompletedProcess:
 
 def test_sigterm_on_a_full_disk_seals_and_reports_within_the_reserve(process, start):
     disk, environment = process
-    running = start(environment, "-m", "spymaster", "run", "--source", "sim:rate=5000", "--json")
+    running = start(environment, "-m", "spymaster", "run", "--source", "sim-es:rate=5000", "--json")
     wait_for(lambda: list(disk.root.glob("lake/bronze/futures/**/part-*.parquet")))
     disk.leave(0)  # but for the reserve file
     said = []
@@ -500,7 +500,7 @@ def wait_for(met, seconds: float = 30) -> None:
 
 def test_a_daemon_killed_on_a_full_disk_is_recovered_once_there_is_room_and_nothing_changes_before(process, start):
     disk, environment = process
-    child = start(environment, "-u", str(CHILD), "sim:rate=5000", "1")
+    child = start(environment, "-u", str(CHILD), "sim-es:rate=5000", "1")
     lines = [child.stdout.readline() for _ in range(100)]
     disk.leave(0)
     time.sleep(1)

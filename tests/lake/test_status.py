@@ -72,7 +72,7 @@ def rows_in_log(wal: Path) -> int:
 
 
 @contextmanager
-def running(roots, source="sim:rate=20000", rows=500):
+def running(roots, source="sim-es:rate=20000", rows=500):
     """A daemon that has acknowledged `rows`; killed at the end if it still runs."""
     child = Child(roots, source)
     try:
@@ -137,7 +137,7 @@ def test_the_gauge_counts_what_a_slow_disk_has_not_taken(roots, tmp_path):
 
 
 def test_after_a_kill_the_rows_in_the_log_are_counted_and_the_way_out_is_named(roots, tmp_path):
-    with running(roots) as child:
+    with running(roots, rows=3_000) as child:  # so that several frames tell the watermark
         pass
 
     found = status(roots)
@@ -194,7 +194,7 @@ def record(wal: Path, lake: Path) -> tuple[int, list[str]]:
     """Record the simulated market for a moment; return how many rows are proven, and the problems."""
 
     async def run():
-        daemon = Daemon(settings.load(wal_root=wal, data_root=lake), ["sim:rate=20000"], 1)
+        daemon = Daemon(settings.load(wal_root=wal, data_root=lake), ["sim-es:rate=20000"], 1)
         await daemon.run(0.5)
         return daemon.recorder.problems
 
@@ -228,7 +228,7 @@ def test_a_path_that_no_socket_fits_costs_the_answers_and_no_row(tmp_path):
 def test_clients_gone_wild_do_not_disturb_the_recording(roots, tmp_path):
     address = str(tmp_path / "wal" / SOCKET_NAME)
     process = subprocess.Popen(
-        [sys.executable, "-m", "spymaster", "run", "--source", "sim:rate=20000", "--duration", "4", "--json"],
+        [sys.executable, "-m", "spymaster", "run", "--source", "sim-es:rate=20000", "--duration", "4", "--json"],
         env=roots | {"FLUSH_INTERVAL_SEC": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     connected, held = 0, []

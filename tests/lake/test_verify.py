@@ -227,7 +227,7 @@ def test_beside_a_recording_daemon_nothing_is_found(tmp_path):
         "FLUSH_INTERVAL_SEC": "0.2",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    child = Child(roots, "sim:rate=20000")
+    child = Child(roots, "sim-es:rate=20000")
     child.wait_for_rows(1_000)
     try:
         for _ in range(8):

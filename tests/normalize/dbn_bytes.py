@@ -104,7 +104,7 @@ class Run:
         self.sizes: list[int] = []
         batches: dict[str, list[pa.RecordBatch]] = {}
         for piece in pieces_of(data, cuts or [max(len(data), 1)]):
-            normalized = self.normalizer.normalize(piece, ts_local_ns)
+            normalized = self.normalizer.normalize([(piece, ts_local_ns)])
             self.unreadable += normalized.unreadable
             for schema, batch in normalized.batches:
                 batch.validate(full=True)

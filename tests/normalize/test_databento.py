@@ -255,7 +255,7 @@ def test_a_record_of_length_zero_ends_the_delivery_and_is_named() -> None:
         rows, failure = 0, ""
         for piece in [*pieces_of(sound + bytes(50), cuts), b"more"]:
             try:
-                rows += sum(batch.num_rows for _, batch in normalizer.normalize(piece, None).batches)
+                rows += sum(batch.num_rows for _, batch in normalizer.normalize([(piece, None)]).batches)
             except SourceError as error:
                 failure = str(error)
         assert f"byte {len(header) + len(sound)}:" in failure
@@ -309,7 +309,7 @@ def test_a_mapping_without_a_time_has_the_time_of_its_arrival_or_of_the_delivery
 def test_a_small_record_after_larger_ones_is_not_held_back() -> None:
     normalizer = DatabentoNormalizer(header=es_header(schema=None), origin="dbn:x.dbn")
 
-    normalized = normalizer.normalize(record(MBP10) * 2 + trade(), None)
+    normalized = normalizer.normalize([(record(MBP10) * 2 + trade(), None)])
 
     assert {schema.name: batch.num_rows for schema, batch in normalized.batches} == {
         "futures.mbp10": 2,
@@ -377,5 +377,5 @@ def feed(header: bytes, data: bytes, cuts: list[int]) -> Run:
             end += data[end] * 4
         run = Run(header, data[:end], cuts)
         with pytest.raises(SourceError):
-            run.normalizer.normalize(data[end:], None)
+            run.normalizer.normalize([(data[end:], None)])
         return run
