@@ -130,7 +130,7 @@ def races(share: float, folder: Path, advance: Advance) -> list[Line]:
         Line(
             "two daemons at once",
             f">= {wanted:,} races, 0 double holders",
-            f"{found.races:,} races, {found.double_holders} double holders, {found.misled} misled",
+            f"{found.races:,} races, {found.double_holders} double holders, {len(found.misled)} misled",
             found.races >= wanted and not (found.double_holders or found.no_holder or found.misled),
         )
     ]
@@ -198,8 +198,11 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
 def _wrong(found) -> str:
     for finding in found.findings:
         err.print(str(finding), markup=False)
-    lost, doubled, invented, torn = found.wrong
-    return f"lost {lost}, doubled {doubled}, invented {invented}, torn {torn}, findings {len(found.findings)}"
+    wrong = found.wrong
+    return (
+        f"lost {wrong.lost}, doubled {wrong.doubled}, invented {wrong.invented}, torn {wrong.torn}, "
+        f"findings {len(found.findings)}"
+    )
 
 
 def main() -> int:
