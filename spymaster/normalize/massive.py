@@ -245,8 +245,8 @@ def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Ar
         columns |= _option_columns(columns["option_symbol"])
     if schema is OPTIONS_TRADES:
         columns["aggressor"] = pa.array(np.zeros(rows, np.int8))  # the vendor does not say
-    delivered = _DELIVERED[schema.name]
-    arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in delivered]
+    delivered, fields = _DELIVERED[schema.name]
+    arrays = [columns[name] if name in columns else pa.nulls(rows, kind) for name, kind in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=delivered)
 
 
@@ -372,7 +372,8 @@ def _price(value: Any) -> float:
 
 
 _DELIVERED: Final = {
-    channel.schema.name: channel.schema.delivered for channel in (*RECORDS.values(), SNAPSHOT, CONTRACT)
+    channel.schema.name: (channel.schema.delivered, [(field.name, field.type) for field in channel.schema.delivered])
+    for channel in (*RECORDS.values(), SNAPSHOT, CONTRACT)
 }
 
 

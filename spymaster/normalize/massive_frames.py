@@ -1,31 +1,39 @@
 """Massive's websocket: frames as they came, JSON arrays of events, to rows of trades and quotes. Pure.
 
 Frames are read many at a time: all that came within a tick. Each is decoded into typed objects and these are turned
-into columns together; what any frame of a group does that the types do not foresee, be it a null, sends its group the
-slow way, value by value (`massive.columns_of`), which is also what says why a frame cannot be read. Both ways give the
-same rows. A frame that cannot be read goes to quarantine whole, and the others are not touched by it.
+into columns together. What the types do not foresee, be it a null, makes its frames be read again in quarters, and the
+few frames that remain with it go the slow way, value by value (`massive.columns_of`), which is also what says why a
+frame cannot be read. Both ways give the same rows. A frame that cannot be read goes to quarantine whole, and the others
+are not touched by it.
 
 The vendor's own messages (`status`) and events that are not recorded (aggregates, option quotes) are counted.
 
 Why typed objects: of what was measured they are the fastest way from JSON text to columns (bench/massive_frames);
 pyarrow's JSON reader takes twice as long for the decoding alone, and so does searching the bytes with numpy.
+Why `struct`: it writes numbers out in half the time that numpy or pyarrow need to read them one by one, and refuses
+what does not fit its column.
 """
 
+import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from itertools import chain, compress
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from spymaster.events import EventSchema
 from spymaster.normalize.massive import (
     FRAMES,
     MAX_MS,
     NS_PER_MS,
+    OPTION_PREFIX,
     Channel,
     Columns,
     UnreadableError,
@@ -34,22 +42,22 @@ from spymaster.normalize.massive import (
     read_symbol,
     repeat_text,
 )
-from spymaster.normalize.normalized import Normalized, Unreadable
+from spymaster.normalize.normalized import Normalized, Rows, Unreadable
 from spymaster.normalize.symbols import SEVERAL
+from spymaster.paths import MAX_SYMBOL_BYTES
 
-_GROUP_BYTES: Final = 512 * 1024  # read at once: it stays in the cache
+_GROUP_BYTES: Final = 1024 * 1024  # become one batch of each kind
+_BLOCK_BYTES: Final = 96 * 1024  # are objects at a time: they stay in the cache
+_PARTS: Final = 4
+_FEW: Final = 8  # frames that are not split further to keep one that is not plain from the others
 _NOT_RECORDED: Final = ("status", "Q", "A", "AM", "LULD", "NOI", "FMV", "LV")  # what else a cluster may send
-_MISSING: Final = -(2**63)  # stands for a number that was not sent, so a frame in which it was goes the slow way
-_MOST_CODE: Final = 2**15 - 1
-_NO_CODES: Final = (0,)  # known by its identity, as an empty list is something else
-_MISSING_TEXT: Final = str(_MISSING).encode()
-_TYPES: Final[dict[str, tuple[Any, Any]]] = {
-    "ticker": (str, msgspec.NODEFAULT),
-    "option": (str, msgspec.NODEFAULT),
-    "text": (str | None, None),
-    "price": (float, float("nan")),
-    "codes": (tuple[int, ...], _NO_CODES),
-}
+_OBJECTS: Final = ("ticker", "option", "text", "codes")  # what is not read as a number
+_CODES: Final = pa.list_(pa.int16())
+_WIDTHS: Final = {pa.int16(): "h", pa.int32(): "i", pa.int64(): "q", pa.float64(): "d"}
+# A number that was not sent is the smallest of its type; a frame in which it stands goes the slow way.
+_ABSENT: Final = {width: int(np.iinfo(width).min) for width in "hiq"}
+_ABSENT_TEXTS: Final = tuple(str(number).encode() for number in _ABSENT.values())
+_IS: Final = [bytes(int(byte == number) for byte in range(256)) for number in range(2)]  # marks a kind among numbers
 
 Message = tuple[bytes, int | None]
 
@@ -63,69 +71,83 @@ class _Kind(msgspec.Struct):
 
 
 class _Column(NamedTuple):
-    """How one field's values become a column."""
+    """How one field's values become a column; `width` is `struct`'s and numpy's letter for its numbers."""
 
     name: str
     unit: str
     kind: pa.DataType
-    number: Any  # numpy's type for `kind`
+    width: str
+
+
+class _Block(NamedTuple):
+    """Columns of numbers, by their places in the plan, that are read as one."""
+
+    unit: str  # `ms`, the first of which are the events' times; or the width
+    width: str
+    places: list[int]
 
 
 class _Plan(NamedTuple):
-    """The columns of a kind of event, and which of them are whole numbers, which are read as one block.
-
-    `scale` makes nanoseconds of milliseconds; a number must lie from `least` to `most`.
-    """
+    """The columns of a kind of event: those that are blocks of numbers, and the places of the others."""
 
     columns: list[_Column]
-    whole: list[int]
-    scale: NDArray[np.int64]
-    least: NDArray[np.int64]
-    most: NDArray[np.int64]
+    blocks: list[_Block]
+    others: list[int]
+
+
+class _Pieces(NamedTuple):
+    """What blocks of events gave for the columns of a `_Plan`."""
+
+    blocks: dict[str, list[NDArray[Any]]]
+    others: list[list[Any]]
 
 
 def _plan(channel: Channel) -> _Plan:
+    kinds = [channel.schema.log.field(field.column).type for field in channel.fields.values()]
     columns = [
-        _Column(field.column, field.unit, kind, np.dtype(kind.to_pandas_dtype()))
-        for field in channel.fields.values()
-        for kind in [channel.schema.log.field(field.column).type]
+        _Column(field.column, field.unit, kind, _width(field.unit, kind))
+        for field, kind in zip(channel.fields.values(), kinds, strict=True)
     ]
-    whole = [number for number, column in enumerate(columns) if column.unit not in _TYPES]
-    limits = [_limits(columns[number]) for number in whole]
-    return _Plan(
-        columns,
-        whole,
-        np.array([[NS_PER_MS if columns[number].unit == "ms" else 1] for number in whole]),
-        np.array([least for least, _ in limits])[:, None],
-        np.array([most for _, most in limits])[:, None],
-    )
+    blocks: dict[str, _Block] = {}
+    for place, column in enumerate(columns):
+        if column.width:
+            unit = "ms" if column.unit == "ms" else column.width
+            blocks.setdefault(unit, _Block(unit, column.width, [])).places.append(place)
+    return _Plan(columns, list(blocks.values()), [place for place, column in enumerate(columns) if not column.width])
 
 
-def _limits(column: _Column) -> tuple[int, int]:
-    if column.unit == "ms":
-        return int(column.name == "ts_event_ns"), MAX_MS
-    most = _MOST_CODE if column.unit == "code" else 2 ** (column.kind.bit_width - 1) - 1
-    return -most, most
+def _width(unit: str, kind: pa.DataType) -> str:
+    return "" if unit in _OBJECTS else "h" if unit == "code" else _WIDTHS[kind]
+
+
+def _strict(column: _Column) -> tuple[Any, Any]:
+    """Return the type of a column's values and what stands for one that was not sent."""
+    if column.unit in ("ticker", "option"):
+        return str, msgspec.NODEFAULT
+    if column.unit == "text":
+        return str, None
+    if column.unit == "price":
+        return float, float("nan")
+    if column.unit == "codes":
+        return tuple[int, ...], None
+    return int, _ABSENT[column.width]
 
 
 def _structure(name: str, channel: Channel, *, strict: bool, **options: Any) -> Any:
     """Define a struct with our columns' names, read from the vendor's fields."""
-    columns = [
-        (field.column, *(_TYPES.get(field.unit, (int, _MISSING)) if strict else (Any, None)))
-        for field in channel.fields.values()
-    ]
+    columns = [(column.name, *(_strict(column) if strict else (Any, None))) for column in _plan(channel).columns]
     rename = {field.column: key for key, field in channel.fields.items()}
     return msgspec.defstruct(name, columns, rename=rename, gc=False, kw_only=True, **options)
 
 
-def _fast_decoder(channels: Mapping[str, Channel]) -> tuple[msgspec.json.Decoder, dict[str, Any]]:
-    """Return what decodes a frame at once, and the type of each recorded kind."""
-    recorded = {kind: _structure(kind, c, strict=True, tag_field="ev", tag=kind) for kind, c in channels.items()}
+def _fast_decoder(channels: Mapping[str, Channel]) -> tuple[msgspec.json.Decoder, dict[Any, int]]:
+    """Return what decodes a frame at once, and by its type the number of each kind, recorded kinds first."""
+    recorded = [_structure(kind, c, strict=True, tag_field="ev", tag=kind) for kind, c in channels.items()]
     others = [msgspec.defstruct(k, [], tag_field="ev", tag=k, gc=False) for k in _NOT_RECORDED if k not in channels]
     anything: Any = None
-    for kind in (*recorded.values(), *others):
+    for kind in (*recorded, *others):
         anything = kind if anything is None else anything | kind
-    return msgspec.json.Decoder(list[anything]), recorded
+    return msgspec.json.Decoder(list[anything]), {kind: number for number, kind in enumerate((*recorded, *others))}
 
 
 _decode_raw: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -160,7 +182,7 @@ class MassiveFrames:
             simulated: the rows' source is `sim`.
         """
         self._channels, self._slow, self._plans = FRAMES[cluster], _SLOW[cluster], _PLANS[cluster]
-        decoder, self._types = _FAST[cluster]
+        decoder, self._numbers = _FAST[cluster]
         self._decode = decoder.decode
         self.source = "sim" if simulated else f"massive.{cluster}"
         self.streams = {channel.schema.name: symbol for channel in self._channels.values()}
@@ -175,19 +197,31 @@ class MassiveFrames:
             messages: frames in order, each with our time of receipt; None where they were not received live.
         """
         done = Normalized([], [])
-        for group in _grouped(messages):
-            try:
-                batches, ignored = self._read_together(group)
-            except _NotPlainError:
-                self._read_each(group, done)
-            else:
-                done.batches.extend(batches)
-                self.ignored.update(ignored)
-            self._byte += sum(len(frame) for frame, _ in group)
+        for group in _grouped(messages, _GROUP_BYTES):
+            some = Normalized([], [])
+            self._read(group, some)
+            done.batches.extend(_joined(some.batches))
+            done.unreadable.extend(some.unreadable)
         return done
 
     def finish(self) -> None:
         """Do nothing: a frame is whole or was not sent."""
+
+    def _read(self, messages: Sequence[Message], done: Normalized) -> None:
+        """Read frames together, and those of them that are not plain as few together as that takes."""
+        try:
+            batches, ignored = self._read_together(messages)
+        except _NotPlainError:
+            if len(messages) > _FEW:
+                part = -(-len(messages) // _PARTS)
+                for begin in range(0, len(messages), part):
+                    self._read(messages[begin : begin + part], done)
+                return
+            self._read_each(messages, done)
+        else:
+            done.batches.extend(batches)
+            self.ignored.update(ignored)
+        self._byte += sum(len(frame) for frame, _ in messages)
 
     def _read_together(self, messages: Sequence[Message]) -> tuple[list[Any], Counter[str]]:
         """Read frames at once.
@@ -195,34 +229,67 @@ class MassiveFrames:
         Raises:
             _NotPlainError: not all are plain.
         """
-        events: list[Any] = []
-        counts = []
+        pieces = {
+            kind: _Pieces({block.unit: [] for block in p.blocks}, [[] for _ in p.others])
+            for kind, p in self._plans.items()
+        }
+        counts: list[int] = []
+        numbered = []
         try:
-            for frame, _ in messages:
-                # Of what the decoder skips it does not look at the characters.
-                if not frame.isascii() or _MISSING_TEXT in frame:
-                    raise _NotPlainError
-                some = self._decode(frame)
-                events += some
-                counts.append(len(some))
-        except (msgspec.MsgspecError, RecursionError) as error:
+            for block in _grouped(messages, _BLOCK_BYTES):
+                numbered.append(self._gather(block, counts, pieces))
+            numbers = np.frombuffer(b"".join(numbered), np.uint8)
+            batches = self._batches(messages, numbers, counts, pieces)
+        except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError, struct.error) as error:
             raise _NotPlainError from error
+        if sum(batch.num_rows for _, batch in batches) == len(numbers):
+            return batches, Counter()
+        return batches, self._others(numbers)
+
+    def _gather(self, messages: Sequence[Message], counts: list[int], pieces: dict[str, _Pieces]) -> bytes:
+        """Decode a block of frames and add it to the pieces; return each event's kind as a number."""
+        text = b"".join([frame for frame, _ in messages])
+        # Of what the decoder skips it does not look at the characters.
+        if not text.isascii() or (b"-" in text and any(absent in text for absent in _ABSENT_TEXTS)):
+            raise _NotPlainError
+        events: list[Any] = []
+        for frame, _ in messages:
+            some = self._decode(frame)
+            events += some
+            counts.append(len(some))
+        numbers = bytes(map(self._numbers.__getitem__, map(type, events)))
+        for number, (kind, mine) in enumerate(pieces.items()):
+            rows = numbers.count(number)
+            if rows:
+                where = numbers.translate(_IS[number]) if rows < len(events) else None
+                _take_apart(events if where is None else compress(events, where), rows, self._plans[kind], mine)
+        return numbers
+
+    def _batches(
+        self, messages: Sequence[Message], numbers: NDArray[np.uint8], counts: list[int], pieces: dict[str, _Pieces]
+    ) -> list[Any]:
         live = messages[0][1] is not None
         received = np.repeat(np.array([time for _, time in messages], np.int64), counts) if live else None
-        batches, recorded = [], 0
-        types = list(map(type, events))
-        for kind, channel in self._channels.items():
-            rows = types.count(self._types[kind])
+        batches = []
+        for number, (kind, channel) in enumerate(self._channels.items()):
+            where = numbers == number
+            rows = int(np.count_nonzero(where))
             if rows:
-                where = [found is self._types[kind] for found in types] if rows < len(events) else None
-                mine = events if where is None else list(compress(events, where))
-                columns = _columns(mine, self._plans[kind])
-                times = None if received is None else pa.array(received if where is None else received[np.array(where)])
+                columns = _columns(pieces[kind], self._plans[kind])
+                times = None if received is None else pa.array(received if rows == len(where) else received[where])
                 batches.append((channel.schema, batch_of(channel.schema, columns, self.source, times)))
-                recorded += rows
-        if recorded == len(events):
-            return batches, Counter()
-        return batches, Counter(kind.__name__ for kind in types if kind.__name__ not in self._channels)
+        return batches
+
+    def _others(self, numbers: NDArray[np.uint8]) -> Counter[str]:
+        """Count the events that are not recorded."""
+        found = np.bincount(numbers, minlength=len(self._numbers)).tolist()
+        return Counter(
+            {
+                kind.__name__: found[number]
+                for kind, number in self._numbers.items()
+                if found[number] and number >= len(self._channels)
+            }
+        )
 
     def _read_each(self, messages: Sequence[Message], done: Normalized) -> None:
         """Read frame by frame."""
@@ -240,7 +307,7 @@ class MassiveFrames:
                     parts[kind].append((mine, ts_local_ns))
             byte += len(frame)
         for kind, some in parts.items():
-            done.batches.append((self._channels[kind].schema, self._joined(kind, some)))
+            done.batches.append((self._channels[kind].schema, self._batch(kind, some)))
 
     def _events(self, frame: bytes) -> tuple[dict[str, list[dict[str, Any]]], Counter[str]]:
         """Decode a frame strictly; return the events to record by kind, and how many others of which kind."""
@@ -260,7 +327,7 @@ class MassiveFrames:
             raise UnreadableError(f"it is no array of events: {error}") from error
         return events, others
 
-    def _joined(self, kind: str, parts: list[tuple[Columns, int | None]]) -> pa.RecordBatch:
+    def _batch(self, kind: str, parts: list[tuple[Columns, int | None]]) -> pa.RecordBatch:
         columns = {name: pa.concat_arrays([part[name] for part, _ in parts]) for name in parts[0][0]}
         received = None
         if parts[0][1] is not None:
@@ -269,10 +336,10 @@ class MassiveFrames:
         return batch_of(self._channels[kind].schema, columns, self.source, received)
 
 
-def _grouped(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+def _grouped(messages: Sequence[Message], most_bytes: int) -> Iterator[Sequence[Message]]:
     begin = size = 0
     for number, (frame, _) in enumerate(messages):
-        if number > begin and size + len(frame) > _GROUP_BYTES:
+        if number > begin and size + len(frame) > most_bytes:
             yield messages[begin:number]
             begin, size = number, 0
         size += len(frame)
@@ -280,93 +347,107 @@ def _grouped(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         yield messages[begin:]
 
 
-def _columns(events: list[Any], plan: _Plan) -> Columns:
-    """Turn typed objects into columns.
+def _joined(batches: list[Rows]) -> list[Rows]:
+    """Make one batch of each schema's."""
+    parts: dict[str, tuple[EventSchema, list[pa.RecordBatch]]] = {}
+    for schema, batch in batches:
+        parts.setdefault(schema.name, (schema, []))[1].append(batch)
+    return [
+        (schema, some[0] if len(some) == 1 else pa.Table.from_batches(some).combine_chunks().to_batches()[0])
+        for schema, some in parts.values()
+    ]
+
+
+def _take_apart(events: Iterable[Any], rows: int, plan: _Plan, pieces: _Pieces) -> None:
+    """Add typed objects to the pieces of their columns.
 
     Raises:
-        _NotPlainError: one of their values is for the slow way.
+        ValueError, struct.error: a value does not fit.
     """
-    values = list(zip(*map(msgspec.structs.astuple, events), strict=True))
-    try:
-        columns = _whole_columns([values[number] for number in plan.whole], plan)
-        for column, mine in zip(plan.columns, values, strict=True):
-            if column.unit in _TYPES:
-                columns[column.name] = _other_column(mine, column)
-    except (ValueError, OverflowError) as error:
-        raise _NotPlainError from error
-    return columns
+    flat = list(chain.from_iterable(map(msgspec.structs.astuple, events)))
+    step = len(plan.columns)
+    for unit, width, places in plan.blocks:
+        numbers: list[Any] = []
+        for place in places:
+            numbers += flat[place::step]
+        packed = struct.Struct(f"{len(numbers)}{width}").pack(*numbers)
+        pieces.blocks[unit].append(np.frombuffer(packed, width).reshape(len(places), rows))
+    for place, mine in zip(plan.others, pieces.others, strict=True):
+        mine.append(_OTHERS[plan.columns[place].unit](flat[place::step]))
 
 
-def _whole_columns(values: list[tuple[int, ...]], plan: _Plan) -> Columns:
-    """Turn whole numbers, a tuple for each column, into columns as one block."""
-    shape = len(values), len(values[0])
-    numbers = np.fromiter(chain.from_iterable(values), np.int64, shape[0] * shape[1]).reshape(shape)
-    absent = numbers == _MISSING
-    some_absent = absent.any(axis=1)
-    if some_absent.any():
-        numbers = np.where(absent, 1, numbers)
-    if (numbers.min(axis=1, keepdims=True) < plan.least).any() or (
-        numbers.max(axis=1, keepdims=True) > plan.most
-    ).any():
-        raise ValueError
-    numbers *= plan.scale
-    columns = {}
-    for number, place in enumerate(plan.whole):
+def _columns(pieces: _Pieces, plan: _Plan) -> Columns:
+    """Make columns of their pieces.
+
+    Raises:
+        ValueError: a value is for the slow way.
+    """
+    columns: Columns = {}
+    for block in plan.blocks:
+        numbers = np.concatenate(pieces.blocks[block.unit], axis=1)
+        present = ~np.isnan(numbers) if block.width == "d" else numbers != _ABSENT[block.width]
+        if block.unit == "ms":
+            numbers = _nanoseconds(numbers, present)
+        written, row_bytes = _buffer(numbers), numbers.nbytes // len(numbers)
+        for row, (place, whole) in enumerate(zip(block.places, present.all(axis=1).tolist(), strict=True)):
+            column, valid = plan.columns[place], None if whole else _validity(present[row])
+            mine = written.slice(row * row_bytes, row_bytes)
+            make = _lists_of_one if column.unit == "code" else pa.Array.from_buffers
+            columns[column.name] = make(column.kind, numbers.shape[1], [valid, mine])
+    for place, some in zip(plan.others, pieces.others, strict=True):
         column = plan.columns[place]
-        if some_absent[number] and column.name == "ts_event_ns":
-            raise ValueError
-        mask = absent[number] if some_absent[number] else None
-        if column.unit == "code":
-            columns[column.name] = _lists_of_one(numbers[number], mask)
-        elif mask is not None:
-            columns[column.name] = pa.array(numbers[number].astype(column.number), mask=mask)
-        else:
-            narrow: Any = numbers[number].astype(column.number)
-            columns[column.name] = pa.Array.from_buffers(column.kind, shape[1], [None, pa.py_buffer(narrow)])
+        columns[column.name] = some[0] if len(some) == 1 else pa.concat_arrays(some)
     return columns
 
 
-def _lists_of_one(codes: NDArray[np.int64], absent: NDArray[np.bool_] | None) -> pa.Array:
-    return _list_array(np.arange(len(codes) + 1, dtype=np.int32), codes, absent)
+def _buffer(numbers: Any) -> pa.Buffer:
+    return pa.py_buffer(numbers)  # without a copy
 
 
-def _other_column(values: tuple[Any, ...], column: _Column) -> pa.Array:
-    if column.unit == "price":
-        prices = np.fromiter(values, np.float64, len(values))
-        absent = np.isnan(prices)
-        return pa.array(prices, mask=absent) if absent.any() else pa.array(prices)
-    if column.unit == "codes":
-        return _lists(values)
-    if column.unit == "text":
-        return pa.array(values, column.kind)
-    return _symbols(values, column.unit)
+def _validity(valid: NDArray[np.bool_]) -> pa.Buffer:
+    return _buffer(np.packbits(valid, bitorder="little"))
 
 
-def _symbols(values: tuple[str, ...], unit: str) -> pa.Array:
-    """Return a column of symbols, each distinct one checked once."""
-    distinct = list(dict.fromkeys(values))
-    for symbol in distinct:
-        read_symbol(unit, symbol)
-    return repeat_text(distinct[0], len(values)) if len(distinct) == 1 else pa.array(values, pa.string())
-
-
-def _lists(values: tuple[Any, ...]) -> pa.Array:
-    """Turn tuples of codes into a column of lists."""
-    absent = [codes is _NO_CODES for codes in values]
-    some_absent = any(absent)
-    if some_absent:
-        values = tuple(() if codes is _NO_CODES else codes for codes in values)
-    sizes = np.fromiter(map(len, values), np.int64, len(values))
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(sizes, out=offsets[1:])
-    codes = np.fromiter(chain.from_iterable(values), np.int64, offsets[-1])
-    if len(codes) and (codes.min() < -_MOST_CODE or codes.max() > _MOST_CODE):
+def _nanoseconds(millis: NDArray[np.int64], present: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return times, those of the events first, in nanoseconds."""
+    sent = np.where(present, millis, 0)
+    if sent.min() < 0 or sent.max() > MAX_MS or not sent[0].all():
         raise ValueError
-    return _list_array(offsets, codes, np.array(absent) if some_absent else None)
+    return sent * NS_PER_MS
 
 
-def _list_array(offsets: Any, codes: NDArray[np.int64], absent: Any) -> pa.Array:
-    lists: Any = pa.ListArray  # whose stub knows no list without a type of its own
-    nulls = None if absent is None else pa.array(absent)
-    made: pa.Array = lists.from_arrays(pa.array(offsets), pa.array(codes.astype(np.int16)), mask=nulls)
-    return made
+def _texts(texts: list[str | None]) -> pa.Array:
+    return pa.array(texts, pa.string())
+
+
+def _codes(lists: list[tuple[int, ...] | None]) -> pa.Array:
+    return pa.array(lists, _CODES)
+
+
+def _symbols(unit: str, symbols: list[str]) -> pa.Array:
+    """Return a column of symbols, if all are this market's and can be stored."""
+    if symbols.count(symbols[0]) == len(symbols):
+        return repeat_text(read_symbol(unit, symbols[0]), len(symbols))
+    column = pa.array(symbols, pa.string())
+    sizes = pc.min_max(pc.binary_length(column))
+    options: Any = pc.starts_with(column, OPTION_PREFIX)
+    if options.true_count != (len(symbols) if unit == "option" else 0):
+        raise ValueError
+    if not 0 < sizes["min"].as_py() <= sizes["max"].as_py() <= MAX_SYMBOL_BYTES:
+        raise ValueError
+    return column
+
+
+_OTHERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "ticker": partial(_symbols, "ticker"),
+    "option": partial(_symbols, "option"),
+    "text": _texts,
+    "codes": _codes,
+}
+
+
+def _lists_of_one(kind: pa.DataType, rows: int, buffers: list[pa.Buffer | None]) -> pa.Array:
+    valid, codes = buffers
+    values = pa.Array.from_buffers(pa.int16(), rows, [None, codes])
+    offsets = _buffer(np.arange(rows + 1, dtype=np.int32))
+    return pa.Array.from_buffers(kind, rows, [valid, offsets], children=[values])

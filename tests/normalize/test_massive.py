@@ -169,6 +169,9 @@ UNREADABLE = {
     "not a number": encoded([STOCK_TRADE | {"p": float("nan")}]),
     "infinite": encoded([STOCK_TRADE]).replace(b"114.125", b"1e400"),
     "code beyond 16 bits": encoded([STOCK_TRADE | {"c": [40_000]}]),
+    "code beyond 64 bits": encoded([STOCK_TRADE | {"c": [2**70]}]),
+    "the code for null": encoded([STOCK_TRADE | {"c": [-(2**15)]}]),
+    "the size for null": encoded([STOCK_QUOTE | {"bs": -(2**31)}]),
     "size of a quote beyond 32 bits": encoded([STOCK_QUOTE | {"bs": 2**31}]),
     "no UTF-8": encoded([STOCK_TRADE | {"new": "?"}]).replace(b"?", b"\xff"),
     "half a surrogate pair": encoded([STOCK_TRADE | {"sym": "\ud800"}]),
@@ -514,7 +517,7 @@ def test_damaged_messages_never_crash_and_never_give_a_wrong_row() -> None:
 
 
 def test_the_torture_sees_a_planted_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = massive_frames._PLANS["stocks"]["T"]
-    monkeypatch.setitem(massive_frames._PLANS["stocks"], "T", plan._replace(scale=plan.scale + 1))
+
+    monkeypatch.setattr(massive_frames, "NS_PER_MS", massive.NS_PER_MS + 1)
 
     assert massive_fuzz.torture(2_000, 1, lambda done: None).wrong_rows > 0
