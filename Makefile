@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames
+BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames silver_trades silver_mbp10
 
 .PHONY: run test torture bench lock clean
 

@@ -3,18 +3,27 @@
 The route: feeds -> normalize -> wal -> bus -> lake
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spymaster.api import BronzeReader, BronzeWriter, WALManager
+    from spymaster.api import BronzeReader, BronzeWriter, SilverCompactor, SilverReader, WALManager, connect
+    from spymaster.lake.contracts import ContractSelector
 
-__all__ = ["BronzeReader", "BronzeWriter", "WALManager"]
+__all__ = [
+    "BronzeReader",
+    "BronzeWriter",
+    "ContractSelector",
+    "SilverCompactor",
+    "SilverReader",
+    "WALManager",
+    "connect",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import the interface on first use: a command line that answers `--help` needs no pandas."""
     if name in __all__:
-        from spymaster import api  # noqa: PLC0415  # that is the point
-
-        return getattr(api, name)
+        home = "spymaster.lake.contracts" if name == "ContractSelector" else "spymaster.api"
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'spymaster' has no attribute {name!r}")

@@ -19,14 +19,29 @@ from spymaster import clock, events, paths, settings
 from spymaster.bus import Bus, Subscription
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema, Stream
+from spymaster.lake import compactor
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.compactor import MARKET_SCHEMAS, THREADS, Compacted, Progress
 from spymaster.lake.reader import Form, Reader
 from spymaster.lake.recorder import RecordedRows, Recorder, random_capture_id
 from spymaster.lake.recovery import Recovered, recover, writer_locks
+from spymaster.lake.silver_reader import SilverRows
+from spymaster.lake.views import Lake
 
 _API_VERSION: Final = 1
 _FILLED: Final = {"aggressor": 0, "is_snapshot": False}  # what an event that does not say means
+
+
+def connect(data_root: str | Path | None = None, wal_root: str | Path | None = None) -> Lake:
+    """Open lake and log for SQL, also beside a running daemon; see `Lake`.
+
+    Example:
+        with spymaster.connect() as lake:
+            print(lake.sql("select contract, count(*) from futures_trades group by all"))
+    """
+    loaded = settings.load(data_root=data_root, wal_root=wal_root)
+    return Lake(loaded.data_root, loaded.wal_root)
 
 
 class RecoveredEvents:
@@ -386,3 +401,92 @@ class BronzeReader:
     def get_latest_date(self, schema_path: str, partition_key: str) -> str | None:
         """Return the last of these dates, or None."""
         return next(reversed(self.get_available_dates(schema_path, partition_key)), None)
+
+
+class SilverReader:
+    """Reads the market, each event once: pandas frames, or as asked: `SilverReader().arrow().read_date(...)`.
+
+    Hours that are not compacted yet, or changed since, come from Bronze and log, so that a date reads the same before
+    and after it was compacted. Dates are UTC, spans half-open in `ts_event_ns`. One thread uses a reader.
+
+    Example:
+        df = SilverReader().read_date("2025-12-22", schema="futures.trades")
+    """
+
+    def __init__(
+        self, data_root: str | Path | None = None, wal_root: str | Path | None = None, form: Form = "pandas"
+    ) -> None:
+        loaded = settings.load(data_root=data_root, wal_root=wal_root)
+        self._data_root, self._wal_root = loaded.data_root, loaded.wal_root
+        self._rows = SilverRows(self._data_root, self._wal_root, form)
+
+    def arrow(self) -> "SilverReader":
+        """Return a reader whose results are `pyarrow.Table`."""
+        return SilverReader(self._data_root, self._wal_root, "arrow")
+
+    def polars(self) -> "SilverReader":
+        """Return a reader whose results are `polars.DataFrame`. Needs the extra `spymaster[polars]`."""
+        return SilverReader(self._data_root, self._wal_root, "polars")
+
+    def relation(self) -> "SilverReader":
+        """Return a reader whose results are DuckDB relations, not yet executed, each good until the next read."""
+        return SilverReader(self._data_root, self._wal_root, "relation")
+
+    def read_date(
+        self,
+        date: str,
+        schema: str,
+        symbol: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Any:
+        """Return one date's rows of a schema, of all symbols or of one; `options.trades` come with greeks."""
+        return self._rows.read(schema, date, date, symbol, start_ns, end_ns, columns)
+
+    def read_date_range(
+        self,
+        start_date: str,
+        end_date: str,
+        schema: str,
+        symbol: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Any:
+        """Return the rows of some dates, both included."""
+        return self._rows.read(schema, start_date, end_date, symbol, start_ns, end_ns, columns)
+
+
+class SilverCompactor:
+    """Makes Silver of Bronze: every event once. May work beside a running daemon; one process compacts at a time.
+
+    Each call returns one result per partition: its status, rows in and out, the counts, bytes, seconds and MB/s.
+
+    Example:
+        SilverCompactor().compact_date("2025-12-22", schema="futures.trades")
+    """
+
+    def __init__(self, data_root: str | Path | None = None, threads: int = THREADS) -> None:
+        self._data_root, self._threads = settings.load(data_root=data_root).data_root, threads
+
+    def compact_date(self, date: str, schema: str, progress: Progress | None = None) -> list[Compacted]:
+        """Compact one UTC date of one schema."""
+        return self._compact([events.schema_named(schema)], date, date, progress)
+
+    def compact_all_schemas(self, date: str, progress: Progress | None = None) -> list[Compacted]:
+        """Compact one UTC date of every market schema."""
+        return self._compact(MARKET_SCHEMAS, date, date, progress)
+
+    def compact_all_dates(
+        self, schema: str, start_date: str | None = None, end_date: str | None = None, progress: Progress | None = None
+    ) -> list[Compacted]:
+        """Compact every UTC date of one schema, or those between two, both included."""
+        return self._compact([events.schema_named(schema)], start_date, end_date, progress)
+
+    def _compact(
+        self, schemas: Sequence[EventSchema], start_date: str | None, end_date: str | None, progress: Progress | None
+    ) -> list[Compacted]:
+        with compactor.lock(self._data_root):
+            wanted = compactor.partitions(self._data_root, schemas, start_date, end_date)
+            return compactor.compact(self._data_root, wanted, threads=self._threads, progress=progress)

@@ -152,6 +152,27 @@ def rewrite(data: bytes, target: Path) -> None:
     sync_directory(target.parent)
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield the draft of a large file; when the caller is done with it, it takes the target's name, whole and durable.
+
+    If the caller raises, the draft is gone and the target is as it was.
+    """
+    draft = target.with_name(f".{target.name}.tmp")
+    remove(draft)
+    try:
+        yield draft
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            sync(descriptor)
+        finally:
+            close(descriptor)
+        replace(draft, target)
+    finally:
+        remove(draft)
+    sync_directory(target.parent)
+
+
 def _draft(data: bytes | memoryview | Iterable[bytes | memoryview], target: Path) -> Path:
     """Write `data` to a draft of `target`, its bytes durable, its name not yet."""
     draft = target.with_name(f".{target.name}.tmp")  # readers pass over names that begin with a dot

@@ -45,6 +45,7 @@ def refusal(done, code):
 COMMANDS = [
     ["run"], ["recover"], ["verify"], ["status"], ["sql"], ["backfill"], ["config", "show"], ["wal", "ls"],
     ["wal", "verify"], ["wal", "export"], ["catalog", "rebuild"], ["doctor"], ["simulate-day"],
+    ["archive"],
 ]  # fmt: skip
 
 

@@ -180,7 +180,7 @@ OPTIONS_GREEKS_SNAPSHOTS = event_schema(
     ],
     partition_by="underlying",
     hourly=False,
-    identity=("option_symbol", "snapshot_id"),
+    identity=("option_symbol", None, None, None, "snapshot_id"),
 )
 
 REFERENCE_INSTRUMENTS = event_schema(
@@ -210,5 +210,16 @@ REFERENCE_INSTRUMENTS = event_schema(
         optional("end_ns", pa.int64(), "of a mapping: valid before, UTC nanoseconds"),
     ],
     hourly=False,
-    identity=("contract", "instrument_id", "publisher_id", "record", "action", "stype_in_symbol"),
-)
+    identity=(
+        "contract",
+        None,
+        None,
+        None,
+        "instrument_id",
+        "publisher_id",
+        "record",
+        "action",
+        "stype_in_symbol",
+        "start_ns",
+    ),
+)  # fmt: skip

@@ -43,7 +43,7 @@ class EventSchema:
         partition_by: the column whose value names the Hive folder.
         hourly: whether the lake partitions it by hour below the date.
         identity: the columns that tell one event from another beside source and time, in the order in which
-            they enter `event_id`.
+            they enter `event_id`: the instrument, price, size and seq (None where it has no such column), then more.
         log: the schema of its rows in the WAL and on the bus, with name, version, units and meanings as metadata.
     """
 
@@ -51,7 +51,7 @@ class EventSchema:
     version: int
     partition_by: str
     hourly: bool
-    identity: tuple[str, ...]
+    identity: tuple[str | None, ...]
     log: pa.Schema
 
     @property
@@ -72,7 +72,7 @@ def event_schema(
     name: str,
     fields: list[pa.Field],
     *,
-    identity: tuple[str, ...],
+    identity: tuple[str | None, ...],
     version: int = 1,
     partition_by: str = "symbol",
     hourly: bool = True,
@@ -87,7 +87,7 @@ def event_schema(
         field("capture_id", pa.int64(), "which delivery; 63 bits"),
         field("capture_seq", pa.int64(), "the row's number in its capture's stream, from 0 without a hole"),
     ]
-    missing = {partition_by, *identity} - {column.name for column in columns}
+    missing = {partition_by, *identity} - {None, *(column.name for column in columns)}
     if missing:
         raise ValueError(f"{name}: {missing} are no columns")
     log = pa.schema(columns, {"schema_name": name, "schema_version": str(version)})

@@ -27,7 +27,7 @@ SYSTEM_CAPTURES = event_schema(
         optional("detail", pa.string(), "why it is not complete"),
     ],
     hourly=False,
-    identity=("of_capture_id", "event"),
+    identity=("symbol", None, None, None, "of_capture_id", "event"),
 )
 
 SYSTEM_GAPS = event_schema(
@@ -47,5 +47,5 @@ SYSTEM_GAPS = event_schema(
         field("detail", pa.string(), "what, where"),
     ],
     hourly=False,
-    identity=("gap_id",),
+    identity=("symbol", None, None, None, "gap_id"),
 )

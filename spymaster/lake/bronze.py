@@ -7,7 +7,7 @@ rows whose (`capture_id`, `capture_seq`) is in no part of their partition yet.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spymaster import clock, durable, events, paths
 from spymaster.errors import LayoutError, WalError
 from spymaster.events import EventSchema
+from spymaster.lake import archive
 from spymaster.paths import Partition
 from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
 
@@ -156,7 +157,7 @@ def _publish(
     folder = bronze / partition.folder
     durable.make_directories(folder)
     if again:
-        rows = _missing(folder, rows)
+        rows = _missing(archive.present_parts(bronze.parent, partition), rows)
         # A part that a killed process left may be visible and not durable. What is left out must be.
         durable.sync_directory(folder)
         if rows.num_rows == 0:
@@ -167,6 +168,8 @@ def _publish(
     while True:
         name = paths.part_name(clock.part_stamp(header.created_ns), header.segment, attempt)
         try:
+            if archive.is_archived(bronze.parent, partition, name):
+                raise FileExistsError
             durable.publish(data, folder / name)
             break
         except FileExistsError:
@@ -180,15 +183,15 @@ def _publish(
     return Part(relative, partition, header.segment, rows.num_rows, len(data), crc32c(data), spans)
 
 
-def _missing(folder: Path, rows: pa.Table) -> pa.Table:
-    """Return the rows whose key is in no part of the partition yet.
+def _missing(parts: Iterable[Path], rows: pa.Table) -> pa.Table:
+    """Return the rows whose key is in no part of the partition yet; archived ones count.
 
     A part that does not read holds none: what it may have held of these rows stands in the log now, and might not soon.
     """
     captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
     missing = np.ones(len(captures), dtype=bool)
     spans = capture_spans(captures, numbers)
-    for part in sorted(folder.glob("part-*.parquet")):
+    for part in parts:
         with suppress(LayoutError, pa.ArrowException, OSError):  # verify names it
             held = {span.capture_id: span for span in read_footer(part).captures}
             for span in spans:
@@ -278,6 +281,17 @@ def _crc_place(data: memoryview) -> int:
     return len(data) - 8 - len(footer) + footer.rindex(_CRC_KEY) + len(_CRC_KEY) + 2
 
 
+def damage(data: memoryview) -> str | None:
+    """Say what is wrong with a part's bytes, if they are not those that were written."""
+    try:
+        at = _crc_place(data)
+        summed = crc32c(data[at + _CRC_DIGITS :], crc32c(b"0" * _CRC_DIGITS, crc32c(data[:at])))
+        sound = f"{summed:08x}".encode() == data[at : at + _CRC_DIGITS]
+    except ValueError as error:
+        return str(error)
+    return None if sound else "its bytes do not match their CRC32C"
+
+
 def misread(part: Path, data: memoryview) -> str | None:
     """Say why a part does not read, if it does not: its bytes against their CRC32C, then its footer and its keys.
 
@@ -285,11 +299,10 @@ def misread(part: Path, data: memoryview) -> str | None:
         part: where it lies.
         data: its bytes.
     """
+    wrong = damage(data)
+    if wrong is not None:
+        return wrong
     try:
-        at = _crc_place(data)
-        summed = crc32c(data[at + _CRC_DIGITS :], crc32c(b"0" * _CRC_DIGITS, crc32c(data[:at])))
-        if f"{summed:08x}".encode() != data[at : at + _CRC_DIGITS]:
-            return "its bytes do not match their CRC32C"
         read_footer(part)
         pq.read_table(part, columns=["capture_id", "capture_seq"], partitioning=None, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError, LayoutError) as error:
@@ -322,15 +335,12 @@ def read_footer(part: Path) -> Footer:
 
 
 def list_parts(bronze: Path) -> Iterator[tuple[str, Partition]]:
-    """Yield every part below `bronze` with its partition, in path order.
+    """Yield every part with its partition, in path order: each by its path below `bronze`, though it was archived.
 
     Raises:
         LayoutError: a Parquet file lies where this version would not write it.
     """
-    for path in sorted(bronze.rglob("*.parquet")):
-        if path.name.startswith("."):
-            continue
-        relative = path.relative_to(bronze).as_posix()
+    for relative, path in archive.find_parts(bronze.parent).items():
         partition = paths.parse_part(relative)
         known = events.SCHEMAS.get(partition.schema) if partition else None
         if (

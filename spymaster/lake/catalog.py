@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from spymaster import durable, events
 from spymaster.errors import LayoutError, SpymasterError, UsageError
+from spymaster.lake import archive
 from spymaster.lake.bronze import Part, list_parts, misread, read_footer, recorded_numbers
 
 FILE_NAME: Final = "catalog.db"
@@ -78,7 +79,7 @@ class Catalog:
             LayoutError: the lake is laid out otherwise.
             UsageError: `catalog.db` is a folder.
         """
-        self._bronze = data_root / "bronze"
+        self._data_root, self._bronze = data_root, data_root / "bronze"
         durable.make_directories(data_root)
         self._turn = threading.RLock()
         path = _file(data_root)
@@ -110,18 +111,19 @@ class Catalog:
         A part that does not read is left out: its CRC32C would vouch for the damage. `verify` reports it.
         """
         known = {path for (path,) in self._all("select path from files")}
-        present = dict(list_parts(self._bronze)) if self._bronze.is_dir() else {}
+        present = dict(list_parts(self._bronze))
         parts = []
         for relative, partition in present.items():
             if relative not in known:
-                data = durable.read(self._bronze / relative)
-                if misread(self._bronze / relative, data) is not None:
+                path = archive.locate(self._data_root, relative)
+                data = durable.read(path)
+                if misread(path, data) is not None:
                     continue
-                footer = read_footer(self._bronze / relative)
+                footer = read_footer(path)
                 if footer.version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
                     raise LayoutError(
-                        f"{self._bronze / relative} holds {footer.version}, which this version does not read. Nothing "
-                        f"was changed. Next: use the version of spymaster that wrote it"
+                        f"{path} holds {footer.version}, which this version does not read. Nothing was changed. "
+                        f"Next: use the version of spymaster that wrote it"
                     )
                 crc = crc32c(data)
                 parts.append(Part(relative, partition, footer.segment, footer.rows, len(data), crc, footer.captures))
@@ -158,7 +160,7 @@ class Catalog:
         )
 
     def _columns(self, relative: str, names: list[str]) -> list[tuple[object, ...]]:
-        """Read a part of our own events: a handful of rows."""
+        """Read a part of our own events: a handful of rows. These are never archived."""
         rows = pq.read_table(self._bronze / relative, columns=names, partitioning=None).to_pydict()
         return list(zip(*(rows[name] for name in names), strict=True))
 
@@ -210,7 +212,7 @@ class Catalog:
             "where capture_id = ? and schema = ? order by path",
             (capture_id, schema),
         )
-        return [(self._bronze / path, value) for path, value in rows]
+        return [(archive.locate(self._data_root, path), value) for path, value in rows]
 
     def recorded_numbers(self, capture_id: int, schema: str) -> NDArray[np.int64]:
         """Return the sorted `capture_seq`s that the lake holds of a capture's rows of one schema."""
@@ -278,7 +280,7 @@ class IndexedFile(NamedTuple):
 
 
 def read_files(data_root: Path) -> dict[str, IndexedFile]:
-    """Return what the index says of every part, by its path below `bronze/`; empty where there is no index.
+    """Return what the index says of every part, by its path below `bronze/`, also of an archived one; empty without.
 
     Reads only, beside a running daemon.
 

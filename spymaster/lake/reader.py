@@ -14,6 +14,9 @@ import pyarrow as pa
 from spymaster import clock, events, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
+from spymaster.lake import archive, silver
+from spymaster.lake.contracts import OUTRIGHT, BronzeTrades, ContractSelector
+from spymaster.paths import Partition
 
 Form = Literal["pandas", "arrow", "polars", "relation"]
 
@@ -29,6 +32,7 @@ class Reader:
         self._bronze = data_root / "bronze"
         self._form: Form = form
         self._connection = duckdb.connect()
+        self._contracts = ContractSelector(data_root, trades=BronzeTrades(data_root, self._connection))
 
     def read(
         self,
@@ -51,10 +55,13 @@ class Reader:
             end_ns: first `ts_event_ns` after the span, exclusive.
             columns: only these; None for all.
             contract: only this contract.
-            front_month_only: only each date's outright with the largest traded volume.
+            front_month_only: only each date's outright that traded most in its regular hours, or in all hours where
+                none traded then. A date without trades takes the choice of the last earlier one, and keeps all but
+                spreads where there is none either.
 
         Raises:
             UsageError: an argument is not usable.
+            LayoutError: a part that was archived is not there.
         """
         kind = events.schema_named(schema)
         files = self._files(kind, value, date, start_ns, end_ns)
@@ -65,7 +72,7 @@ class Reader:
         if contract is not None:
             relation = relation.filter(duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract))
         elif front_month_only:
-            relation = self._front_month(relation, value, date)
+            relation = relation.filter(self._front_month(files, value))
         ordered = relation.order("ts_event_ns, capture_id, capture_seq")
         return self._shape(ordered.project(", ".join(f'"{name}"' for name in names)))
 
@@ -82,27 +89,34 @@ class Reader:
                 f"{partition!r} is not a partition of {folder}. Nothing was read. Next: give it as "
                 f"{kind.partition_by}={value or key or 'ES'}"
             )
-        base = self._bronze / folder / f"{key}={paths.encode_symbol(value)}"
-        return sorted(path.name.removeprefix("date=") for path in base.glob("date=*"))
+        return self._days(f"{folder}/{key}={paths.encode_symbol(value)}")
 
     def _files(
         self, kind: EventSchema, value: str, date: str | None, start_ns: int | None, end_ns: int | None
     ) -> list[str]:
-        base = self._bronze / kind.name.replace(".", "/") / f"{kind.partition_by}={paths.encode_symbol(value)}"
-        days = [base / f"date={paths.check_date(date)}"] if date is not None else sorted(base.glob("date=*"))
+        base = f"{kind.name.replace('.', '/')}/{kind.partition_by}={paths.encode_symbol(value)}"
+        days = [paths.check_date(date)] if date is not None else self._days(base)
         low = clock.utc_text(start_ns)[:13] if start_ns is not None else ""
         high = clock.utc_text(end_ns - 1)[:13] if end_ns is not None else "9"
         files = []
         for day in days:
-            stamp = day.name.removeprefix("date=")
-            if not low[:10] <= stamp <= high[:10] + "~":
+            if not low[:10] <= day <= high[:10] + "~":
                 continue
-            folders = sorted(day.glob("hour=*")) if kind.hourly else [day]
-            for folder in folders:
-                hour = f"{stamp}T{folder.name.removeprefix('hour=')}" if kind.hourly else stamp
-                if not kind.hourly or low <= hour <= high:
-                    files += sorted(str(path) for path in folder.glob("part-*.parquet"))
+            hours = self._names(f"{base}/date={day}", "hour=", "[0-2][0-9]") if kind.hourly else [None]
+            for hour in hours:
+                if hour is None or low <= f"{day}T{hour}" <= high:
+                    own = Partition(kind.name, kind.partition_by, value, day, None if hour is None else int(hour))
+                    files += [str(path) for path in silver.bronze_parts(self._data_root, own)]
         return files
+
+    def _days(self, base: str) -> list[str]:
+        return self._names(base, "date=")
+
+    def _names(self, base: str, prefix: str, pattern: str = "*") -> list[str]:
+        """Return what follows a prefix in the names of folders below one of Bronze and of its archive, in order."""
+        tiers = (self._bronze, archive.bronze_of(self._data_root))
+        found = (path for tier in tiers for path in (tier / base).glob(f"{prefix}{pattern}"))
+        return sorted({path.name.removeprefix(prefix) for path in found})
 
     @staticmethod
     def _columns(kind: EventSchema, columns: Sequence[str] | None) -> list[str]:
@@ -122,27 +136,38 @@ class Reader:
             relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
         return relation
 
-    def _front_month(self, relation: duckdb.DuckDBPyRelation, value: str, date: str | None) -> duckdb.DuckDBPyRelation:
-        """Keep, of each date, the outright that traded most; without trades there is nothing to choose by."""
-        trades = self._files(events.FUTURES_TRADES, value, date, None, None)
-        if not trades:
-            return relation
-        volume = self._connection.read_parquet(trades, hive_partitioning=False)
-        front = volume.filter("contract not similar to '.*[-: ].*'").aggregate(
-            "date, contract, sum(size) as volume", "date, contract"
-        )
-        chosen = front.aggregate("date, arg_max(contract, volume) as contract", "date").set_alias("chosen")
-        return relation.set_alias("rows").join(
-            chosen, "rows.date = chosen.date and rows.contract = chosen.contract", "semi"
-        )
+    def _front_month(self, files: list[str], value: str) -> duckdb.Expression:
+        """Return what is true of rows of each date's own front month; these dates are over, so it is theirs."""
+        dates_of: dict[str | None, list[str]] = {}
+        for date in sorted({_date_of(file) for file in files}):
+            choice = self._contracts.front_month(value, date, as_of="close")
+            dates_of.setdefault(choice.contract, []).append(date)
+        kept = duckdb.ConstantExpression(False)
+        for contract, dates in dates_of.items():
+            if contract is None:
+                own = duckdb.SQLExpression(f"contract is null or {OUTRIGHT}")
+            else:
+                own = duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract)
+            kept |= own & duckdb.ColumnExpression("date").isin(*map(duckdb.ConstantExpression, dates))
+        return kept
 
     def _shape(self, relation: duckdb.DuckDBPyRelation) -> Any:
-        if self._form == "relation":
-            return relation
-        if self._form == "polars":
-            return relation.pl()
-        table = relation.to_arrow_table()
-        return table if self._form == "arrow" else to_pandas(table)
+        return shaped(relation, self._form)
+
+
+def shaped(relation: duckdb.DuckDBPyRelation, form: Form) -> Any:
+    """Return a relation's rows as they were asked for."""
+    if form == "relation":
+        return relation
+    if form == "polars":
+        return relation.pl()
+    table = relation.to_arrow_table()
+    return table if form == "arrow" else to_pandas(table)
+
+
+def _date_of(file: str) -> str:
+    """Return the date in a part's path, the last one in it."""
+    return next(folder for folder in reversed(Path(file).parts) if folder.startswith("date=")).removeprefix("date=")
 
 
 def _empty(kind: EventSchema) -> pa.Table:

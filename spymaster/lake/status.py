@@ -10,7 +10,7 @@ from typing import Final, TypedDict, cast
 
 from spymaster import clock, control, durable, paths
 from spymaster.errors import ControlError, LayoutError
-from spymaster.lake import catalog
+from spymaster.lake import archive, catalog
 from spymaster.lake.recorder import Lane, Recorder
 from spymaster.wal.recovery import QUARANTINE
 from spymaster.wal.segment import scan
@@ -236,7 +236,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
         tier["bytes"] += file.size_bytes
         tier["files"] += 1
         tier["rows"] += file.rows
-    parts = [path for path in (data_root / "bronze").rglob("part-*.parquet") if not path.name.startswith(".")]
+    parts = archive.find_parts(data_root).values()
     total = Tier(
         bytes=sum(path.stat().st_size for path in parts),
         files=len(parts),

@@ -6,8 +6,8 @@ whatever dates it touches. Each segment, and each part made of one, names the la
 tail, a segment or a whole capture that vanished is missed even where no end row counts it. Reads only; takes no lock.
 
 A daemon may record meanwhile, so the order of reading is the proof: end rows before the rows they count, the log
-before the lake that its rows move to, the catalog before the parts it lists, and begin rows, which come before the
-rows they announce, last.
+before the lake that its rows move to, the catalog and the archive's manifests before the parts they list, and begin
+rows, which come before the rows they announce, last.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from crc32c import crc32c
 from spymaster import clock, durable, events, paths
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import EventSchema
-from spymaster.lake import catalog
+from spymaster.lake import archive, catalog
 from spymaster.lake.bronze import list_parts, misread, read_footer
 from spymaster.lake.catalog import IndexedFile
 from spymaster.lake.views import escape_glob
@@ -129,25 +129,28 @@ def verify(
         except LayoutError as error:
             indexed = {}
             verdict.findings.append(str(error))
+        archived = _audit_archive(data_root, verdict)
         parts = _list_until_still(bronze)
-        absent = {relative: file for relative, file in indexed.items() if relative not in parts}
+        known = archived | indexed
+        absent = {relative: file for relative, file in known.items() if relative not in parts}
         if date is not None:
-            held = {relative: _captures_in(bronze / relative) for relative in parts}
-            wanted = _touching(connection, parts, held, indexed, date)
+            held = {relative: _captures_in(archive.locate(data_root, relative)) for relative in parts}
+            wanted = _touching(connection, parts, held, known, date)
             # A part whose footer does not read may hold anything.
             parts = {path: where for path, where in parts.items() if (has := held[path]) is None or wanted & has}
             absent = {path: file for path, file in absent.items() if file.date == date or wanted & file.captures}
             connection.execute("delete from log_keys where not list_contains(?, capture_id)", [list(wanted)])
         verdict.findings += [
-            f"bronze/{relative} is in the catalog ({absent[relative].rows} rows) and not on disk"
+            f"bronze/{relative} is in {'its archive manifest' if relative in archived else 'the catalog'} "
+            f"({absent[relative].rows} rows) and not on disk"
             for relative in sorted(absent)
         ]
         _audit_quarantine(wal_root, data_root, verdict)
-        parts = _audit_files(bronze, parts, indexed, verdict, progress)
+        parts = _audit_files(data_root, parts, indexed, archived, verdict, progress)
         for relative in parts:
-            footer = read_footer(bronze / relative)
+            footer = read_footer(archive.locate(data_root, relative))
             _declare_before(connection, footer.stream, footer.before)
-        _load_bronze_keys(connection, bronze, parts)
+        _load_bronze_keys(connection, data_root, parts)
         # For a moment a row may stand in two segments, or in one and in Bronze: of equal keys one counts.
         connection.execute("insert into keys select distinct * from log_keys except select * from keys")
         _load_system(connection, wal_root, bronze, "begin")
@@ -159,7 +162,7 @@ def _list_until_still(bronze: Path) -> dict[str, Partition]:
     """Return the parts as of one moment: a walk may pass a folder before a part comes, and meet a later part."""
     parts: dict[str, Partition] = {}
     for _ in range(MAX_LISTINGS):
-        before, parts = parts, dict(list_parts(bronze)) if bronze.is_dir() else {}
+        before, parts = parts, dict(list_parts(bronze))
         if before.keys() == parts.keys():
             break
     return parts
@@ -177,39 +180,72 @@ def _touching(
     connection: duckdb.DuckDBPyConnection,
     parts: dict[str, Partition],
     held: dict[str, frozenset[int] | None],
-    indexed: dict[str, IndexedFile],
+    known: dict[str, IndexedFile],
     date: str,
 ) -> set[int]:
-    """Return the captures that have, or by the catalog had, rows of `date`."""
+    """Return the captures that have, or by the catalog or a manifest had, rows of `date`."""
     logged = connection.execute(
         "select capture_id from log_days where day = datediff('day', date '1970-01-01', ?::date)", [date]
     ).fetchall()
     on_disk = [held[relative] or frozenset() for relative, partition in parts.items() if partition.date == date]
-    in_index = [file.captures for file in indexed.values() if file.date == date]
-    return {capture_id for (capture_id,) in logged}.union(*on_disk, *in_index)
+    once = [file.captures for file in known.values() if file.date == date]
+    return {capture_id for (capture_id,) in logged}.union(*on_disk, *once)
+
+
+def _audit_archive(data_root: Path, verdict: Verdict) -> dict[str, IndexedFile]:
+    """Return what the manifests of the archive say of every part, and compare them with what is there.
+
+    An archiver names a part before its Bronze name goes, so of parts that no manifest names these are asked for first.
+    """
+    tier = archive.bronze_of(data_root)
+    present = {path.relative_to(tier).as_posix() for path in tier.rglob("part-*.parquet")}
+    doubled = {relative for relative in present if (data_root / "bronze" / relative).exists()}
+    named: dict[str, IndexedFile] = {}
+    for path in sorted((data_root / "bronze").rglob(archive.MANIFEST)):
+        folder = path.parent.relative_to(data_root / "bronze").as_posix()
+        try:
+            entries = archive.read_manifest(path.parent)
+        except LayoutError as error:
+            verdict.findings.append(str(error))
+            present = {relative for relative in present if not relative.startswith(f"{folder}/")}
+            continue
+        for name, entry in entries.items():
+            if (where := paths.parse_part(f"{folder}/{name}")) is not None:
+                captures = frozenset(capture_id for capture_id, *_ in entry.captures)
+                named[f"{folder}/{name}"] = IndexedFile(
+                    where.schema, where.date, entry.rows, entry.size_bytes, entry.crc32c, captures
+                )
+    for relative in sorted(present - named.keys() - doubled):
+        verdict.findings.append(f"archive/bronze/{relative} is there, and no manifest names it")
+    for relative in sorted(doubled):
+        verdict.notes.append(f"{relative} is in Bronze and in the archive. Next: spymaster archive, as before")
+    return named
 
 
 def _audit_files(
-    bronze: Path,
+    data_root: Path,
     parts: dict[str, Partition],
     indexed: dict[str, IndexedFile],
+    archived: dict[str, IndexedFile],
     verdict: Verdict,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Partition]:
-    """Compare every part's bytes with the CRC32C that the catalog has of it, and return the parts that stand."""
+    """Compare every part's bytes with the CRC32C that catalog and archive have of it; return the parts that stand."""
     sound = {}
     for number, (relative, partition) in enumerate(parts.items()):
-        path = bronze / relative
-        known = indexed.get(relative)
+        path = archive.locate(data_root, relative)
         data = durable.read(path)
-        if known is None:
+        claims = [claim for claim in (indexed.get(relative), archived.get(relative)) if claim is not None]
+        if relative not in indexed:
             verdict.notes.append(
                 f"bronze/{relative} is not in the catalog. Next: if no daemon runs, spymaster catalog rebuild"
             )
-        if known is not None and (len(data), crc32c(data)) != (known.size_bytes, known.crc32c):
-            verdict.findings.append(f"bronze/{relative} has other bytes than were written (CRC32C differs)")
+        place = path.relative_to(data_root).as_posix()
+        summed = crc32c(data)
+        if any((len(data), summed) != (claim.size_bytes, claim.crc32c) for claim in claims):
+            verdict.findings.append(f"{place} has other bytes than were written (CRC32C differs)")
         elif (problem := misread(path, data)) is not None:
-            verdict.findings.append(f"bronze/{relative} does not read: {problem}")
+            verdict.findings.append(f"{place} does not read: {problem}")
         else:
             sound[relative] = partition
         verdict.files += 1
@@ -232,10 +268,11 @@ def _audit_quarantine(wal_root: Path, data_root: Path, verdict: Verdict) -> None
             verdict.findings.append(f"{kept} is gone from quarantine; {description.name} says what it held")
 
 
-def _load_bronze_keys(connection: duckdb.DuckDBPyConnection, bronze: Path, parts: dict[str, Partition]) -> None:
+def _load_bronze_keys(connection: duckdb.DuckDBPyConnection, data_root: Path, parts: dict[str, Partition]) -> None:
     groups: dict[tuple[str, str], list[str]] = {}
     for relative, partition in parts.items():
-        groups.setdefault((partition.schema, partition.value), []).append(escape_glob(bronze / relative))
+        path = archive.locate(data_root, relative)
+        groups.setdefault((partition.schema, partition.value), []).append(escape_glob(path))
     for (schema, value), files in groups.items():
         connection.execute(
             "insert into keys select ?, ?, capture_id, capture_seq from read_parquet(?, hive_partitioning = false)",

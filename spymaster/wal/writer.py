@@ -135,7 +135,7 @@ class SegmentWriter:
 
 def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> bytes:
     """Return the bytes of a whole sealed segment that holds `rows`."""
-    return b"".join(segment_pieces(header, rows, predecessor))
+    return b"".join(map(bytes, segment_pieces(header, rows, predecessor)))  # join asks for all before it copies one
 
 
 def segment_pieces(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> Iterator[bytes | memoryview]:

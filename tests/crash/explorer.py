@@ -4,7 +4,7 @@ I1   every acknowledged row is in Bronze after recovery, once; after a kill ever
 I2   nothing is in Bronze that was not appended, and nothing twice
 I3   a row is acknowledged only after a sync of its bytes and of its segment's name
 I6   recovering again changes nothing in Bronze
-I7   a part that was visible is never changed, replaced or removed
+I7   a part that was visible is never changed, replaced or removed, but where the archive has it, durable and named
 I8   every visible part is whole
 I10  a segment goes only once its rows are durable elsewhere
 I11  a sync that failed is never passed over
@@ -16,6 +16,7 @@ The exploration is a search: a node is a disk (what is durable, what only visibl
 then a kill or a cut. A state whose fingerprint was met before is not tried again for the same promise.
 """
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -29,9 +30,10 @@ from spymaster import paths
 from spymaster.events import SCHEMAS, SYSTEM_GAPS, Stream
 from spymaster.wal.segment import Frame, decode_rows, scan
 from tests.crash.disk import Call, Disk, State
-from tests.crash.scratch import Key, Outcome, Scratch
+from tests.crash.scratch import BRONZE, Key, Outcome, Scratch
 from tests.crash.workload import Trace, keys_of
 
+ARCHIVE = "lake/archive/bronze/"
 MOST_DEEP = 3  # recoveries that are cut in a row
 STRIDE = 8  # what breaks, breaks for a while: a defect is found sooner than call by call
 
@@ -300,7 +302,7 @@ def check_call(disk: Disk, call: Call, spoiled: frozenset[Key] = frozenset()) ->
     visible = disk.killed()
     if gone not in visible:
         return
-    if _is_part(gone):
+    if _is_part(gone) and not _is_archived(gone, visible[gone], disk.durable()):
         raise Violation("I7", f"{gone} is taken away")
     if _is_segment(gone):
         kept = disk.durable()
@@ -421,7 +423,17 @@ def gaps_of(state: State) -> list[Gap]:
 
 def _is_part(path: str) -> bool:
     name = path.rpartition("/")[2]
-    return path.startswith("lake/bronze/") and name.startswith("part-") and name.endswith(".parquet")
+    return path.startswith((BRONZE, ARCHIVE)) and name.startswith("part-") and name.endswith(".parquet")
+
+
+def _is_archived(path: str, content: bytes | None, durable: State) -> bool:
+    """Whether no power cut can take a part of Bronze from the archive, nor the manifest that names it there."""
+    if not path.startswith(BRONZE):
+        return False
+    archived = ARCHIVE + path.removeprefix(BRONZE)
+    folder, _, name = path.rpartition("/")
+    manifest = durable.get(f"{folder}/_archived.json")
+    return durable.get(archived) == content and manifest is not None and name in json.loads(manifest)["parts"]
 
 
 def _is_segment(path: str) -> bool:
@@ -435,14 +447,19 @@ def parts_of(state: State) -> dict[str, bytes]:
 
 
 def bronze_rows(state: State) -> Counter[Key]:
-    """Return how often each row stands in Bronze.
+    """Return how often each row stands in Bronze; in a part that was archived, and in one in both places, as in one.
 
     Raises:
         Violation: a part is not whole.
     """
     rows: Counter[Key] = Counter()
+    once: dict[str, bytes] = {}
     for path, content in parts_of(state).items():
-        schema = ".".join(path.split("/")[2:4])
+        own = path.removeprefix(ARCHIVE).removeprefix(BRONZE)
+        if once.setdefault(own, content) != content:
+            raise Violation("I7", f"{own} is in Bronze and in the archive with other bytes")
+    for path, content in once.items():
+        schema = ".".join(path.split("/")[:2])
         keys = _part_keys(content)
         if keys is None:
             raise Violation("I8", f"{path} is visible and not whole")

@@ -1,9 +1,6 @@
-"""The crashes that have cost other recorders their data, each by its name.
+"""The crashes that have cost other recorders their data, each by its name."""
 
-Not among them yet: recovery beside archived parts, whose rows are in the lake though their files have moved. Its trace
-belongs here once `spymaster archive` moves anything.
-"""
-
+import random
 from collections import Counter
 from collections.abc import Iterator
 
@@ -19,6 +16,7 @@ from tests.crash.explorer import (
     Violation,
     bronze_rows,
     check_acknowledged,
+    check_call,
     judge,
     parts_of,
     promised,
@@ -26,8 +24,8 @@ from tests.crash.explorer import (
     segment_rows,
 )
 from tests.crash.mutants import published_from_page_cache
-from tests.crash.scratch import Scratch
-from tests.crash.workload import TRADES, Trace, Workload, run_log, run_recorder
+from tests.crash.scratch import BRONZE, Scratch
+from tests.crash.workload import TRADES, Trace, Workload, run_archive, run_log, run_recorder
 
 
 def disks_of(trace: Trace, first: int = 0, last: int | None = None) -> Iterator[tuple[Disk, Promise]]:
@@ -186,6 +184,30 @@ def test_rows_that_read_again_in_quarantine_come_into_bronze_once(tmp_path):
     assert bronze_rows(after) == Counter([gap, *rows])
     assert parts.items() <= parts_of(after).items()
     assert parts_of(read_state(tmp_path)) == parts_of(after)
+
+
+def test_parts_that_are_archived_are_never_lost_and_recovery_publishes_none_of_their_rows_again():
+    trace, archiving = run_archive()
+    chance = random.Random(1)
+
+    with Scratch() as scratch:
+        before = Disk()
+        for number, call in enumerate(trace.calls, 1):
+            if number > archiving:
+                check_call(before, call)
+            before.apply(call)
+        for disk, promise in disks_of(trace, archiving):
+            kill_and_cut(scratch, disk, promise)
+            for ordered in (False, True, False, True):
+                cut = disk.cut(chance, ordered=ordered)
+                judge(cut, scratch.recover(cut), promise, promise.acknowledged)
+        kill_and_cut_recovery(scratch, disk, promise)
+        outcome = scratch.recover(disk.killed())
+
+    assert len(trace.calls) - archiving > 15
+    assert not [path for path in parts_of(disk.killed()) if path.startswith(BRONZE)]
+    assert len(segment_rows(*next(item for item in disk.killed().items() if ".002.arrow" in item[0]))) == 9
+    assert bronze_rows(outcome.after) == Counter(trace.appended.keys())
 
 
 def recover_folder(root) -> Recovered:

@@ -16,6 +16,7 @@ from spymaster import durable, events
 from spymaster.bus import Bus
 from spymaster.errors import SpymasterError
 from spymaster.events import Stream
+from spymaster.lake.archiver import archive_before
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.captures import Capture
 from spymaster.lake.recorder import Recorder
@@ -24,6 +25,7 @@ from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.crash.disk import Call, Recording, recording
 from tests.crash.scratch import MEMORY_FOLDER, Key
 from tests.rows import delivered
+from tests.silver_files import pretend_compacted
 
 TRADES, INSTRUMENTS = Stream("futures.trades", "ES"), Stream("reference.instruments", "ES")
 STREAMS = (TRADES, INSTRUMENTS, Stream("futures.mbp10", "NQ"), Stream("options.greeks_snapshots", "SPY"))
@@ -174,6 +176,32 @@ async def _deliver(recorder: Recorder, capture: Capture, workload: Workload) -> 
     append(3 * workload.flushes)  # the end row comes after the commit of these
     counts = {stream: own.rows.next_seq for stream, own in rows.items()}
     await recorder.end(capture, counts, complete=True, detail=None)
+
+
+def run_archive() -> tuple[Trace, int]:
+    """Flush two segments, retire the first, and archive the parts of both; others of their rows wait in the log.
+
+    Returns:
+        The trace, and how many calls were made before the archiving.
+    """
+    with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER) as folder, tracing(root := Path(folder)) as (trace, made):
+        durable.make_directories(root / "wal")
+        log = StreamLog(root / "wal", TRADES, segment_bytes=256 << 20)
+        rows = CaptureRows(log, 77)
+        for number in range(7):
+            rows.append(delivered(events.FUTURES_TRADES, 3, number * STEP_MS))
+            if number in (2, 5):
+                log.seal()
+            trace.publish(TRADES, log.commit())
+        first, second = log.take_sealed()
+        for segment in (first, second):
+            flush_segment(root / "lake" / "bronze", segment, again=False)
+        retire(first)
+        pretend_compacted(root / "lake")
+        before = len(made.calls)
+        assert archive_before(root / "lake", "2025-12-23").parts == 3
+        log.close()
+    return trace, before
 
 
 def run_log(failing_commits: tuple[int, ...] = (), *, commits: int = 5, flush: bool = False) -> Trace:

@@ -168,11 +168,11 @@ def test_the_views_read_a_lake_in_a_folder_with_glob_characters(lake, name):
     odd = lake.parent / name
     lake.rename(odd)
 
-    assert views.connect(odd).execute("select count(*) from futures_trades").fetchone() == (200,)
+    assert views.connect(odd, odd / "wal").execute("select count(*) from futures_trades").fetchone() == (200,)
 
 
 def test_the_views_see_no_file_outside_bronze(lake):
-    connection = views.connect(lake)
+    connection = views.connect(lake, lake / "wal")
 
     for query in ("copy (select 1) to '{}/x.csv'", "attach '{}/x.db'", "from read_csv('{}/catalog.db')"):
         with pytest.raises(duckdb.Error):

@@ -36,6 +36,14 @@ def test_a_segment_reads_back_as_it_was_written():
     assert rows.equals(numbered(TRADES, 40))
 
 
+def test_a_segment_of_several_large_frames_reads_back_as_it_was_written():
+    rows = numbered(TRADES, 200_000)
+    found = scan(raw := memoryview(encode_segment(Header("ab" * 16, STREAM, 7, NOON_NS, None), rows, None)))
+
+    assert found.sealed
+    assert decode_rows(raw, found.frames, STREAM)[0].equals(rows)
+
+
 @pytest.mark.parametrize("schema", events.SCHEMAS.values(), ids=lambda schema: schema.name)
 def test_every_schema_passes_the_log_unchanged(schema):
     stream = Stream(schema.name, "X")

@@ -1,0 +1,189 @@
+"""The exchanges' trading days: which date a moment belongs to, and whether New York trades stocks in it.
+
+    session_date, CME          the trading date whose session began at 17:00 Chicago the evening before; it lasts until
+                               17:00 Chicago, through the pause from 16:00 and after an early close
+    session_date, US equities  the New York date, from 04:00 to 20:00, if it is a trading day
+    is_rth                     09:30 to 16:00 New York, or to 13:00 on a half day, on trading days of the US equities;
+                               for CME's instruments too
+
+Spans are half-open. `session_date` is null at all other times (weekends, holidays), and both are null for times
+outside of the calendar's years. Which days trade is what the library `exchange_calendars` says (CMES, XNYS). It knows
+no session of CME on a Good Friday, though the exchange opened for a morning on some, and gives other holidays a session
+of their own where CME counts their trades to the next day.
+
+Every boundary is a whole half hour of UTC, so that both are a lookup by `ts_event_ns // HALF_HOUR_NS`. In SQL the
+table is a string of bits in a macro. A join would be paid by every query on a view; the macro only by one that names
+the column. A list in place of the bits is copied for every 2,048 rows.
+"""
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spymaster import clock
+from spymaster.events import EventSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Market = Literal["cme", "us"]
+
+HALF_HOUR_NS: Final = 1_800 * clock.NS_PER_SECOND
+CME_ROOTS: Final = ("ES",)  # of options and instruments; futures are CME's whatever their root
+_FIRST_DATE: Final = "2000-01-01"
+_A_DAY: Final = 48  # half hours
+_NO_DATE: Final = np.iinfo(np.int32).min
+_US_SHIFT: Final = -10  # half hours that bring 04:00-20:00 New York into one UTC date, in summer and in winter
+_CME_WINTER: Final = 2  # the same for 17:00-17:00 Chicago,
+_CME_SUMMER: Final = 4  # which needs two: 22:00 UTC begins a session in summer, and is a session's last hour in winter
+
+
+@dataclass(frozen=True)
+class SessionTable:
+    """The calendar by half hour; entry 0 is for half hour `first` since 1970 UTC.
+
+    Attributes:
+        first: number of the first half hour.
+        dates: of each market, days since 1970.
+        rth: whether it lies in regular trading hours.
+    """
+
+    first: int
+    dates: dict[Market, NDArray[np.int32]]
+    rth: NDArray[np.bool_]
+
+    def session_date(self, market: Market, ts_ns: NDArray[np.int64]) -> pa.Array:
+        """Return the session's date of each time, null where there is none."""
+        at, known = self._places(ts_ns)
+        days = self.dates[market][at]
+        return pa.array(days, pa.date32(), mask=~known | (days == _NO_DATE))
+
+    def is_rth(self, ts_ns: NDArray[np.int64]) -> pa.Array:
+        """Return whether each time lies in regular trading hours, null outside of the calendar."""
+        at, known = self._places(ts_ns)
+        return pa.array(self.rth[at], pa.bool_(), mask=~known)
+
+    def rth_span_ns(self, day: str) -> tuple[int, int] | None:
+        """Return the regular trading hours of a date, half-open; None if it has none or is outside of the calendar."""
+        start = date.fromisoformat(day).toordinal() - date(1970, 1, 1).toordinal()
+        at = start * _A_DAY - self.first
+        open_at = np.flatnonzero(self.rth[at : at + _A_DAY]) if at >= 0 else np.empty(0, np.int64)
+        if not len(open_at):
+            return None
+        begin = self.first + at + int(open_at[0])
+        return begin * HALF_HOUR_NS, (begin + len(open_at)) * HALF_HOUR_NS
+
+    def _places(self, ts_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        at = ts_ns // HALF_HOUR_NS - self.first
+        known = (at >= 0) & (at < len(self.rth))
+        return np.where(known, at, 0), known
+
+
+@cache
+def calendar() -> SessionTable:
+    """Return the calendar from 2000 to the end of next year. The first call costs a second, nearly half for pandas."""
+    next_year = datetime.fromtimestamp(clock.utc_now_ns() // clock.NS_PER_SECOND, UTC).year + 1
+    return session_table(_FIRST_DATE, f"{next_year}-12-31")
+
+
+def session_table(first_date: str, last_date: str) -> SessionTable:
+    """Return the calendar of these UTC dates, both included."""
+    import exchange_calendars  # noqa: PLC0415  # it imports pandas, which a command without sessions need not wait for
+    import pandas as pd  # noqa: PLC0415
+
+    first = pd.Timestamp(first_date).as_unit("ns").value // HALF_HOUR_NS
+    count = pd.Timestamp(last_date).as_unit("ns").value // HALF_HOUR_NS + _A_DAY - first
+    # A date's last hours belong to the next session, and the library wants a session between its bounds.
+    margin = pd.Timedelta(days=14)
+    bounds = {"start": pd.Timestamp(first_date) - margin, "end": pd.Timestamp(last_date) + margin}
+    us = exchange_calendars.get_calendar("XNYS", **bounds).schedule
+    cme = exchange_calendars.get_calendar("CMES", **bounds).schedule
+    day = us.index
+    extended = _fill(first, count, _local(day, 4, "America/New_York"), _local(day, 20, "America/New_York"), day)
+    rth = _fill(first, count, _half_hours(us["open"]), _half_hours(us["close"]), day)
+    day = cme.index
+    globex = _fill(first, count, _local(day, -7, "America/Chicago"), _local(day, 17, "America/Chicago"), day)
+    return SessionTable(first, {"us": extended, "cme": globex}, rth != _NO_DATE)
+
+
+def _local(days: "pd.DatetimeIndex", hours: int, zone: str) -> NDArray[np.int64]:
+    import pandas as pd  # noqa: PLC0415
+
+    return _half_hours((days + pd.Timedelta(hours=hours)).tz_localize(zone))
+
+
+def _half_hours(times: "pd.DatetimeIndex | pd.Series") -> NDArray[np.int64]:
+    import pandas as pd  # noqa: PLC0415
+
+    stamps: NDArray[np.int64] = pd.DatetimeIndex(times).tz_convert("UTC").as_unit("ns").asi8
+    if (stamps % HALF_HOUR_NS).any():
+        raise ValueError("the exchange calendar has a boundary that is no whole half hour of UTC")
+    return stamps // HALF_HOUR_NS
+
+
+def _fill(
+    first: int, count: int, opens: NDArray[np.int64], closes: NDArray[np.int64], days: "pd.DatetimeIndex"
+) -> NDArray[np.int32]:
+    """Return for each half hour the day whose span it lies in."""
+    half_hours = np.arange(first, first + count)
+    span = np.maximum(np.searchsorted(opens, half_hours, "right") - 1, 0)
+    inside = (half_hours >= opens[span]) & (half_hours < closes[span])
+    numbers = days.to_numpy().astype("datetime64[D]").astype(np.int32)
+    filled: NDArray[np.int32] = np.where(inside, numbers[span], _NO_DATE).astype(np.int32)
+    return filled
+
+
+def install(connection: duckdb.DuckDBPyConnection, table: SessionTable | None = None) -> None:
+    """Give a connection, and its cursors, the macros that `columns` names. They take any UTC nanoseconds.
+
+    Args:
+        connection: its catalog gets `cme_session_date`, `us_session_date` and `is_rth`.
+        table: `calendar()` if None.
+    """
+    known = table or calendar()
+    cme, us = known.dates["cme"], known.dates["us"]
+    numbers = np.arange(known.first, known.first + len(cme))
+    summer = cme == (numbers + _CME_SUMMER) // _A_DAY
+    place = f"(ts_ns // {HALF_HOUR_NS} - {known.first})::int"
+    # By microseconds: DuckDB rounds a timestamp of nanoseconds, so that a date's last half microsecond is the next's.
+    us_date = f"make_timestamp((ts_ns + {_US_SHIFT * HALF_HOUR_NS}) // 1000)::date"
+    later = f"{(_CME_SUMMER - _CME_WINTER) * HALF_HOUR_NS} * get_bit({_bits(summer)}, {place})"
+    cme_date = f"make_timestamp((ts_ns + {_CME_WINTER * HALF_HOUR_NS} + {later}) // 1000)::date"
+    macros = {
+        "us_session_date": f"case when get_bit({_bits(us != _NO_DATE)}, {place}) = 1 then {us_date} end",
+        "cme_session_date": f"case when get_bit({_bits(cme != _NO_DATE)}, {place}) = 1 then {cme_date} end",
+        "is_rth": f"get_bit({_bits(known.rth)}, {place}) = 1",
+    }
+    start_ns, end_ns = known.first * HALF_HOUR_NS, (known.first + len(cme)) * HALF_HOUR_NS
+    for name, body in macros.items():
+        # get_bit refuses a place outside of its bits, and only a case keeps it from being asked.
+        guarded = f"case when ts_ns >= {start_ns} and ts_ns < {end_ns} then {body} end"
+        connection.execute(f"create or replace macro {name}(ts_ns) as {guarded}")
+
+
+def _bits(flags: NDArray[np.bool_]) -> str:
+    """Return flags as a constant of SQL. A DuckDB variable would be shorter, but a cursor has none of its parent's."""
+    return f"from_base64('{base64.b64encode(np.packbits(flags).tobytes()).decode()}')::bit"
+
+
+def columns(schema: EventSchema) -> str:
+    """Return the select expressions of `session_date` and `is_rth` for rows of a schema, by their asset.
+
+    `options.*` and `reference.*` hold both markets and are told apart by their root. Our own events are no
+    exchange's, and have neither.
+    """
+    asset = schema.name.partition(".")[0]
+    if asset == "system":
+        return "null::date as session_date, null::boolean as is_rth"
+    cme, us = "cme_session_date(ts_event_ns)", "us_session_date(ts_event_ns)"
+    roots = ", ".join(f"'{root}'" for root in CME_ROOTS)
+    by_root = f"case when {schema.partition_by} in ({roots}) then {cme} else {us} end"
+    session = {"futures": cme, "stocks": us}.get(asset, by_root)
+    return f"{session} as session_date, is_rth(ts_event_ns) as is_rth"

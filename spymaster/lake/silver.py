@@ -1,0 +1,160 @@
+"""What a Silver file is, where it lies, and which Bronze parts it was made of.
+
+One file per partition, published by one rename, the same bytes for the same Bronze. Its footer names its inputs by a
+digest of their names: a part never changes and its name is never used again, so a listing tells whether a partition
+is as it was when it was compacted.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spymaster import events
+from spymaster.errors import LayoutError
+from spymaster.events import EventSchema
+from spymaster.lake import archive
+from spymaster.paths import Partition
+
+FILE_NAME: Final = "part-0000.parquet"
+FORM: Final = "1"  # grows when the same inputs make another file; then partitions are compacted again
+ENRICHED: Final = "options.trades_enriched"
+
+EVENT_ID: Final = pa.field("event_id", pa.binary(16), nullable=False, metadata={"meaning": "MD5 of the identity"})
+OCCURRENCE: Final = pa.field(
+    "occurrence", pa.int32(), nullable=False,
+    metadata={"meaning": "which of the events with this event_id, from 1; (event_id, occurrence) is unique"},
+)  # fmt: skip
+ENRICHMENT: Final = (
+    pa.field("greeks_snapshot_id", pa.string(), metadata={"meaning": "the latest snapshot received by then; or null"}),
+    pa.field("greeks_age_ns", pa.int64(), metadata={"meaning": "how long before the trade it was received"}),
+    pa.field("delta", pa.float64(), metadata={"meaning": "the option's, per $1 of the underlying"}),
+    pa.field("gamma", pa.float64(), metadata={"meaning": "the option's, per $1 of the underlying"}),
+    pa.field("delta_notional", pa.float64(), metadata={"meaning": "delta * size * multiplier"}),
+    pa.field("gamma_notional", pa.float64(), metadata={"meaning": "gamma * size * multiplier"}),
+)
+
+
+class Counts(NamedTuple):
+    """What became of a partition's rows.
+
+    Attributes:
+        rows_in: rows of its Bronze.
+        rows_out: rows of Silver.
+        redelivered: rows removed, as another capture delivered the same event.
+        repeats: rows kept though another kept row is equal: genuine events.
+        unproven: of the removed, those not known to be the same event.
+        enriched: option trades that a snapshot was found for.
+    """
+
+    rows_in: int
+    rows_out: int
+    redelivered: int
+    repeats: int
+    unproven: int
+    enriched: int = 0
+
+
+class Footer(NamedTuple):
+    """What a Silver file says of itself.
+
+    Attributes:
+        parts: digest of the names of the Bronze parts it was made of.
+        inputs: digest of all that it was made of.
+        counts: what became of the rows.
+    """
+
+    parts: str
+    inputs: str
+    counts: Counts
+
+
+def name_of(schema: EventSchema) -> str:
+    """Return the name of a schema's Silver: its own, but option trades come enriched."""
+    return ENRICHED if schema is events.OPTIONS_TRADES else schema.name
+
+
+def columns_of(schema: EventSchema) -> pa.Schema:
+    """Return the columns of a Silver file."""
+    more = ENRICHMENT if schema is events.OPTIONS_TRADES else ()
+    return pa.schema(
+        [*schema.bronze, EVENT_ID, OCCURRENCE, *more],
+        {"schema_name": name_of(schema), "schema_version": str(schema.version)},
+    )
+
+
+def plain_columns_of(schema: EventSchema) -> pa.Schema:
+    """Return the columns that a row has before its partition is compacted too, if with nulls: not what names events."""
+    return pa.schema([column for column in columns_of(schema) if column not in (EVENT_ID, OCCURRENCE)])
+
+
+def file_of(data_root: Path, partition: Partition) -> Path:
+    """Return where a Bronze partition's Silver lies."""
+    own = partition._replace(schema=name_of(events.SCHEMAS[partition.schema]))
+    return data_root / "silver" / own.folder / FILE_NAME
+
+
+def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
+    """Return the parts of a partition, where they lie or were archived to, by name.
+
+    Raises:
+        LayoutError: an archived part is not where its manifest says; nothing may be concluded without it.
+    """
+    here = {path.name: path for path in (data_root / "bronze" / partition.folder).glob("part-*.parquet")}
+    here |= archive.parts_of(data_root, partition)
+    return [here[name] for name in sorted(here)]
+
+
+def inputs_digest(parts: Iterable[Path], more: bytes = b"") -> str:
+    """Return what tells one set of inputs from another: the names of parts, and what else was read."""
+    names = "\n".join(sorted(path.name for path in parts))
+    return hashlib.sha256(f"{FORM}\n{names}\n".encode() + more).hexdigest()
+
+
+def read_footer(file: Path) -> Footer | None:
+    """Return what a Silver file says of itself; None where there is none.
+
+    Raises:
+        LayoutError: it is none that this version wrote.
+    """
+    try:
+        keys = pq.read_metadata(file).metadata or {}
+        counts = Counts(*(int(number) for number in keys[b"spymaster_counts"].split(b",")))
+        return Footer(keys[b"spymaster_parts"].decode(), keys[b"spymaster_inputs"].decode(), counts)
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise LayoutError(
+            f"{file} is no Silver that spymaster wrote ({type(error).__name__}: {error}). Bronze has all of it. "
+            f"Next: move it away and run spymaster compact"
+        ) from error
+
+
+def writer(sink: Path, schema: EventSchema, parts: str, inputs: str) -> pq.ParquetWriter:
+    """Open a Silver file for writing; `add_counts` completes it. For `parts` and `inputs` see `Footer`."""
+    columns = columns_of(schema)
+    named = {b"spymaster_parts": parts.encode(), b"spymaster_inputs": inputs.encode()}
+    return pq.ParquetWriter(
+        sink,
+        columns.with_metadata({**(columns.metadata or {}), **named}),
+        use_dictionary=[column.name for column in columns if pa.types.is_string(column.type)],  # type: ignore[arg-type]
+        column_encoding={
+            column.name: "DELTA_BINARY_PACKED" if pa.types.is_integer(column.type) else "BYTE_STREAM_SPLIT"
+            for column in columns
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        },
+        # 16 random bytes do not get smaller
+        compression={column.name: "none" if column.name == EVENT_ID.name else "zstd" for column in columns},
+        compression_level={column.name: 3 for column in columns if column.name != EVENT_ID.name},
+        write_page_index=True,
+        write_page_checksum=True,
+        sorting_columns=[pq.SortingColumn(columns.get_field_index("ts_event_ns"))],
+    )
+
+
+def add_counts(file: pq.ParquetWriter, counts: Counts) -> None:
+    """Name what became of the rows in the footer of a file that is being written."""
+    file.add_key_value_metadata({"spymaster_counts": ",".join(map(str, counts))})
