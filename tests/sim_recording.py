@@ -42,7 +42,8 @@ class Recorded:
                 break
             self.steps.append(step)
             for writer, sent in zip(writers, (self.dbn, self.stock, self.options, self.chain), strict=True):
-                sent.extend(writer.write(step))
+                for messages in writer.write(step):
+                    sent.extend(messages)
             if len(session.truths) >= truths:
                 break
         self.truths: list[Truth] = list(session.truths)

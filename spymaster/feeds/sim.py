@@ -57,7 +57,8 @@ class SimulatedMarket:
         """Yield its DBN records from the start, without end, in pieces of one message each; always the same."""
         writer = DbnWriter(self.seed)
         for step in self.session(with_spy=False).steps():
-            yield from writer.write(step)
+            for messages in writer.write(step):
+                yield from messages
 
     @property
     def origin(self) -> str:
@@ -118,8 +119,9 @@ class MarketFeed:
 
     def take_truths(self) -> list[Truth]:
         """Return what was planted and is over, once each, whichever of the four feeds is asked."""
-        taken = list(self._session.truths)
-        self._session.truths.clear()
+        taken: list[Truth] = []
+        while self._session.truths:  # one by one, because the market may add another meanwhile, in another thread
+            taken.append(self._session.truths.popleft())
         return taken
 
 

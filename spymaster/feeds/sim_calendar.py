@@ -7,9 +7,11 @@ another machine would change the bytes.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
 
@@ -75,6 +77,30 @@ def utc_date(ns: int) -> date:
     return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).date()
 
 
+class Stretch(NamedTuple):
+    """A stretch of time [begin, end), and how its activity is spread over it.
+
+    Its parts, of constant activity, lie between `edges`; `shares[i]` of 2^32 parts of all activity come before edge i.
+    """
+
+    begin: int
+    end: int
+    busy: int  # activity in parts per million, times nanoseconds
+    edges: NDArray[np.int64]
+    shares: NDArray[np.int64]
+
+    def times(self, drawn: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Place numbers of 32 bits in time: the busier a part, the more of them; ascending ones stay ascending."""
+        number = drawn.astype(np.int64)
+        if len(self.shares) == 2:
+            return self.begin + (number * (self.end - self.begin) >> 32)
+        part = np.searchsorted(self.shares, number, "right") - 1
+        # Products stay below 2^63: a part lasts less than 2^28 ns.
+        into = (number - self.shares[part]) * np.diff(self.edges)[part] // np.diff(self.shares)[part]
+        placed: NDArray[np.int64] = self.edges[part] + into
+        return placed
+
+
 class Activity:
     """How busy the market is in each quarter of a second, a pure function of the seed and the time.
 
@@ -92,6 +118,18 @@ class Activity:
         """Return the activity at `ns` in parts per million of the asked rate."""
         self._turn_to(ns // NS_PER_MINUTE)
         return self._cells[ns % NS_PER_MINUTE // CELL_NS]
+
+    def stretch(self, begin: int, latest: int, busy: int) -> Stretch:
+        """Return the stretch from `begin` that ends at `latest`, or sooner where it is as busy as asked."""
+        edges, spent, now = [begin], [0], begin
+        while now < latest and spent[-1] < busy:
+            level = self.level(now)
+            end = min(now - now % CELL_NS + CELL_NS, latest, now - (spent[-1] - busy) // level)
+            edges.append(end)
+            spent.append(spent[-1] + level * (end - now))
+            now = end
+        shares = [(one << 32) // max(spent[-1], 1) for one in spent]
+        return Stretch(begin, now, spent[-1], np.array(edges), np.array(shares))
 
     def drift(self, ns: int) -> int:
         """Return by how many in 1,024 up moves outnumber their half share in this minute."""

@@ -199,7 +199,8 @@ class _DayWriter:
             if step.spy is not self._board:
                 self._board, self._symbols = step.spy, pa.array(step.spy.symbols())
             self._options.write(_lines(_option_rows(step.options, self._symbols)), len(step.options.seq))
-        for number, page in enumerate(self._chain.write(step), 1):
+        pages = (page for pages in self._chain.write(step) for page in pages)
+        for number, page in enumerate(pages, 1):
             name = f"chain/{utc_text(step.begin)[11:19].replace(':', '')}-{number}.json"
             file = self._open(name, lambda raw: raw)
             file.write(page, page.count(b'"details"'))

@@ -32,7 +32,9 @@ _MAPPING = np.dtype(databento_dbn.SymbolMappingMsg._dtypes)
 _TRADE = np.dtype(databento_dbn.TradeMsg._dtypes)
 _MBP10 = np.dtype(databento_dbn.MBP10Msg._dtypes)
 _STATUS = np.dtype(databento_dbn.StatusMsg._dtypes)
-_TRADE_WORDS = _TRADE.itemsize // 8
+_TRADE_WORDS, _MBP10_WORDS = _TRADE.itemsize // 8, _MBP10.itemsize // 8
+# A trade record is what an MBP-10 record begins with. As bytes without fields, which numpy copies much faster.
+_HEAD, _TEN_LEVELS = np.dtype(f"V{_TRADE.itemsize}"), np.dtype(f"V{8 * BOOK_WORDS}")
 # What the exchange and the vendor leave undefined in the definition of an ES future.
 _COMMON_DEFINITION: dict[str, Any] = {
     "length": _DEFINITION.itemsize // 4, "rtype": 19, "publisher_id": _PUBLISHER_ID, "display_factor": 10_000_000,
@@ -86,7 +88,7 @@ class Listing(NamedTuple):
 class Records(NamedTuple):
     """DBN records back to back; `ends[i]` is the byte after the last record of event i."""
 
-    data: bytes
+    data: memoryview
     ends: NDArray[np.int64]
 
 
@@ -207,33 +209,22 @@ class Encoder:
     def encode(self, tape: Tape, instrument_ids: tuple[int, ...]) -> Records:
         """Write the records of the tape's events, in its order."""
         traded = (tape.traded > 0) & ~tape.print_only
-        records = 1 + traded  # MBP-10 records of each event, or the one print of another instrument
-        event_of = np.repeat(np.arange(len(records)), records)
-        first = (np.cumsum(records) - 2)[traded]
         events = self._events(tape, instrument_ids)
+        heads, books = events.view(_HEAD), tape.levels.view(_TEN_LEVELS)[:, 0]
+        words = np.where(tape.print_only, _TRADE_WORDS, _MBP10_WORDS) + traded * (_TRADE_WORDS + _MBP10_WORDS)
+        ends = np.cumsum(words)
+        data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint64)
         prints = self._prints(events[traded], tape.traded[traded])
-        book = tape.after[event_of]
-        book[first] = tape.before[traded]
-        # A row has room for a trade record and the MBP-10 record after it; room that no trade needs is cut out.
-        rows = np.empty((len(event_of), 2 * _TRADE_WORDS + BOOK_WORDS), np.uint64)
-        trade, event, levels = np.split(rows, (_TRADE_WORDS, 2 * _TRADE_WORDS), axis=1)
-        event[:] = _words(events)[event_of]
-        event[first] = _words(prints)
+        at = (ends - words)[traded]
+        _write(data, at + _TRADE_WORDS, prints.view(_HEAD), books[tape.before[traded]])
         prints["length"], prints["rtype"] = _TRADE.itemsize // 4, 0
-        trade[first] = _words(prints)
-        levels[:] = tape.levels[book]
-        kept = np.ones(rows.shape, np.bool_)
-        kept[:, :_TRADE_WORDS] = False
-        kept[first] = True
-        sizes = records * _MBP10.itemsize + traded * _TRADE.itemsize
-        if tape.print_only.any():
-            alone = (np.cumsum(records) - 1)[tape.print_only]
-            lone = events[tape.print_only]
-            lone["length"], lone["rtype"], lone["flags"] = _TRADE.itemsize // 4, 0, 0
-            trade[alone], kept[alone] = _words(lone), False
-            kept[alone, :_TRADE_WORDS] = True
-            sizes[tape.print_only] = _TRADE.itemsize
-        return Records(rows[kept].tobytes(), np.cumsum(sizes))
+        _write(data, at, prints.view(_HEAD))
+        own = ~tape.print_only
+        _write(data, ends[own] - _MBP10_WORDS, heads[own], books[tape.after[own]])
+        alone = events[tape.print_only]
+        alone["length"], alone["rtype"], alone["flags"] = _TRADE.itemsize // 4, 0, 0
+        _write(data, ends[tape.print_only] - _TRADE_WORDS, alone.view(_HEAD))
+        return Records(data.data.cast("B"), ends * 8)
 
     def _events(self, tape: Tape, instrument_ids: tuple[int, ...]) -> NDArray[np.void]:
         """Return the first 48 bytes of the MBP-10 record that ends each event."""
@@ -266,8 +257,16 @@ class Encoder:
         return events
 
 
-def _words(records: NDArray[np.void]) -> NDArray[np.uint64]:
-    return records.view(np.uint64).reshape(len(records), _TRADE_WORDS)
+def _write(
+    data: NDArray[np.uint64], at: NDArray[np.int64], heads: NDArray[np.void], books: NDArray[np.void] | None = None
+) -> None:
+    """Write records, with their books or without, where the words of `data` are that `at` numbers."""
+    for first, part in ((0, heads), (_TRADE_WORDS, books)):
+        if part is not None and len(part):
+            words = part.itemsize // 8
+            # A part may begin at every word, so that these overlap; numpy copies each as a whole.
+            places = np.ndarray(len(data) - words + 1, part.dtype, data, 0, (8,))
+            places[at + first] = part
 
 
 def _letters(side: NDArray[np.int64]) -> NDArray[np.bytes_]:

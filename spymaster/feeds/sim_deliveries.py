@@ -1,10 +1,13 @@
 """The four deliveries of one simulated market, in lockstep: ES as DBN, SPY's frames, its options' frames, its chain.
 
-One session advances for all. Whoever wants a message and has none waiting advances the session by a step, and what the
-step gives to the others waits in their queues. A queue that holds `MAX_WAITING_BYTES` stops everybody else from
+One session advances for all. Whoever wants a message and has none waiting does the next piece of the work, and what
+that gives to the others waits in their queues. A queue that holds `MAX_WAITING_BYTES` stops everybody else from
 advancing until its reader has taken some, or closes; so a delivery that nobody reads stops the others when its queue
 is full, and a delivery that is far ahead waits. Nothing is ever dropped. What a delivery carries does not depend on
 the order in which they are read, nor on which of them are open.
+
+Why pieces and not a thread: a step of the market is tens of milliseconds of work, much of it in the interpreter, which
+one thread has at a time; and a piece needs no lock. The event loop has its turn after each.
 """
 
 import asyncio
@@ -30,7 +33,7 @@ from spymaster.feeds.sim_json import (
 from spymaster.feeds.sim_market import Session, Step
 from spymaster.feeds.sim_options import Board
 
-MAX_WAITING_BYTES: Final = 4 * 1024 * 1024  # in each queue; a step may go beyond it once
+MAX_WAITING_BYTES: Final = 4 * 1024 * 1024  # in each queue; a step may go beyond it once, of DBN a piece
 MESSAGE_NS = 25_000_000  # of event time in one message of DBN
 MESSAGE_BYTES = 512 * 1024
 
@@ -38,7 +41,9 @@ MESSAGE_BYTES = 512 * 1024
 class Writer(Protocol):
     """Writes what one delivery carries."""
 
-    def write(self, step: Step) -> list[bytes]: ...
+    def write(self, step: Step) -> Iterator[list[bytes]]:
+        """Yield the messages of a step, in order: after each piece of the work, those that it gave."""
+        ...
 
 
 class DbnWriter:
@@ -47,30 +52,32 @@ class DbnWriter:
     def __init__(self, seed: int) -> None:
         self._encoder = Encoder((seed, 0, 2))
 
-    def write(self, step: Step) -> list[bytes]:
-        messages = []
+    def write(self, step: Step) -> Iterator[list[bytes]]:
         if step.opened:
-            messages.append(announce(step.listing, step.begin, self._encoder.received(step.begin)))
+            yield [announce(step.listing, step.begin, self._encoder.received(step.begin))]
         if step.halted is not None:
             action = HALTED if step.halted else TRADING
             received = self._encoder.received(step.begin)
-            messages.append(status(step.listing.instrument_ids[:3], action, step.begin, received))
+            yield [status(step.listing.instrument_ids[:3], action, step.begin, received)]
         for tape in step.tapes:
             records = self._encoder.encode(tape, step.listing.instrument_ids)
-            messages += _messages(records, tape.arrival_ns)
-        return messages
+            yield list(_messages(records, tape.arrival_ns))
 
 
 class StockWriter:
     """SPY's trades and quotes, as websocket frames."""
 
-    def write(self, step: Step) -> list[bytes]:
+    def write(self, step: Step) -> Iterator[list[bytes]]:
         if step.quotes is None or step.trades is None:
-            return []
+            return
+        # Not in parts of the rows, because much of the cost is Arrow's for each call.
+        quotes = stock_quote_events(step.quotes)
+        yield []
+        trades = stock_trade_events(step.trades)
+        yield []
         arrival = np.concatenate([step.quotes.arrival_ns, step.trades.arrival_ns])
         order = np.argsort(arrival, kind="stable")  # a quote before the trade of the same instant
-        events = pa.concat_arrays([stock_quote_events(step.quotes), stock_trade_events(step.trades)])
-        return _repeating(frames(events.take(order), arrival[order]), step)
+        yield _repeating(frames(pa.concat_arrays([quotes, trades]).take(order), arrival[order]), step)
 
 
 class OptionWriter:
@@ -80,12 +87,12 @@ class OptionWriter:
         self._board: Board | None = None
         self._symbols = pa.array([], pa.string())
 
-    def write(self, step: Step) -> list[bytes]:
+    def write(self, step: Step) -> Iterator[list[bytes]]:
         if step.options is None:
-            return []
+            return
         if step.spy is not self._board:
             self._board, self._symbols = step.spy, pa.array(step.spy.symbols())
-        return _repeating(frames(option_trade_events(step.options, self._symbols), step.options.arrival_ns), step)
+        yield _repeating(frames(option_trade_events(step.options, self._symbols), step.options.arrival_ns), step)
 
 
 class ChainWriter:
@@ -94,19 +101,18 @@ class ChainWriter:
     def __init__(self) -> None:
         self._state: ChainState | None = None
 
-    def write(self, step: Step) -> list[bytes]:
+    def write(self, step: Step) -> Iterator[list[bytes]]:
         if self._state is None or step.spy is not self._state.board:
             self._state = ChainState(step.spy)
-        pages: list[bytes] = []
         if step.chain_spot_e4 is not None:
             board, at = step.spy, step.begin
             number = np.arange(board.count)
             worth = board.worth(number, np.full(board.count, step.chain_spot_e4), np.full(board.count, at))
             bid, ask = board.market(worth.price)
-            pages = chain_pages(self._state.rows(worth, bid, ask, step.chain_spot_e4, at), at)
+            yield []
+            yield _repeating(chain_pages(self._state.rows(worth, bid, ask, step.chain_spot_e4, at), at), step)
         if step.options is not None:
             self._state.record(step.options)
-        return _repeating(pages, step)
 
 
 def _repeating(messages: list[bytes], step: Step) -> list[bytes]:
@@ -118,16 +124,14 @@ def _messages(records: Records, times: NDArray[np.int64]) -> Iterator[bytes]:
     """Cut the records between events, where event time enters the next span and where a message would be too long."""
     if not times.size:
         return
-    span = times // MESSAGE_NS
-    last_of_span = [*np.flatnonzero(np.diff(span)).tolist(), len(times) - 1]
+    last_of_span = np.append(np.flatnonzero(np.diff(times // MESSAGE_NS)), len(times) - 1)
     begin = 0
-    for last in last_of_span:
-        end = int(records.ends[last])
+    for end in records.ends[last_of_span].tolist():
         while begin < end:
             cut = end
             if end - begin > MESSAGE_BYTES:
                 cut = int(records.ends[np.searchsorted(records.ends, begin + MESSAGE_BYTES, "right") - 1])
-            yield records.data[begin:cut]
+            yield records.data[begin:cut].tobytes()
             begin = cut
 
 
@@ -140,6 +144,11 @@ class _Queue:
         self.waiting_bytes = 0
         self.closed = False
 
+    def add(self, messages: list[bytes]) -> None:
+        if not self.closed:
+            self.messages.extend(messages)
+            self.waiting_bytes += sum(map(len, messages))
+
     @property
     def full(self) -> bool:
         return not self.closed and self.waiting_bytes >= MAX_WAITING_BYTES
@@ -149,8 +158,9 @@ class Lockstep:
     """Shares one session among deliveries. All of its readers belong to one event loop."""
 
     def __init__(self, session: Session, writers: list[Writer]) -> None:
-        self._steps = session.steps()
         self._queues = [_Queue(writer) for writer in writers]
+        self._pieces = self._work(session)
+        self._in_the_way = self._queues  # the next piece waits while one of these is full
         self._taken = asyncio.Event()
 
     def close(self, number: int) -> None:
@@ -164,24 +174,35 @@ class Lockstep:
         """Return the next message of a delivery, advancing the session if none waits."""
         queue = self._queues[number]
         while not queue.messages:
-            if any(other.full for other in self._queues):
+            if any(other.full for other in self._in_the_way):
                 self._taken.clear()
                 await self._taken.wait()
             else:
-                self._advance()
-                await asyncio.sleep(0)  # a step is some milliseconds of work
+                self._in_the_way = next(self._pieces)
+                await asyncio.sleep(0)
         data = queue.messages.popleft()
         queue.waiting_bytes -= len(data)
         self._taken.set()
         return data
 
-    def _advance(self) -> None:
-        step = next(self._steps)
-        for queue in self._queues:
+    def _work(self, session: Session) -> Iterator[list[_Queue]]:
+        """Advance the session and fill the queues, without end; a turn is some milliseconds of work at the most.
+
+        Yields, after each piece, the queues that must have room before the next one. A step begins when all have; once
+        it has begun, everybody gets what is theirs of it, except that DBN, the most by far and therefore last, waits
+        for its own reader.
+        """
+        for step in session.pieces():
+            yield self._queues
+            if step is not None:
+                yield from self._write(step)
+
+    def _write(self, step: Step) -> Iterator[list[_Queue]]:
+        for queue in reversed(self._queues):
             if not queue.closed:
-                messages = queue.writer.write(step)
-                queue.messages.extend(messages)
-                queue.waiting_bytes += sum(map(len, messages))
+                for messages in queue.writer.write(step):
+                    queue.add(messages)
+                    yield [queue] if queue is self._queues[0] else []
 
 
 class SimDelivery:

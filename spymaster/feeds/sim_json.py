@@ -6,6 +6,7 @@ column is formatted once.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spymaster.feeds.sim_options import STRIKES, Board, OptionTrades
+from spymaster.feeds.sim_options import (
+    LARGEST_OPTION_EXCHANGE,
+    LARGEST_OPTION_TRADE,
+    STRIKES,
+    Board,
+    OptionTrades,
+)
 from spymaster.feeds.sim_pricing import Worth
-from spymaster.feeds.sim_stock import CONDITIONS, REPORTING_FACILITY, StockQuotes, StockTrades
+from spymaster.feeds.sim_stock import (
+    CONDITIONS,
+    LARGEST_EXCHANGE,
+    LARGEST_QUOTE,
+    LARGEST_TRADE,
+    REPORTING_FACILITY,
+    StockQuotes,
+    StockTrades,
+)
 
 FRAME_EVENTS = 20
 FRAME_NS = 10_000_000
@@ -23,15 +38,33 @@ PAGE_CONTRACTS = 250
 NS_PER_MS = 1_000_000
 OPTION_CONDITIONS = (209, 227, 232)
 
-_CONDITION_TEXTS = pa.array([f',"c":[{",".join(map(str, codes))}]' if codes else "" for codes in CONDITIONS])
+_CONDITION_TEXTS = pa.array(
+    [f',"c":[{",".join(map(str, codes))}],"t":' if codes else ',"t":' for codes in CONDITIONS], pa.string()
+)
+_OPTION_CONDITION_TEXTS = pa.array([f',"c":[{code}],"t":' for code in OPTION_CONDITIONS])
 _NO_CHAIN_EVERY = 37  # one contract in so many has no greeks
 
 
-def texts(values: NDArray[np.int64], form: Callable[[int], str] = str) -> pa.Array:
-    """Return the text of each value, each distinct value formatted once."""
+def texts(values: NDArray[np.int64], form: Callable[[int], str] = str, before: str = "", after: str = "") -> pa.Array:
+    """Return the text of each value between two others, each distinct value formatted once."""
     encoded: Any = pa.array(values).dictionary_encode()
-    shown: pa.Array = pa.array([form(value) for value in encoded.dictionary.to_pylist()], pa.string())
-    return shown.take(encoded.indices)
+    shown = [f"{before}{form(value)}{after}" for value in encoded.dictionary.to_numpy().tolist()]
+    taken: pa.Array = pa.array(shown, pa.string()).take(encoded.indices)
+    return taken
+
+
+def table(least: int, most: int, before: str = "", after: str = "", form: Callable[[int], str] = str) -> pa.Array:
+    """Return the texts of `least` to `most`, each between two others, to be taken by number."""
+    return pa.array([f"{before}{form(value)}{after}" for value in range(least, most + 1)], pa.string())
+
+
+def near(values: NDArray[np.int64], form: Callable[[int], str], before: str = "") -> pa.Array:
+    """Return the text of each value, of a column whose values lie close together, as a moment's prices do."""
+    if not len(values):
+        return pa.array([], pa.string())
+    least = int(values.min())
+    taken: pa.Array = table(least, int(values.max()), before, "", form).take(values - least)
+    return taken
 
 
 def digits(values: NDArray[np.int64]) -> pa.Array:
@@ -39,6 +72,7 @@ def digits(values: NDArray[np.int64]) -> pa.Array:
     return pa.array(values).cast(pa.string())
 
 
+@lru_cache(1 << 16)  # prices come again
 def cents(value: int) -> str:
     """Write cents as JSON numbers are written, without zeros at the end."""
     return repr(value / 100)
@@ -48,10 +82,29 @@ def ten_thousandths(value: int) -> str:
     return repr(value / 10_000)
 
 
+def _half_cents(value: int) -> str:
+    return repr(value / 200)
+
+
+def _shares(lots: int) -> str:
+    return str(lots * 100)
+
+
 def join(*parts: Any) -> pa.Array:
     """Join texts and columns of texts, row by row."""
     joined: pa.Array = pc.binary_join_element_wise(*parts, "")
     return joined
+
+
+# What a column may hold, ready to be taken.
+_TRADE_EXCHANGES = table(0, LARGEST_EXCHANGE, '{"ev":"T","sym":"SPY","x":', ',"i":"')
+_TRADE_SIZES = table(0, LARGEST_TRADE, ',"s":')
+_BID_EXCHANGES = table(0, LARGEST_EXCHANGE, '{"ev":"Q","sym":"SPY","bx":')
+_ASK_EXCHANGES = table(0, LARGEST_EXCHANGE, ',"ax":')
+_BID_LOTS = table(0, LARGEST_QUOTE // 100, ',"bs":', "", _shares)
+_ASK_LOTS = table(0, LARGEST_QUOTE // 100, ',"as":', ',"c":1,"i":[604],"t":', _shares)
+_OPTION_EXCHANGES = table(0, LARGEST_OPTION_EXCHANGE, '","x":')
+_OPTION_SIZES = table(0, LARGEST_OPTION_TRADE, ',"s":')
 
 
 def stock_trade_events(trades: StockTrades) -> pa.Array:
@@ -61,28 +114,28 @@ def stock_trade_events(trades: StockTrades) -> pa.Array:
     reported = pa.array(trades.exchange == REPORTING_FACILITY)
     facility = pc.if_else(reported, join(',"trfi":202,"trft":', stamp), "")
     return join(
-        '{"ev":"T","sym":"SPY","x":', texts(trades.exchange), ',"i":"', digits(trades.trade_id), '","z":2,"p":',
-        texts(trades.price_e4, ten_thousandths), ',"s":', texts(trades.size),
-        _CONDITION_TEXTS.take(trades.condition), ',"t":', stamp, ',"q":', digits(trades.seq), facility, "}",
+        _TRADE_EXCHANGES.take(trades.exchange), digits(trades.trade_id),
+        near(trades.price_e4 // 50, _half_cents, '","z":2,"p":'), _TRADE_SIZES.take(trades.size),
+        _CONDITION_TEXTS.take(trades.condition), stamp, ',"q":', digits(trades.seq), facility, "}",
     )  # fmt: skip
 
 
 def stock_quote_events(quotes: StockQuotes) -> pa.Array:
     """Return each quote as the JSON object of a frame."""
     return join(
-        '{"ev":"Q","sym":"SPY","bx":', texts(quotes.bid_exchange), ',"bp":', texts(quotes.bid, cents),
-        ',"bs":', texts(quotes.bid_size), ',"ax":', texts(quotes.ask_exchange), ',"ap":', texts(quotes.ask, cents),
-        ',"as":', texts(quotes.ask_size), ',"c":1,"i":[604],"t":', digits(quotes.arrival_ns // NS_PER_MS),
-        ',"q":', digits(quotes.seq), ',"z":2}',
+        _BID_EXCHANGES.take(quotes.bid_exchange), near(quotes.bid, cents, ',"bp":'),
+        _BID_LOTS.take(quotes.bid_size // 100), _ASK_EXCHANGES.take(quotes.ask_exchange),
+        near(quotes.ask, cents, ',"ap":'), _ASK_LOTS.take(quotes.ask_size // 100),
+        digits(quotes.arrival_ns // NS_PER_MS), ',"q":', digits(quotes.seq), ',"z":2}',
     )  # fmt: skip
 
 
 def option_trade_events(trades: OptionTrades, symbols: pa.Array) -> pa.Array:
     """Return each option trade as the JSON object of a frame; it has neither id nor tape."""
     return join(
-        '{"ev":"T","sym":"', symbols.take(trades.number), '","x":', texts(trades.exchange),
-        ',"p":', texts(trades.price, cents), ',"s":', texts(trades.size),
-        ',"c":[', texts(np.array(OPTION_CONDITIONS)[option_condition(trades)]), '],"t":',
+        '{"ev":"T","sym":"', symbols.take(trades.number), _OPTION_EXCHANGES.take(trades.exchange),
+        texts(trades.price, cents, ',"p":'), _OPTION_SIZES.take(trades.size),
+        _OPTION_CONDITION_TEXTS.take(option_condition(trades)),
         digits((trades.arrival_ns - trades.late_ns) // NS_PER_MS), ',"q":', digits(trades.seq), "}",
     )  # fmt: skip
 
@@ -126,9 +179,24 @@ class ChainState:
 
     def __init__(self, board: Board) -> None:
         self.board = board
-        self.symbols = board.symbols()
         self.last = np.zeros((4, board.count), np.int64)  # price, time, size, exchange; of the last trade
         self.volume = np.zeros(board.count, np.int64)
+        self._strikes, self._is_call = board.strikes, board.is_call
+        dates = [f"20{one.code[5:7]}-{one.code[7:9]}-{one.code[9:11]}" for one in board.series]
+        self._details = pa.array(
+            [
+                f'}},"details":{{"contract_type":"{"call" if is_call else "put"}","exercise_style":"american",'
+                f'"expiration_date":"{dates[number // (2 * STRIKES)]}","shares_per_contract":100,'
+                f'"strike_price":{strike},"ticker":"{symbol}"}},"greeks":{{'
+                for number, (strike, is_call, symbol) in enumerate(
+                    zip(self._strikes.tolist(), self._is_call.tolist(), board.symbols(), strict=True)
+                )
+            ]
+        )
+        numbers = range(board.count)
+        self._ask_sizes = pa.array([f',"ask_size":{10 + number % 90},"bid":' for number in numbers])
+        self._bid_sizes = pa.array([f',"bid_size":{10 + number * 7 % 90},"last_updated":' for number in numbers])
+        self._open_interest = pa.array([f'"open_interest":{number * 7_919 % 20_000}' for number in numbers])
 
     def record(self, trades: OptionTrades) -> None:
         news = ~trades.repeated
@@ -140,51 +208,43 @@ class ChainState:
 
     def rows(self, worth: Worth, bid: NDArray[np.int64], ask: NDArray[np.int64], spot_e4: int, at_ns: int) -> list[str]:
         """Return each contract that has not expired, as the vendor's JSON; some have no greeks, most no oddity."""
-        board = self.board
-        whole = {
-            name: np.rint(getattr(worth, name) * 1_000_000).astype(np.int64).tolist()
-            for name in ("delta", "gamma", "theta", "vega", "volatility")
-        }
-        strikes, calls, bids, asks = board.strikes.tolist(), board.is_call.tolist(), bid.tolist(), ask.tolist()
-        last, volume = self.last.T.tolist(), self.volume.tolist()
-        alive = (board.expiration_ns > at_ns).tolist()
-        dates = [f"20{one.code[5:7]}-{one.code[7:9]}-{one.code[9:11]}" for one in board.series]
-        spot = ten_thousandths(spot_e4)
-        rows = []
-        for i in range(board.count):
-            if not alive[i]:
-                continue
-            known = i % _NO_CHAIN_EVERY != 5
-            greeks = (
-                f'{{"delta":{_millionths(whole["delta"][i])},"gamma":{_millionths(whole["gamma"][i])},'
-                f'"theta":{_millionths(whole["theta"][i])},"vega":{_millionths(whole["vega"][i])}}}'
-                if known else "{}"
-            )  # fmt: skip
-            volatility = f'"implied_volatility":{_millionths(whole["volatility"][i])},' if known else ""
-            price, when, size, exchange = last[i]
-            day = traded = ""
-            if when:
-                day = f'"close":{cents(price)},"last_updated":{when},"volume":{volume[i]}'
-                traded = (
-                    f'"last_trade":{{"conditions":[209],"exchange":{exchange},"price":{cents(price)},'
-                    f'"sip_timestamp":{when},"size":{size},"timeframe":"REAL-TIME"}},'
-                )
-            middle = repr((bids[i] + asks[i]) / 200)
-            strike, kind = strikes[i], "call" if calls[i] else "put"
-            even = cents(strike * 100 + (asks[i] if calls[i] else -asks[i]))
-            rows.append(
-                f'{{"break_even_price":{even},"day":{{{day}}},"details":{{"contract_type":"{kind}",'
-                f'"exercise_style":"american","expiration_date":"{dates[i // (2 * STRIKES)]}",'
-                f'"shares_per_contract":100,"strike_price":{strike},"ticker":"{self.symbols[i]}"}},"greeks":{greeks},{volatility}'
-                f'"last_quote":{{"ask":{cents(asks[i])},"ask_size":{10 + i % 90},"bid":{cents(bids[i])},'
-                f'"bid_size":{10 + i * 7 % 90},"last_updated":{at_ns - i * 101_009 % 50_000_000},"midpoint":{middle},'
-                f'"timeframe":"REAL-TIME"}},{traded}"open_interest":{i * 7_919 % 20_000},'
-                f'"underlying_asset":{{"last_updated":{at_ns},"price":{spot},"ticker":"SPY",'
-                f'"timeframe":"REAL-TIME"}}}}'
-            )
-        return rows
+        board, number = self.board, np.arange(self.board.count)
+        known = pa.array(number % _NO_CHAIN_EVERY != 5)
+        greeks = join(
+            '"delta":', _millionths(worth.delta), ',"gamma":', _millionths(worth.gamma), ',"theta":',
+            _millionths(worth.theta), ',"vega":', _millionths(worth.vega), '},"implied_volatility":',
+            _millionths(worth.volatility), ",",
+        )  # fmt: skip
+        price, when, size, exchange = self.last
+        traded, closed, stamp = pa.array(when > 0), _each(price, cents), digits(when)
+        day = join('"close":', closed, ',"last_updated":', stamp, ',"volume":', digits(self.volume))
+        last_trade = join(
+            '"last_trade":{"conditions":[209],"exchange":', digits(exchange), ',"price":', closed,
+            ',"sip_timestamp":', stamp, ',"size":', digits(size), ',"timeframe":"REAL-TIME"},',
+        )  # fmt: skip
+        rows = join(
+            '{"break_even_price":', _each(self._strikes * 100 + np.where(self._is_call, ask, -ask), cents), ',"day":{',
+            pc.if_else(traded, day, ""), self._details, pc.if_else(known, greeks, "},"),
+            '"last_quote":{"ask":', _each(ask, cents), self._ask_sizes, _each(bid, cents), self._bid_sizes,
+            digits(at_ns - number * 101_009 % 50_000_000), ',"midpoint":', _each(bid + ask, _half_cents),
+            ',"timeframe":"REAL-TIME"},', pc.if_else(traded, last_trade, ""), self._open_interest,
+            f',"underlying_asset":{{"last_updated":{at_ns},"price":{ten_thousandths(spot_e4)},"ticker":"SPY",'
+            f'"timeframe":"REAL-TIME"}}}}',
+        )  # fmt: skip
+        alive: Any = rows.filter(pa.array(board.expiration_ns > at_ns)).to_pylist()
+        listed: list[str] = alive
+        return listed
 
 
-def _millionths(value: int) -> str:
-    sign, size = "-" if value < 0 else "", abs(value)
-    return f"{sign}{size // 1_000_000}.{size % 1_000_000:06d}"
+def _each(values: NDArray[np.int64], form: Callable[[int], str]) -> pa.Array:
+    """Return the text of each value, of a column too short to look for what repeats."""
+    return pa.array([form(value) for value in values.tolist()], pa.string())
+
+
+def _millionths(values: NDArray[np.float64]) -> pa.Array:
+    """Return the text of each value with six decimals."""
+    whole = np.rint(values * 1_000_000).astype(np.int64)
+    wide = pa.py_buffer(
+        np.stack([whole, whole >> 63], 1).astype("<i8").tobytes()
+    )  # of 128 bits each, the lower half first
+    return pa.Array.from_buffers(pa.decimal128(18, 6), len(whole), [None, wide]).cast(pa.string())

@@ -6,8 +6,12 @@ randomness is PCG64's raw output, a generator for each part, so that what one pa
 another is asked for.
 
 A day has its own instrument ids, announced at the start and at each UTC midnight; when the front month is about to
-expire, the next one takes its place at midnight, with its book. A step lasts until the next whole second at most, and
-less where the market is busy or something planted begins or ends.
+expire, the next one takes its place at midnight, with its book.
+
+A step is as long as the market takes for some thousand events, because much of its cost is the same however little
+happens; it ends sooner where a chain is due, a minute ends, or something planted begins or ends. What happens in it is
+spread as the market is busy. A step is some ten milliseconds of work, so the work is done in pieces, between which the
+caller may do something else. Neither steps nor pieces depend on who asks or when.
 
 Why no events in the last millisecond of a UTC day: their receive time would be tomorrow's, and which day's ids they
 carry would depend on the clock that a reader takes. The vendor's own reader takes the receive time.
@@ -23,19 +27,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
-from spymaster.feeds.sim_book import ASK, BID, BOOK_WORDS, DEPTH, Book, Hold, Move, Planted, Tape, cut, interleave
-from spymaster.feeds.sim_calendar import CELL_NS, NS_PER_DAY, PPM, Activity, front_contract, utc_date
+from spymaster.feeds.sim_book import ASK, BID, BOOK_WORDS, Book, Move, Planted, Tape, cut, interleave
+from spymaster.feeds.sim_calendar import (
+    NS_PER_DAY,
+    NS_PER_MINUTE,
+    PPM,
+    Activity,
+    Stretch,
+    front_contract,
+    utc_date,
+)
 from spymaster.feeds.sim_dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
-from spymaster.feeds.sim_options import ES_TICK_E9, Bias, Board, OptionCrowd, OptionTrades, es_board, spy_board
-from spymaster.feeds.sim_plant import Plan, Scenario, Truth
+from spymaster.feeds.sim_options import (
+    ES_TICK_E9,
+    LARGEST_BIAS,
+    Bias,
+    Board,
+    OptionCrowd,
+    OptionTrades,
+    es_board,
+    spy_board,
+)
+from spymaster.feeds.sim_plant import Plan, Truth
+from spymaster.feeds.sim_scene import CROSSED_TICKS, LATE_NS, TICKS_AT_ONCE, Scene
 from spymaster.feeds.sim_stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
 
 CHAIN_NS: Final = 10 * NS_PER_SECOND  # between two snapshots of the option chain
 _MAX_TRUTHS: Final = 10_000  # that nobody has taken yet; the oldest go first
-_BLOCK_RECORDS: Final = 3_000  # of one book, generated at once
-_LEAST_RECORDS: Final = 200  # in a block: less, and numpy's calls cost more than their work
-_STEP_RECORDS: Final = 24_000
-_STEP_RECORDS_OF_A_SLOW_MARKET: Final = 1_000
+_LONGEST_NS: Final = CHAIN_NS  # a step; also where the chain comes less often, so that the market is the same
+_STEP_RECORDS: Final = 20_000
+_BLOCK_RECORDS: Final = 2_500  # of one book, generated at once
+_LEAST_RECORDS: Final = 200  # in a block whose price is led: less, and numpy's calls cost more than their work
 _SHARES: Final = (93, 4, 1, 2)  # of 100 DBN records: front month, next month, spread, options
 _PER_100_RECORDS: Final = {"quotes": 40, "trades": 14, "options": 10}  # of SPY's events
 _EVENTS_PER_100_RECORDS: Final = 90  # a trade has three records; what this misses, the next block makes up for
@@ -47,12 +69,6 @@ _BASIS: Final = 50 * 20  # in the spread's ticks
 _SPREAD_TICKS_PER_TICK: Final = OUTRIGHT_TICK_E9 // SPREAD_TICK_E9
 _QUIET_BEFORE_MIDNIGHT_NS: Final = 1_000_000
 _DUE_UNIT: Final = 100 * PPM * NS_PER_SECOND
-
-_LEVEL_TICKS, _BEYOND_TICKS = 6, 6  # how far a level to break or reject lies from the touch, and how far it goes on
-_WALL_LOTS, _WALL_FLOOR, _WALL_DEPTH = 400, 360, 3
-_TICKS_AT_ONCE = {"sweep": 5, "jump": 24}
-_LATE_NS = 400_000_000
-_CROSSED_TICKS = 3
 
 
 @dataclass
@@ -85,7 +101,7 @@ class Session:
         self, seed: int, rate: int, start: int, plant: tuple[str, ...], *, with_spy: bool, chain_ns: int = CHAIN_NS
     ) -> None:
         self.truths: deque[Truth] = deque(maxlen=_MAX_TRUTHS)
-        self._seed, self._rate, self._now, self._with_spy = seed, rate, start, with_spy
+        self._seed, self._rate, self._start, self._now, self._with_spy = seed, rate, start, start, with_spy
         self._activity, self._plan = Activity(seed), Plan(seed, start, plant)
         self._random = np.random.PCG64(np.random.SeedSequence((seed, 0, 1)))
         self._ratio_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 3)))
@@ -94,38 +110,40 @@ class Session:
         self._basis, self._ratio_e6 = _BASIS, RATIO_E6
         self._due = dict.fromkeys((0, 1, 2, 3, *_PER_100_RECORDS), 0)  # in units of 1 / _DUE_UNIT
         self._next_chain, self._chain_ns = start, chain_ns
-        self._longest_ns = min(max(_STEP_RECORDS_OF_A_SLOW_MARKET // rate, 1), 10) * NS_PER_SECOND
         self._es_crowd, self._spy_crowd = OptionCrowd((seed, 0, 6)), OptionCrowd((seed, 0, 7))
         self._day = date.min
-        self._scene: _Scene | None = None
+        self._scene: Scene | None = None
         day = utc_date(start)
         self._front = front_contract(day)
         self._books = self._list_behind(Book(OUTRIGHT_TICK_E9, _START_TICKS, (seed, 1)), day)
-        self._stock = Stock((seed, 0, 4), self._fair(_START_TICKS))
+        self._stock = Stock((seed, 0, 4), self._fair(_START_TICKS, RATIO_E6))
 
     def steps(self) -> Iterator[Step]:
         """Yield what happens, without end."""
-        while True:
-            yield self._step()
+        return (step for step in self.pieces() if step is not None)
 
-    def _step(self) -> Step:
-        now = self._now
-        opened = utc_date(now) != self._day
-        if opened:
-            self._open_day(now)
-        closed = self._scene_closing(now)
-        step = Step(now, self._step_end(now), self._listing, self._spy, opened)
-        if closed is not None:
-            self._close_scene(closed, step)
-        scene = self._scene_opening(now, step)
-        if self._with_spy and now >= self._next_chain:
-            step.chain_spot_e4 = self._fair(self._books[0].bid)
-            self._next_chain += self._chain_ns
-        if step.end > now and (scene is None or scene.kind != "halt"):
-            self._trade(step, scene)
-        midnight = now - now % NS_PER_DAY + NS_PER_DAY
-        self._now = midnight if step.end >= midnight - _QUIET_BEFORE_MIDNIGHT_NS else step.end
-        return step
+    def pieces(self) -> Iterator[Step | None]:
+        """Yield what happens, without end, and None after each piece of work on what is to come."""
+        while True:
+            now = self._now
+            opened = utc_date(now) != self._day
+            if opened:
+                self._open_day(now)
+                yield None
+            closed = self._scene_closing(now)
+            stretch = self._next_stretch(now)
+            step = Step(now, stretch.end, self._listing, self._spy, opened)
+            if closed is not None:
+                self._close_scene(closed, step)
+            scene = self._scene_opening(now, step)
+            if self._with_spy and now >= self._next_chain:
+                step.chain_spot_e4 = self._fair(self._books[0].bid, self._ratio_e6)
+                self._next_chain += self._chain_ns
+            if step.end > now and (scene is None or scene.kind != "halt"):
+                yield from self._trade(step, stretch, scene)
+            midnight = now - now % NS_PER_DAY + NS_PER_DAY
+            self._now = midnight if step.end >= midnight - _QUIET_BEFORE_MIDNIGHT_NS else step.end
+            yield step
 
     def _open_day(self, now: int) -> None:
         """List the day's instruments, and roll to the next contract if it is time."""
@@ -135,7 +153,7 @@ class Session:
             self._front, self._books = front, self._list_behind(self._books[1], self._day)
         bid = self._books[0].bid
         self._listing = listing_of(front, self._day, es_board(bid * 2_500, now, front))
-        self._spy = spy_board(self._fair(bid), now)
+        self._spy = spy_board(self._fair(bid, self._ratio_e6), now)
 
     def _list_behind(self, front: Book, day: date) -> list[Book]:
         """Return the three books of which `front` is the first, the others new."""
@@ -143,48 +161,54 @@ class Session:
         following = Book(OUTRIGHT_TICK_E9, front.bid + self._basis // _SPREAD_TICKS_PER_TICK, (*entropy, 2))
         return [front, following, Book(SPREAD_TICK_E9, self._basis, (*entropy, 3))]
 
-    def _step_end(self, now: int) -> int:
-        """Return until when to run at once."""
-        per_second = self._rate * self._activity.level(now) // PPM
-        busy_end = now + _STEP_RECORDS * NS_PER_SECOND // max(per_second, 1)
-        end = min(busy_end, now - now % self._longest_ns + self._longest_ns)
+    def _next_stretch(self, now: int) -> Stretch:
+        """Return what to run next."""
         scenario = self._plan.at(now)
+        if scenario is not None and scenario.begin_ns == now and scenario.kind in TICKS_AT_ONCE:
+            return self._activity.stretch(now, scenario.end_ns, self._busy(PPM * _STEP_RECORDS))
+        ends = [
+            now - (now - self._start) % _LONGEST_NS + _LONGEST_NS,
+            now - now % NS_PER_MINUTE + NS_PER_MINUTE,
+            now - now % NS_PER_DAY + NS_PER_DAY - _QUIET_BEFORE_MIDNIGHT_NS,
+        ]
         if scenario is not None:
-            if scenario.begin_ns == now and scenario.kind in _TICKS_AT_ONCE:
-                return scenario.end_ns
             middle = (scenario.begin_ns + scenario.end_ns) // 2
-            end = min([end, *(edge for edge in (scenario.begin_ns, middle, scenario.end_ns) if edge > now)])
-        return max(now, min(end, now - now % NS_PER_DAY + NS_PER_DAY - _QUIET_BEFORE_MIDNIGHT_NS))
+            ends += [edge for edge in (scenario.begin_ns, middle, scenario.end_ns) if edge > now]
+        return self._activity.stretch(now, min(ends), self._busy(_STEP_RECORDS))
 
-    def _trade(self, step: Step, scene: "_Scene | None") -> None:
-        """Let everything trade within the step."""
-        if step.begin % NS_PER_SECOND == 0:
-            self._shift()
-        owed = self._owe(step)
-        front = [*step.tapes, *self._run_front(step, scene)]
+    def _busy(self, records: int) -> int:
+        """Return how much activity it takes for so many records."""
+        return records * PPM * NS_PER_SECOND // self._rate
+
+    def _trade(self, step: Step, stretch: Stretch, scene: Scene | None) -> Iterator[None]:
+        """Let everything trade within the step, a piece after another."""
+        ratio_e6 = self._wander(stretch)
+        self._owe(stretch)
+        front = step.tapes
+        for tape in self._run_front(stretch, scene):
+            front.append(tape)
+            yield
         path = _path(step.begin, front, self._books[0].bid)
         behind = self._books[0].bid + self._basis // _SPREAD_TICKS_PER_TICK - self._books[1].bid
         others = [
-            self._follow(1, step, behind),
-            self._follow(2, step, self._basis - self._books[2].bid),
-            self._run_es_options(step, path, scene),
+            self._run_book(1, stretch, behind, None),
+            self._run_book(2, stretch, self._basis - self._books[2].bid, None),
+            self._run_es_options(step, stretch, path, scene),
         ]
-        step.tapes = _merge(front, [tape for tape in others if tape is not None], step)
+        yield
+        step.tapes = []
+        for tape in _merge(front, [tape for tape in others if tape is not None], step):
+            step.tapes.append(tape)
+            yield
         if self._with_spy:
-            self._run_spy(step, path, scene, owed)
+            yield from self._run_spy(step, stretch, (path, ratio_e6), scene)
 
-    def _owe(self, step: Step) -> int:
-        """Add what the step owes to all but the front month, whose blocks do it themselves; return its activity."""
-        busy, cell = 0, step.begin
-        while cell < step.end:
-            following = min(cell - cell % CELL_NS + CELL_NS, step.end)
-            busy += self._activity.level(cell) * (following - cell)
-            cell = following
+    def _owe(self, stretch: Stretch) -> None:
+        """Add what the stretch owes to all but the front month, whose blocks do it themselves."""
         for instrument in (1, 2, 3):
-            self._due[instrument] += self._rate * _SHARES[instrument] * busy
+            self._due[instrument] += self._rate * _SHARES[instrument] * stretch.busy
         for kind, share in _PER_100_RECORDS.items():
-            self._due[kind] += self._rate * share * busy
-        return busy
+            self._due[kind] += self._rate * share * stretch.busy
 
     def _take_due(self, kind: int | str) -> int:
         """Return how many whole events are due, and owe them no longer."""
@@ -198,76 +222,75 @@ class Session:
 
     # ES
 
-    def _run_front(self, step: Step, scene: "_Scene | None") -> list[Tape]:
+    def _run_front(self, stretch: Stretch, scene: Scene | None) -> Iterator[Tape]:
         """Let the front month run, a block after another."""
+        now, end = stretch.begin, stretch.end
         if scene is not None and scene.burst:
-            times = step.begin + np.arange(2 * scene.burst) * (step.end - step.begin) // (2 * scene.burst + 1)
+            times = now + np.arange(2 * scene.burst) * (end - now) // (2 * scene.burst + 1)
             moves = [Move(2 * i, ASK if scene.scenario.rising else BID) for i in range(scene.burst)]
-            return [self._settle(0, self._books[0].evolve(times, moves))]
-        tapes: list[Tape] = []
-        now = step.begin
-        while now < step.end:
-            begin, busy = now, 0
-            while now < step.end:  # a cell, a part of a busy one, or several quiet ones
-                level = self._activity.level(now)
-                span = _BLOCK_RECORDS * NS_PER_SECOND // max(self._rate * level // PPM, 1)
-                end = min(now + span, now - now % CELL_NS + CELL_NS, step.end)
-                busy, now = busy + level * (end - now), end
-                if self._rate * busy >= _LEAST_RECORDS * PPM * NS_PER_SECOND:
-                    break
-            self._due[0] += self._rate * _SHARES[0] * busy
+            yield self._settle(0, self._books[0].evolve(times, moves))
+            return
+        led = scene is not None and scene.leads
+        records = min(max(self._rate // 16, _LEAST_RECORDS), _BLOCK_RECORDS) if led else _BLOCK_RECORDS
+        blocks = -(-stretch.busy // self._busy(records))
+        while now < end:
+            block = self._activity.stretch(now, end, -(-stretch.busy // blocks))
+            now = block.end
+            self._due[0] += self._rate * _SHARES[0] * block.busy
             goal = None if scene is None else scene.target(self._books[0].bid, now)
-            tape = self._run_book(0, begin, now, goal, scene, busy)
-            tapes += [] if tape is None else [tape]
-        return tapes
+            tape = self._run_book(0, block, goal, scene)
+            if tape is not None:
+                yield tape
 
-    def _follow(self, instrument: int, step: Step, behind: int) -> Tape | None:
-        """Let a book run whose price follows another that it is `behind` by so many ticks."""
-        return self._run_book(instrument, step.begin, step.end, behind, None, 0)
-
-    def _run_book(
-        self, instrument: int, begin: int, end: int, behind: int | None, scene: "_Scene | None", busy: int
-    ) -> Tape | None:
+    def _run_book(self, instrument: int, stretch: Stretch, behind: int | None, scene: Scene | None) -> Tape | None:
+        """Let a book run, whose price follows another that it is `behind` by so many ticks, or wanders."""
         n = self._due[instrument] * _EVENTS_PER_100_RECORDS // (100 * _DUE_UNIT)
         if n < _LEAST_EVENTS:
             return None
         # Sorted by its high half, which is the time; the low half stays random.
         drawn = np.sort(self._random.random_raw(n))
-        times = begin + ((drawn >> 32) * np.uint64(end - begin) >> 32).astype(np.int64)
+        times = stretch.times(drawn >> np.uint64(32))
         luck = (drawn & 0xFFFFFFFF).astype(np.int64)
-        moves = self._wandering(luck, begin, busy, scene) if behind is None else _catching_up(behind, n)
+        moves = self._wandering(luck, stretch, scene) if behind is None else _catching_up(behind, n)
         for event, _ in moves:  # whoever closes the spread is quick
             times[event + 1] = min(times[event + 1], times[event] + 20_000 + luck[event] % 300_000)
         planted = Planted() if scene is None else scene.planted
         return self._settle(instrument, self._books[instrument].evolve(times, moves, instrument, planted))
 
-    def _wandering(self, luck: NDArray[np.int64], begin: int, busy: int, scene: "_Scene | None") -> list[Move]:
+    def _wandering(self, luck: NDArray[np.int64], stretch: Stretch, scene: Scene | None) -> list[Move]:
         """Choose the front month's moves: a random walk with the minute's drift, held loosely to where it began."""
         n = len(luck)
-        likely = min((busy * _MOVES_PER_MINUTE << 32) // (60 * PPM * NS_PER_SECOND * n), (1 << 32) // _RAREST_MOVE)
-        price = self._books[0].bid
+        likely = min(
+            (stretch.busy * _MOVES_PER_MINUTE << 32) // (60 * PPM * NS_PER_SECOND * n), (1 << 32) // _RAREST_MOVE
+        )
+        price, drift = self._books[0].bid, self._activity.drift(stretch.begin)
         moves: list[Move] = []
         for event in np.flatnonzero(luck[: n - 1] < likely).tolist():
             if moves and event < moves[-1].event + 2:
                 continue
             home = min(max((_START_TICKS - price) // 64, -200), 200)
-            up = int(self._random.random_raw()) >> 54 < 512 + self._activity.drift(begin) + home
+            up = int(self._random.random_raw()) >> 54 < 512 + drift + home
             if scene is not None and scene.forbids(ASK if up else BID, price):
                 continue
             price += 1 if up else -1
             moves.append(Move(event, ASK if up else BID))
         return moves
 
-    def _shift(self) -> None:
-        """Let basis and ratio wander by a little."""
-        drawn = int(self._random.random_raw())
-        if drawn & 7 == 0:
-            self._basis += 1 if drawn >> 54 < 512 + 8 * (_BASIS - self._basis) else -1
-        home = min(max((RATIO_E6 - self._ratio_e6) * 512 // RATIO_BAND_E6, -512), 512)
-        self._ratio_e6 += 20 if int(self._ratio_random.random_raw()) >> 54 < 512 + home else -20
+    def _wander(self, stretch: Stretch) -> Path:
+        """Let basis and ratio change by a little at each whole second, and return the ratio through the stretch."""
+        seconds = range(-(-stretch.begin // NS_PER_SECOND) * NS_PER_SECOND, stretch.end, NS_PER_SECOND)
+        ratios = [self._ratio_e6]
+        for _ in seconds:
+            drawn = int(self._random.random_raw())
+            if drawn & 7 == 0:
+                self._basis += 1 if drawn >> 54 < 512 + 8 * (_BASIS - self._basis) else -1
+            home = min(max((RATIO_E6 - self._ratio_e6) * 512 // RATIO_BAND_E6, -512), 512)
+            self._ratio_e6 += 20 if int(self._ratio_random.random_raw()) >> 54 < 512 + home else -20
+            ratios.append(self._ratio_e6)
+        return Path(np.array([stretch.begin, *seconds]), np.array(ratios))
 
-    def _run_es_options(self, step: Step, path: Path, scene: "_Scene | None") -> Tape | None:
-        times = _times(self._es_options_random, self._take_due(3), step)
+    def _run_es_options(self, step: Step, stretch: Stretch, path: Path, scene: Scene | None) -> Tape | None:
+        times = _times(self._es_options_random, self._take_due(3), stretch)
         if not len(times):
             return None
         spot = (2 * path.at(times) + 1) * 1_250
@@ -294,41 +317,45 @@ class Session:
 
     # SPY
 
-    def _fair(self, bid_ticks: int) -> int:
-        return int(fair_e4(np.array([bid_ticks]), self._ratio_e6)[0])
+    def _fair(self, bid_ticks: int, ratio_e6: int) -> int:
+        return int(fair_e4(np.array([bid_ticks]), np.array([ratio_e6]))[0])
 
-    def _run_spy(self, step: Step, path: Path, scene: "_Scene | None", busy: int) -> None:
-        quoted, traded, opted = (_times(self._spy_random, self._take_due(kind), step) for kind in _PER_100_RECORDS)
-        crossed = _CROSSED_TICKS if scene is not None and scene.kind == "crossed" else 0
+    def _run_spy(self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: Scene | None) -> Iterator[None]:
+        """Let SPY and its options trade, given ES' price and the ratio to it."""
+        price, ratio_e6 = paths
+        quoted, traded, opted = (_times(self._spy_random, self._take_due(kind), stretch) for kind in _PER_100_RECORDS)
+        crossed = CROSSED_TICKS if scene is not None and scene.kind == "crossed" else 0
         before = self._stock.last
-        step.quotes = self._stock.quote(quoted, fair_e4(path.at(quoted), self._ratio_e6), crossed)
+        step.quotes = self._stock.quote(quoted, fair_e4(price.at(quoted), ratio_e6.at(quoted)), crossed)
         step.trades = self._stock.trade(traded, step.quotes, before)
         if scene is not None and scene.kind == "late":
-            step.trades = step.trades._replace(late_ns=np.where(step.trades.seq % 4 == 0, _LATE_NS, 0))
-        fair = fair_e4(path.at(opted), self._ratio_e6)
+            step.trades = step.trades._replace(late_ns=np.where(step.trades.seq % 4 == 0, LATE_NS, 0))
+        yield
+        fair = fair_e4(price.at(opted), ratio_e6.at(opted))
         step.options = _late(self._spy_crowd.trade(self._spy, opted, fair, _bias(scene, step)), scene)
         step.repeating = scene is not None and scene.kind == "repeat"
+        yield
 
     # What is planted
 
-    def _scene_closing(self, now: int) -> "_Scene | None":
+    def _scene_closing(self, now: int) -> Scene | None:
         scene = self._scene
         if scene is None or now < scene.scenario.end_ns:
             return None
         self._scene = None
         return scene
 
-    def _scene_opening(self, now: int, step: Step) -> "_Scene | None":
+    def _scene_opening(self, now: int, step: Step) -> Scene | None:
         if self._scene is None:
             scenario = self._plan.at(now)
             if scenario is not None and scenario.begin_ns == now:
-                self._scene = _Scene(scenario, self._books[0], self._listing.front.symbol)
+                self._scene = Scene(scenario, self._books[0], self._listing.front.symbol)
                 step.halted = True if scenario.kind == "halt" else step.halted
                 if scenario.kind == "wall":
                     step.tapes.append(self._scene.raise_wall(now))
         return self._scene
 
-    def _close_scene(self, scene: "_Scene", step: Step) -> None:
+    def _close_scene(self, scene: "Scene", step: Step) -> None:
         if scene.kind == "halt":
             step.halted = False
         step.tapes += scene.lower_wall(step.begin)
@@ -337,134 +364,28 @@ class Session:
             self.truths.append(truth)
 
 
-class _Scene:
-    """A scenario that is being played in the front month's book."""
-
-    def __init__(self, scenario: Scenario, book: Book, contract: str) -> None:
-        self.scenario, self.kind = scenario, scenario.kind
-        self._book, self._contract = book, contract
-        self.bid_at_begin = book.bid
-        self.planted = Planted()
-        self.burst = _TICKS_AT_ONCE.get(scenario.kind, 0)
-        up = scenario.rising
-        self.side = ASK if up else BID
-        touch = book.bid + 1 if up else book.bid
-        away = 1 if up else -1
-        self.level = touch + away * (_LEVEL_TICKS if self.kind in ("break", "reject") else 0)
-        if self.kind == "wall":
-            self.level = touch + away * _WALL_DEPTH
-            self.planted = Planted(hold=Hold(self.side, self.level, 2, _WALL_FLOOR))
-        elif self.kind == "vacuum":
-            self.planted = Planted(thin=self.side)
-        elif self.kind == "absorption":
-            self.planted = Planted(hit=self.side)
-        elif self.kind == "crossed":
-            self.planted = Planted(crossed=_CROSSED_TICKS)
-
-    def raise_wall(self, now: int) -> Tape:
-        return self._book.force(now, self.side, _WALL_DEPTH, 1, _WALL_LOTS - 1)
-
-    def lower_wall(self, now: int) -> list[Tape]:
-        """Take the wall away, if it is still in sight."""
-        touch = self._book.bid + (self.side == ASK)
-        depth = (self.level - touch) * (1 if self.side == ASK else -1)
-        if self.kind != "wall" or not 0 <= depth < DEPTH:
-            return []
-        orders, extra = self._book.level(self.side, depth)
-        if orders < 2 or extra < _WALL_FLOOR:
-            return []
-        return [self._book.force(now, self.side, depth, -1, 1 - _WALL_FLOOR)]
-
-    def forbids(self, side: int, bid: int) -> bool:
-        """Return whether the touch of `side` must not be taken now."""
-        if self.kind in ("absorption", "crossed"):
-            return True
-        if self.kind == "vacuum":
-            return side == self.side
-        return self.kind == "wall" and side == self.side and bid + (side == ASK) == self.level
-
-    def target(self, bid: int, now: int) -> int | None:
-        """Return how far the price is from where it should be at `now`; None where it is free."""
-        if self.kind not in ("break", "reject"):
-            return None
-        begin, end = self.scenario.begin_ns, self.scenario.end_ns
-        done = (now - begin) * 1_000 // (end - begin)
-        way = 1 if self.scenario.rising else -1
-        at_level = self.level - (1 if self.scenario.rising else 0)  # the bid while the level is a touch
-        if done < 350:
-            goal = self.bid_at_begin + (at_level - self.bid_at_begin) * done // 350
-        elif done < 500:
-            goal = at_level
-        else:
-            beyond = min((done - 500) * _BEYOND_TICKS // 200, _BEYOND_TICKS)
-            goal = at_level + way * (beyond + 1 if self.kind == "break" else -beyond)
-        return goal - bid
-
-    def truth(self, spy: Board) -> Truth | None:
-        """Return what was planted, or None if the market was too slow for it to come off."""
-        moved = self._book.bid - self.bid_at_begin
-        way = 1 if self.scenario.rising else -1
-        at_level = self.level - (1 if self.scenario.rising else 0)
-        detail: dict[str, object] = {}
-        match self.kind:
-            case "wall":
-                detail = {"least_size": _WALL_FLOOR + 1}
-            case "break" | "reject":
-                beyond = (self._book.bid - at_level) * way
-                detail = {"beyond_ticks": beyond}
-                if (beyond < _BEYOND_TICKS) if self.kind == "break" else (beyond > -_BEYOND_TICKS):
-                    return None
-            case "sweep" | "jump":
-                detail = {"ticks": moved}
-            case "crossed":
-                detail = {"ticks": _CROSSED_TICKS, "also": "SPY"}
-            case "late":
-                detail = {"late_ns": _LATE_NS}
-            case "gamma_flip":
-                middle = (self.scenario.begin_ns + self.scenario.end_ns) // 2
-                before, after = ("long", "short") if self.scenario.rising else ("short", "long")
-                detail = {
-                    "flip_ns": middle, "dealers_before": before, "dealers_after": after,
-                    "expiration_ns": min(one.expiration_ns for one in spy.series if one.expiration_ns > middle),
-                }  # fmt: skip
-            case _:
-                pass
-        of_market = self.kind in ("halt", "late", "repeat")
-        sided = self.kind in ("wall", "vacuum", "absorption", "sweep", "break", "reject", "jump")
-        return {
-            "kind": self.kind,
-            "begin_ns": self.scenario.begin_ns,
-            "end_ns": self.scenario.end_ns,
-            "instrument": "ALL" if of_market else "SPY" if self.kind == "gamma_flip" else self._contract,
-            "price": None if of_market or self.kind == "gamma_flip" else self.level * OUTRIGHT_TICK_E9 / 1e9,
-            "side": ("ask" if self.side == ASK else "bid") if sided else None,
-            **detail,
-        }
-
-
-def _bias(scene: "_Scene | None", step: Step) -> Bias | None:
+def _bias(scene: Scene | None, step: Step) -> Bias | None:
     """Return who trades options while their dealers' gamma changes sign."""
     if scene is None or scene.kind != "gamma_flip":
         return None
     second_half = step.begin * 2 >= scene.scenario.begin_ns + scene.scenario.end_ns
     customers_buy = second_half == scene.scenario.rising
-    return Bias(bought=236 if customers_buy else 20, size=6 if second_half else 2)
+    return Bias(bought=236 if customers_buy else 20, size=LARGEST_BIAS if second_half else 2)
 
 
-def _times(random: np.random.PCG64, n: int, step: Step) -> NDArray[np.int64]:
-    """Draw n times within the step, ascending."""
-    drawn = np.sort(random.random_raw(n) >> np.uint64(32))
-    return step.begin + (drawn * np.uint64(step.end - step.begin) >> np.uint64(32)).astype(np.int64)
+def _times(random: np.random.PCG64, n: int, stretch: Stretch) -> NDArray[np.int64]:
+    """Draw n times within the stretch, ascending."""
+    return stretch.times(np.sort(random.random_raw(n) >> np.uint64(32)))
 
 
-def _late(trades: OptionTrades, scene: "_Scene | None") -> OptionTrades:
+def _late(trades: OptionTrades, scene: Scene | None) -> OptionTrades:
     """Make every fourth trade late, where that is planted."""
     if scene is None or scene.kind != "late":
         return trades
-    return trades._replace(late_ns=np.where(trades.seq % 4 == 0, _LATE_NS, 0))
+    return trades._replace(late_ns=np.where(trades.seq % 4 == 0, LATE_NS, 0))
 
 
-def _repeated(trades: OptionTrades, scene: "_Scene | None") -> OptionTrades:
+def _repeated(trades: OptionTrades, scene: Scene | None) -> OptionTrades:
     """Send every fourth trade twice, where that is planted."""
     if scene is None or scene.kind != "repeat":
         return trades
@@ -490,13 +411,13 @@ def _path(begin: int, tapes: list[Tape], bid: int) -> Path:
     return Path(np.concatenate([[begin], *(tape.arrival_ns for tape in happened)]), np.concatenate([first, *bids]))
 
 
-def _merge(front: list[Tape], others: list[Tape], step: Step) -> list[Tape]:
+def _merge(front: list[Tape], others: list[Tape], step: Step) -> Iterator[Tape]:
     """Sort the events of other instruments into the front month's blocks."""
     if not front:
-        return [interleave(others)] if others else []
+        if others:
+            yield interleave(others)
+        return
     edges = [step.begin, *(int(tape.arrival_ns[0]) for tape in front[1:] if len(tape.arrival_ns)), step.end]
     blocks = [tape for i, tape in enumerate(front) if i == 0 or len(tape.arrival_ns)]
-    return [
-        interleave([tape, *(cut(other, begin, end) for other in others)])
-        for tape, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True)
-    ]
+    for tape, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True):
+        yield interleave([tape, *(cut(other, begin, end) for other in others)])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
 from spymaster.feeds.sim_calendar import NEW_YORK, Contract
-from spymaster.feeds.sim_pricing import Worth, worth
+from spymaster.feeds.sim_pricing import Floats, Worth, price, worth
 
 STRIKES = 40
 NEAR_EXPIRIES = 4  # consecutive weekdays
@@ -28,6 +28,9 @@ _SHARE_OF_EXPIRY = (150, 40, 24, 18, 14, 10)  # of 256 trades; what is left over
 _LOTS = np.repeat(np.array([1, 2, 3, 5, 10, 20, 50, 100]), [120, 40, 24, 24, 24, 12, 8, 4])
 _BOUGHT_BELOW, _SOLD_BELOW = 112, 224  # of 256; the others trade inside
 _EXCHANGES = np.array([300, 301, 302, 303, 304, 307, 308, 309, 312, 313, 316, 318, 319, 320, 322, 323])
+
+LARGEST_BIAS = 6  # times the usual size, of trades that are planted
+LARGEST_OPTION_EXCHANGE, LARGEST_OPTION_TRADE = int(_EXCHANGES.max()), int(_LOTS.max()) * LARGEST_BIAS
 
 
 class Series(NamedTuple):
@@ -59,7 +62,7 @@ class Bias(NamedTuple):
     """Whose trades are planted, near the money and in the first expiry: of 256, those that buy."""
 
     bought: int
-    size: int = 1  # times the usual
+    size: int = 1  # times the usual, LARGEST_BIAS at the most
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,22 @@ class Board:
 
     def worth(self, number: NDArray[np.int64], spot_e4: NDArray[np.int64], now: NDArray[np.int64]) -> Worth:
         """Return what options are worth, each at its own moment and price of the underlying."""
-        forward = np.array([one.forward_e4 for one in self.series])[number // (2 * STRIKES)]
-        strike = self.first_strike + self.strike_step * (number % (2 * STRIKES) // 2)
-        left = np.array([one.expiration_ns for one in self.series])[number // (2 * STRIKES)] - now
-        return worth((spot_e4 + forward) / 10_000, strike.astype(np.float64), left, number % 2 == 0, self.rate)
+        return worth(*self._described(number, spot_e4, now), self.rate)
 
-    def market(self, price: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def price(self, number: NDArray[np.int64], spot_e4: NDArray[np.int64], now: NDArray[np.int64]) -> Floats:
+        """Return the price alone of what `worth` returns."""
+        return price(*self._described(number, spot_e4, now), self.rate)
+
+    def _described(
+        self, number: NDArray[np.int64], spot_e4: NDArray[np.int64], now: NDArray[np.int64]
+    ) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.bool_]]:
+        series, place = np.divmod(number, 2 * STRIKES)
+        forward = np.array([one.forward_e4 for one in self.series])[series]
+        strike = self.first_strike + self.strike_step * (place // 2)
+        left = np.array([one.expiration_ns for one in self.series])[series] - now
+        return (spot_e4 + forward) / 10_000, strike.astype(np.float64), left, number % 2 == 0
+
+    def market(self, price: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return bid and ask around model prices, in ticks; a bid of 0 is none."""
         half = 0.004 * self.strike_step + price / 100
         tick = self.tick_e9 / 1e9
@@ -138,7 +151,7 @@ class OptionCrowd:
         number = self._choose(board, times, spot_e4, drawn, focused=bias is not None)
         alive = np.array([one.expiration_ns for one in board.series])[number // (2 * STRIKES)] > times
         times, spot_e4, number, drawn = times[alive], spot_e4[alive], number[alive], drawn[alive]
-        bid, ask = board.market(board.worth(number, spot_e4, times).price)
+        bid, ask = board.market(board.price(number, spot_e4, times))
         bought, sold = (_BOUGHT_BELOW, _SOLD_BELOW) if bias is None else (bias.bought, 256)
         side = np.where(drawn[:, 3] < bought, 1, np.where((drawn[:, 3] < sold) & (bid > 0), -1, 0))
         least = np.maximum(bid, 1)

@@ -44,8 +44,41 @@ class Worth(NamedTuple):
     volatility: Floats
 
 
+class _Terms(NamedTuple):
+    """What price and greeks are made of."""
+
+    price: Floats
+    discounted: Floats
+    root: Floats
+    volatility: Floats
+    above: Floats
+    in_money: Floats
+    likely: Floats
+
+
+def price(spot: Floats, strike: Floats, ns_left: NDArray[np.int64], is_call: NDArray[np.bool_], rate: float) -> Floats:
+    """Price options on `spot`, as `worth` does, without what else there is to know."""
+    return _terms(spot, strike, ns_left, is_call, rate).price
+
+
 def worth(spot: Floats, strike: Floats, ns_left: NDArray[np.int64], is_call: NDArray[np.bool_], rate: float) -> Worth:
     """Price options on `spot`; with a rate of 0, `spot` is a future."""
+    terms = _terms(spot, strike, ns_left, is_call, rate)
+    in_money, likely = terms.in_money, terms.likely
+    density = exp(-terms.above * terms.above / 2) / _ROOT_2PI
+    decay = -spot * density * terms.volatility / (2 * terms.root)
+    interest = rate * terms.discounted
+    return Worth(
+        price=terms.price,
+        delta=np.where(is_call, in_money, in_money - 1),
+        gamma=density / (spot * terms.volatility * terms.root),
+        theta=np.where(is_call, decay - interest * likely, decay + interest * (1 - likely)) / DAYS_PER_YEAR,
+        vega=spot * density * terms.root / 100,
+        volatility=terms.volatility,
+    )
+
+
+def _terms(spot: Floats, strike: Floats, ns_left: NDArray[np.int64], is_call: NDArray[np.bool_], rate: float) -> _Terms:
     years = np.maximum(ns_left, LEAST_NS) / NS_PER_YEAR
     root = np.sqrt(years)
     discounted = strike * exp(-rate * years)
@@ -53,21 +86,10 @@ def worth(spot: Floats, strike: Floats, ns_left: NDArray[np.int64], is_call: NDA
     volatility = _smile(moneyness, root)
     deviation = volatility * root
     above = moneyness / deviation + deviation / 2
-    below = above - deviation
-    in_money, likely = normal(above), normal(below)
-    density = exp(-above * above / 2) / _ROOT_2PI
+    in_money, likely = normal(np.stack([above, above - deviation]))
     call = np.maximum(spot * in_money - discounted * likely, 0.0)
     put = np.maximum(call - spot + discounted, 0.0)
-    decay = -spot * density * volatility / (2 * root)
-    interest = rate * discounted
-    return Worth(
-        price=np.where(is_call, call, put),
-        delta=np.where(is_call, in_money, in_money - 1),
-        gamma=density / (spot * deviation),
-        theta=np.where(is_call, decay - interest * likely, decay + interest * (1 - likely)) / DAYS_PER_YEAR,
-        vega=spot * density * root / 100,
-        volatility=volatility,
-    )
+    return _Terms(np.where(is_call, call, put), discounted, root, volatility, above, in_money, likely)
 
 
 def _smile(moneyness: Floats, root: Floats) -> Floats:
@@ -83,7 +105,9 @@ def exp(x: Floats) -> Floats:
     rest = x - twos * _LN2_HIGH - twos * _LN2_LOW
     total = np.ones_like(rest)
     for power in range(13, 0, -1):
-        total = total * rest / power + 1
+        total *= rest
+        total /= power
+        total += 1
     scaled: Floats = np.ldexp(total, twos.astype(np.int32))
     return scaled
 
@@ -94,7 +118,8 @@ def log(x: Floats) -> Floats:
     square = slope * slope
     total = np.zeros_like(slope)
     for power in range(31, 0, -2):
-        total = total * square + 1 / power
+        total *= square
+        total += 1 / power
     doubled: Floats = 2 * slope * total
     return doubled
 
@@ -104,8 +129,10 @@ def normal(x: Floats) -> Floats:
     size = np.minimum(np.abs(x), _FARTHEST)
     above, below = np.full_like(size, _HART_ABOVE[0]), np.full_like(size, _HART_BELOW[0])
     for factor in _HART_ABOVE[1:]:
-        above = above * size + factor
+        above *= size
+        above += factor
     for factor in _HART_BELOW[1:]:
-        below = below * size + factor
+        below *= size
+        below += factor
     tail = exp(-size * size / 2) * above / below
     return np.where(x > 0, 1 - tail, tail)

@@ -20,19 +20,21 @@ _TRADING = np.array([4, 4, 4, 4, 4, 12, 12, 12, 11, 11, 19, 19, 8, 21, 15, 10])
 _ROUND_LOTS = np.repeat(np.array([1, 2, 3, 4, 5, 7, 10, 18, 30, 52]), [60, 52, 40, 28, 24, 20, 16, 8, 6, 2]) * 100
 _SIZES = np.repeat(np.array([1, 5, 10, 25, 50, 75, 100, 200, 300, 500, 1_000, 2_500]),
                    [24, 20, 20, 24, 20, 12, 80, 24, 12, 12, 6, 2])  # fmt: skip
+LARGEST_EXCHANGE = int(max(_QUOTING.max(), _TRADING.max()))
+LARGEST_QUOTE, LARGEST_TRADE = int(_ROUND_LOTS.max()), int(_SIZES.max())
 NO_CONDITION, ODD_LOT, SWEEP, ODD_SWEEP = range(4)
 CONDITIONS = ((), (37,), (14, 41), (14, 37, 41))
 
 
 class Path(NamedTuple):
-    """The front month's best bid in ticks from each time on; the first time is the begin."""
+    """A number that changes: its value from each time on; the first time is the begin."""
 
     times: NDArray[np.int64]
-    bid: NDArray[np.int64]
+    value: NDArray[np.int64]
 
     def at(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        bid: NDArray[np.int64] = self.bid[np.searchsorted(self.times, times, "right") - 1]
-        return bid
+        value: NDArray[np.int64] = self.value[np.searchsorted(self.times, times, "right") - 1]
+        return value
 
 
 class StockQuotes(NamedTuple):
@@ -61,7 +63,7 @@ class StockTrades(NamedTuple):
     trade_id: NDArray[np.int64]
 
 
-def fair_e4(bid_ticks: NDArray[np.int64], ratio_e6: int) -> NDArray[np.int64]:
+def fair_e4(bid_ticks: NDArray[np.int64], ratio_e6: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return SPY's value in hundredths of a cent, given ES' best bid in ticks of a quarter point."""
     return (2 * bid_ticks + 1) * 1_250 * 1_000_000 // ratio_e6
 

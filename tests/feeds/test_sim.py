@@ -135,7 +135,7 @@ def test_another_seed_or_rate_or_start_gives_other_bytes(other: tuple[int, int, 
 def test_the_bytes_of_a_seed_are_pinned_so_that_a_platform_that_draws_otherwise_is_seen() -> None:
     data = Recording(1, 2_000, OPEN, 2).data
 
-    assert hashlib.sha256(data).hexdigest() == "6e900998d4312ac4714bd2d1d783cb6b14cffb9f107b675bdc1ed5af4824165f"
+    assert hashlib.sha256(data).hexdigest() == "377e31acd013fdd9f1b6877317ae555109796f151b6901a8ef35d148edd9dbac"
 
 
 # The vendor's format
@@ -606,6 +606,30 @@ def test_a_bad_option_is_refused_in_one_line_that_says_what_to_do(text: str) -> 
 
     assert "Next: " in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_step_at_the_default_rate_is_worth_its_fixed_cost() -> None:
+    steps = SimulatedMarket(1, 2_000, NOON).session(with_spy=False).steps()
+    records = [sum(len(tape.traded) for tape in step.tapes) for step, _ in zip(steps, range(20), strict=False)]
+
+    assert np.median(records) > 5_000
+
+
+def test_within_a_step_events_are_spread_as_the_market_is_busy() -> None:
+    activity = Activity(1)
+    stretch = activity.stretch(NOON + 100_000_000, NOON + 60 * NS_PER_SECOND, 10**30)
+    drawn = np.arange(0, 1 << 32, 1 << 16).astype(np.uint64)
+    times = stretch.times(drawn)
+    levels = np.array([activity.level(NOON + i * NS_PER_SECOND // 4) for i in range(240)])
+    placed = np.bincount((times - NOON) // (NS_PER_SECOND // 4), minlength=240)
+
+    assert (stretch.begin, stretch.end) == (times[0], NOON + 60 * NS_PER_SECOND)
+    assert (np.diff(times) >= 0).all()
+    assert times[-1] < stretch.end
+    assert np.abs(placed[1:] / levels[1:] * levels.sum() / len(drawn) - 1).max() < 0.05
+    assert max(levels) > 5 * np.median(levels)
+    busy = activity.stretch(NOON, NOON + 60 * NS_PER_SECOND, stretch.busy // 2)
+    assert stretch.busy // 2 <= busy.busy < stretch.busy // 2 + max(levels)
 
 
 def test_a_slow_market_still_keeps_its_rate() -> None:

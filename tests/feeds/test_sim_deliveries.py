@@ -69,7 +69,7 @@ def test_the_bytes_of_a_seed_are_pinned_for_every_delivery() -> None:
     assert found == PINNED
 
 
-PINNED = ["189351d6972753f7", "e7206429bfbdfc6b", "133116fcf70f6f03", "9495299f7fb8acce"]
+PINNED = ["f0a25905f154e3cc", "960fe09b0eb5d51b", "ce116c47280c7cd7", "aa0fb27af82034b7"]
 
 
 def test_dbn_is_the_same_with_spy_beside_it_and_alone() -> None:
@@ -120,11 +120,13 @@ def test_a_delivery_far_ahead_waits_for_one_that_is_not_read(monkeypatch: pytest
     async def scenario() -> None:
         dbn, stock, options, chain = deliveries()
         task = asyncio.create_task(take(chain, 6))  # 20 s of the market, in which the others get more than fits
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(60):
+            while not dbn._lockstep._queues[0].full:
+                await asyncio.sleep(0.01)
         assert not task.done()
         waiting = [queue.waiting_bytes for queue in dbn._lockstep._queues]
         assert max(waiting) >= 200_000
-        assert max(waiting) < 200_000 + 2_500_000, "one step beyond the bound at the most"
+        assert max(waiting) < 200_000 + 2_500_000, "one step of SPY or one piece of DBN beyond the bound at the most"
         before = list(waiting)
         await asyncio.sleep(0.2)
         assert [queue.waiting_bytes for queue in dbn._lockstep._queues] == before
@@ -133,6 +135,22 @@ def test_a_delivery_far_ahead_waits_for_one_that_is_not_read(monkeypatch: pytest
         assert len(await asyncio.wait_for(task, 20)) == 6
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rate", [2_000, 200_000])
+def test_the_event_loop_has_its_turn_between_pieces_each_of_which_is_a_small_part_of_a_step(rate: int) -> None:
+    (lockstep,) = {delivery._lockstep for delivery in deliveries(f"seed=4,rate={rate},start=2025-12-02T17:00:00Z")}
+    steps = 0
+    grown: list[tuple[int, int]] = []  # which queue a turn has filled, and by how much
+    before = [0] * 4
+    while steps < 4:
+        next(lockstep._pieces)
+        now = [queue.waiting_bytes for queue in lockstep._queues]
+        more = [(number, size - was) for number, (size, was) in enumerate(zip(now, before, strict=True)) if size > was]
+        assert len(more) <= 1, "a turn writes for one delivery at the most"
+        grown, before, steps = grown + more, now, steps + any(number == 1 for number, _ in more)
+    assert sum(size for number, size in grown if number == 0) > 10_000_000
+    assert max(size for number, size in grown if number == 0) < 2_500_000
 
 
 def test_when_one_delivery_is_closed_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

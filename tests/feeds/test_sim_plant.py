@@ -69,7 +69,7 @@ def test_a_wall_is_taken_away_at_the_end_of_its_span() -> None:
     books = recorded.front_books()
     after = sizes_at(books[books["ts_event"] > truth["end_ns"]], round(truth["price"] * 1e9), truth["side"])
 
-    assert after.max() < 150
+    assert after.max() < truth["least_size"] / 2
 
 
 def test_a_vacuum_pulls_a_side_by_cancels_without_a_trade() -> None:
