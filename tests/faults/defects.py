@@ -1,14 +1,16 @@
 """Defects planted in a child, one at a time, to show that the checks can fail: each says what it breaks."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spymaster import durable
-from spymaster.lake import bronze, recorder
+from spymaster.lake import bronze, compactor, recorder, silver
 from spymaster.lake.bronze import Part
 from spymaster.wal.writer import SegmentWriter
 
@@ -74,6 +76,62 @@ def lock_nothing() -> None:
     durable.lock_directory = lock_directory
 
 
+def publish_silver_in_place() -> None:
+    """Write Silver under its final name: readers see it while it grows, and a kill leaves it torn."""
+
+    @contextmanager
+    def replacing(target: Path) -> Iterator[Path]:
+        yield target
+
+    durable.replacing = replacing
+
+
+def publish_silver_unfinished() -> None:
+    """Give a draft its name before it is complete."""
+    real = silver.writer
+
+    def writer(draft: Path, *more: Any) -> pq.ParquetWriter:
+        file = real(draft, *more)
+        _name_at_once(draft)
+        return file
+
+    silver.writer = writer  # type: ignore[assignment]
+
+
+def publish_silver_unproven() -> None:
+    """Give a draft its name before it was compared with Bronze, and make drafts that lost a row."""
+    conserved, keep_once = compactor.Check.conserved, compactor.keep_once
+
+    def publish_first(self: compactor.Check, parts: Sequence[Path], draft: Path) -> None:
+        _name_at_once(draft)
+        conserved(self, parts, draft)
+
+    def forgetful(*arguments: Any) -> compactor.Once:
+        once = keep_once(*arguments)
+        return once._replace(kept=once.kept[1:], occurrence=once.occurrence[1:])
+
+    compactor.Check.conserved = publish_first  # type: ignore[method-assign]
+    compactor.keep_once = forgetful
+
+
+def forget_drafts() -> None:
+    """Give each draft a name of its own, so that none takes away what a killed run left."""
+
+    @contextmanager
+    def replacing(target: Path) -> Iterator[Path]:
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        yield draft
+        durable.replace(draft, target)
+
+    durable.replacing = replacing
+
+
+def _name_at_once(draft: Path) -> None:
+    other = draft.with_suffix(".named")
+    os.link(draft, other)
+    other.rename(draft.with_name(silver.FILE_NAME))
+
+
 PLANT: dict[str, Callable[[], None]] = {
     defect.__name__.replace("_", " "): defect
     for defect in (
@@ -82,5 +140,9 @@ PLANT: dict[str, Callable[[], None]] = {
         publish_in_place,
         publish_again,
         lock_nothing,
+        publish_silver_in_place,
+        publish_silver_unfinished,
+        publish_silver_unproven,
+        forget_drafts,
     )
 }

@@ -5,6 +5,7 @@ A child reports through a socket, so that what it said before its death is known
     appending STREAM CAPTURE FIRST LAST       rows it is about to append
     acknowledged STREAM CAPTURE FIRST LAST    rows that were published
     lag SECONDS                               the longest that its event loop was not to be had
+    stage compact                             it has the lock, knows the partitions, and makes Silver of them now
 """
 
 import asyncio
@@ -25,8 +26,9 @@ from spymaster import bus, cli, clock, daemon, events
 from spymaster.bus import Bus
 from spymaster.errors import StorageError
 from spymaster.events import Stream
-from spymaster.lake import recorder
+from spymaster.lake import compactor, recorder
 from spymaster.lake.captures import Capture
+from spymaster.lake.compactor import Compacted
 from spymaster.lake.recorder import Recorder
 from spymaster.lake.recovery import writer_locks
 from tests.faults import defects
@@ -73,6 +75,8 @@ def main(job: dict[str, Any], reports: socket.socket) -> None:
         cli.app = lambda standalone_mode: make_calls(report)
     elif command == "run":
         measure_lag(report)
+    elif command == "compact":
+        report_compaction(report)
     if job.get("slow_reader"):
         read_slowly(report)
     sys.argv = ["spymaster", command, *arguments]
@@ -92,6 +96,17 @@ def report_acknowledgements(report: Report) -> None:
             report(f"acknowledged {stream} {rows['capture_id'][0].as_py()} {first} {last}")
 
     bus.Bus.publish = publish_and_report  # type: ignore[method-assign]
+
+
+def report_compaction(report: Report) -> None:
+    """Report when Silver is begun."""
+    real = compactor.compact
+
+    def compact(*arguments: Any, **named: Any) -> list[Compacted]:
+        report("stage compact")
+        return real(*arguments, **named)
+
+    compactor.compact = compact
 
 
 async def record(job: dict[str, Any], report: Report) -> None:

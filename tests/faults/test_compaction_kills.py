@@ -1,0 +1,44 @@
+"""A killed compaction is never seen: not in the one table, not in a file of Silver, and not after the next run."""
+
+import pytest
+
+from spymaster import events
+from tests.faults.compaction import kill_compactions
+
+FEW = {events.FUTURES_TRADES: 1, events.OPTIONS_TRADES: 1}
+
+
+def test_fifty_kills_of_compactions_show_no_reader_a_wrong_count_and_the_rerun_completes(tmp_path):
+    """Catches the four defects below."""
+    figures = kill_compactions(tmp_path, 50)
+
+    assert not figures.wrong, figures
+    assert figures.kills == 50
+    assert figures.polls >= 50
+
+
+@pytest.mark.usefixtures("storage_taps")
+def test_kills_at_storage_calls_of_compactions_show_no_reader_a_wrong_count_and_the_rerun_completes(tmp_path):
+    figures = kill_compactions(tmp_path, 25, at_calls=True, hours=FEW)
+
+    assert not figures.wrong, figures
+    assert figures.kills == 25
+    assert figures.mid_write > 0
+
+
+@pytest.mark.usefixtures("storage_taps")
+@pytest.mark.parametrize(
+    ("defect", "kills", "complaint"),
+    [
+        ("publish silver in place", 4, "part-0000.parquet has ('ArrowInvalid'"),
+        ("publish silver unfinished", 4, "part-0000.parquet has ('ArrowInvalid'"),
+        ("publish silver unproven", 1, "futures.trades shows 1599 of 1600 rows"),
+        ("forget drafts", 4, ".tmp is left"),
+    ],
+)
+def test_these_kills_would_show_silver_that_is_not_published_whole_proven_and_at_once(
+    tmp_path, defect, kills, complaint
+):
+    figures = kill_compactions(tmp_path, kills, at_calls=True, hours=FEW, defect=defect)
+
+    assert any(complaint in line for line in figures.wrong), figures.wrong
