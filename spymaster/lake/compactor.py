@@ -165,18 +165,28 @@ def compact(
 
     Raises:
         OSError: the disk refused; what was published before is whole.
+        KeyboardInterrupt: as soon as the partitions under way are given up; the next call does them.
     """
     own = _Worker(data_root, tolerance_ns)
     late = [partition for partition in wanted if partition.schema == events.OPTIONS_TRADES.name]  # they read Silver
     early = [partition for partition in wanted if partition.schema != events.OPTIONS_TRADES.name]
     done: list[Compacted] = []
     with ThreadPoolExecutor(threads) as pool:
-        for some in (early, late):
-            for result in pool.map(own.compact, some):
-                done.append(result)
-                if progress is not None:
-                    progress(len(done), len(wanted))
+        try:
+            for some in (early, late):
+                for result in pool.map(own.compact, some):
+                    done.append(result)
+                    if progress is not None:
+                        progress(len(done), len(wanted))
+        except BaseException:  # Ctrl-C too: a partition may take a minute
+            pool.shutdown(wait=False, cancel_futures=True)
+            own.stop()
+            raise
     return done
+
+
+class _StoppedError(Exception):
+    """Nobody waits for this partition any more."""
 
 
 class _Worker:
@@ -185,6 +195,14 @@ class _Worker:
     def __init__(self, data_root: Path, tolerance_ns: int) -> None:
         self._data_root, self._tolerance_ns = data_root, tolerance_ns
         self._own = threading.local()
+        self._connections: list[duckdb.DuckDBPyConnection] = []
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let every thread give up soon: at its next span, or amid its proof. Their drafts go."""
+        self._stopped = True
+        for connection in self._connections:
+            connection.interrupt()
 
     def compact(self, partition: Partition) -> Compacted:
         began = time.monotonic()
@@ -218,6 +236,7 @@ class _Worker:
             with silver.writer(draft, schema, names, inputs) as file:
                 check = Check(self._connection(), schema)
                 counts = self._write(file, schema, source, edges, greeks, check)
+            self._go_on()
             check.conserved(parts, draft)
         return Compacted(
             partition, "compacted", counts, len(parts), size, target.stat().st_size, time.monotonic() - began
@@ -235,6 +254,7 @@ class _Worker:
         """Write every event of a partition once, and tell the check what was left out."""
         kept = removed = repeats = unproven = enriched = 0
         for span in spans(schema, source):
+            self._go_on()
             rows = _read(source, span)
             identity = identity_of(schema, rows)
             once = keep_once(rows, identity, edges)
@@ -276,9 +296,14 @@ class _Worker:
         parts = archive.present_parts(self._data_root, following) if following is not None else []
         return {span.capture_id for path in parts for span in read_footer(path).captures}
 
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise _StoppedError
+
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if not hasattr(self._own, "connection"):
             self._own.connection = duckdb.connect(config={"threads": 1, "memory_limit": "256MB"})
+            self._connections.append(self._own.connection)
         connection: duckdb.DuckDBPyConnection = self._own.connection
         return connection
 

@@ -256,7 +256,7 @@ def measure(lake: GrowingLake, folder: Path, *, at_calls: bool) -> float:
     return calls if at_calls else time.monotonic() - before
 
 
-def complete(lake: GrowingLake, figures: CompactionFigures, defect: str | None) -> None:
+def complete(lake: GrowingLake, figures: CompactionFigures, defect: str | None = None) -> None:
     """Run it to its end, twice, and compare Silver with one that nobody interrupted."""
     for _ in range(2):
         code, said = nursery().run(lake.folder, "compact", "--all", defect=defect)

@@ -1,9 +1,12 @@
 """A killed compaction is never seen: not in the one table, not in a file of Silver, and not after the next run."""
 
+import signal
+
 import pytest
 
 from spymaster import events
-from tests.faults.compaction import kill_compactions
+from tests.faults.compaction import HOURS, CompactionFigures, GrowingLake, complete, kill_compactions
+from tests.faults.nursery import nursery
 
 FEW = {events.FUTURES_TRADES: 1, events.OPTIONS_TRADES: 1}
 
@@ -24,6 +27,20 @@ def test_kills_at_storage_calls_of_compactions_show_no_reader_a_wrong_count_and_
     assert not figures.wrong, figures
     assert figures.kills == 25
     assert figures.mid_write > 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_compaction_that_is_told_to_end_does_so_without_a_word_and_the_rerun_completes(tmp_path, number, code):
+    lake, figures = GrowingLake(tmp_path, HOURS), CompactionFigures()
+    child = nursery().start(tmp_path, "compact", "--all")
+    child.hear_until(lambda line: line == "stage compact")
+    child.signal(number)
+
+    assert child.wait() == code
+    assert [line for line in child.said().splitlines() if "FLUSH_INTERVAL_SEC" not in line] == []
+    assert not lake.drafts() or number == signal.SIGTERM
+    complete(lake, figures)
+    assert not figures.wrong, figures
 
 
 @pytest.mark.usefixtures("storage_taps")

@@ -11,6 +11,7 @@ A child reports through a socket, so that what it said before its death is known
 import asyncio
 import os
 import random
+import signal
 import socket
 import sys
 import threading
@@ -99,7 +100,8 @@ def report_acknowledgements(report: Report) -> None:
 
 
 def report_compaction(report: Report) -> None:
-    """Report when Silver is begun."""
+    """Report when Silver is begun, and heed Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores Ctrl-C
     real = compactor.compact
 
     def compact(*arguments: Any, **named: Any) -> list[Compacted]:
