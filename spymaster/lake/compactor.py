@@ -105,21 +105,21 @@ def partitions(
         partition
         for schema in schemas
         for tier in (data_root / "bronze", archive.bronze_of(data_root))
-        for partition in _folders(tier, schema.name)
+        for partition in _folders(tier, schema)
         if (start_date is None or start_date <= partition.date) and (end_date is None or partition.date <= end_date)
         if any((tier / partition.folder).glob("part-*.parquet"))
     }
     return sorted(found, key=lambda own: (own.schema, own.value, _when(own)))
 
 
-def _folders(tier: Path, name: str, value: str | None = None) -> Iterator[Partition]:
-    """Yield the partitions of a schema, or those of one of its values, by their folders."""
-    schema = events.SCHEMAS[name]
-    base = tier / name.replace(".", "/")
-    chosen = "*" if value is None else paths.encode_symbol(value)
-    for folder in base.glob(f"{schema.partition_by}={chosen}/date=*" + ("/hour=*" if schema.hourly else "")):
-        text, date, *hour = (component.partition("=")[2] for component in folder.relative_to(base).parts)
-        yield Partition(name, schema.partition_by, paths.decode_symbol(text), date, int(hour[0]) if hour else None)
+def _folders(tier: Path, schema: EventSchema) -> Iterator[Partition]:
+    """Yield the partitions of a schema by their folders."""
+    base = tier / schema.name.replace(".", "/")
+    for folder in base.glob(f"{schema.partition_by}=*/date=*" + ("/hour=*" if schema.hourly else "")):
+        value, date, *hour = (component.partition("=")[2] for component in folder.relative_to(base).parts)
+        yield Partition(
+            schema.name, schema.partition_by, paths.decode_symbol(value), date, int(hour[0]) if hour else None
+        )
 
 
 def _when(partition: Partition) -> tuple[str, int]:
@@ -288,13 +288,17 @@ class _Worker:
         return edges
 
     def _captures_after(self, partition: Partition) -> set[int]:
-        """Return the captures that go on in the next partition in time that there is."""
-        own = _when(partition)
+        """Return the captures that go on in the next partition in time that Bronze or the archive has."""
+        own = Path(partition.folder)
+        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
         tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
-        others = (other for tier in tiers for other in _folders(tier, partition.schema, partition.value))
-        following = min((other for other in others if _when(other) > own), key=_when, default=None)
-        parts = archive.present_parts(self._data_root, following) if following is not None else []
-        return {span.capture_id for path in parts for span in read_footer(path).captures}
+        folders = {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
+        for folder in sorted(folder for folder in folders if folder > own):
+            date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
+            following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
+            if parts := silver.bronze_parts(self._data_root, following):
+                return {span.capture_id for path in parts for span in read_footer(path).captures}
+        return set()
 
     def _go_on(self) -> None:
         if self._stopped:

@@ -115,7 +115,9 @@ def test_a_plain_file_that_ends_inside_a_line_is_truncated_after_its_whole_lines
     assert data == b"".join(LINES[:-1])
 
 
-@pytest.mark.parametrize("data", [b"", b"ticker,price", gzip.compress(b"", mtime=0), gzip.compress(b"ticker", mtime=0), b"\x1f"])
+@pytest.mark.parametrize(
+    "data", [b"", b"ticker,price", gzip.compress(b"", mtime=0), gzip.compress(b"ticker", mtime=0), b"\x1f"]
+)
 def test_a_file_that_ends_inside_its_header_is_truncated(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(TruncatedError):
         delivery_of(written(tmp_path / "day.csv.gz", data))

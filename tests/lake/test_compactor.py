@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 
 import duckdb
 import numpy as np
@@ -18,6 +19,7 @@ from spymaster.errors import LockedError, UsageError
 from spymaster.feeds.dbn_file import DbnFileDelivery
 from spymaster.feeds.flat_file import FlatFileFeed
 from spymaster.lake import compactor, silver
+from spymaster.lake.archiver import archive_before
 from spymaster.lake.compactor import MARKET_SCHEMAS, compact, partitions
 from spymaster.normalize.databento import DatabentoNormalizer
 from spymaster.normalize.massive_flatfile import MassiveFlatFile
@@ -261,6 +263,49 @@ def test_a_repeat_at_the_end_of_an_hour_is_proven_where_its_capture_goes_on_in_t
 
     assert (cut.counts.redelivered, cut.counts.unproven) == (1, 1)
     assert (whole.counts.redelivered, whole.counts.unproven) == (2, 0)
+
+
+def test_silver_that_is_made_again_of_archived_parts_is_the_same_bytes(tmp_path):
+    lake = tmp_path / "lake"
+    for schema in MARKET_SCHEMAS:
+        for capture in (1, 2):
+            rows = numbered(schema, 300, 3_599_800 + 50 * capture, capture_id=capture, symbol="SPY")
+            flush(tmp_path, schema, rows, "SPY", NOON_NS + capture)
+    compacted(lake)
+    before = {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")}
+
+    moved = archive_before(lake, "2025-12-23")
+    shutil.rmtree(lake / "silver")
+    again = compacted(lake)
+
+    assert (len(moved.stayed), moved.partitions) == (0, len(before))
+    assert len(before) > len(MARKET_SCHEMAS)
+    assert not list((lake / "bronze").rglob("*.parquet"))
+    assert {result.status for result in again} == {"compacted"}
+    assert {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")} == before
+
+
+def test_ctrl_c_gives_up_the_partition_under_way_and_begins_no_other(tmp_path, monkeypatch):
+    for hour in range(3):
+        flush(tmp_path, TRADES, numbered(TRADES, 2_000, hour * 3_600_000), created_ns=NOON_NS + hour)
+    keep_once = compactor.keep_once
+
+    def slowly(*arguments):
+        time.sleep(0.05)
+        return keep_once(*arguments)
+
+    def interrupted(done, of):
+        monkeypatch.setattr(compactor, "keep_once", slowly)  # so that the next partition would take some seconds
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compactor, "_SPAN_BYTES", 4_000)
+    with compactor.lock(tmp_path / "lake"), pytest.raises(KeyboardInterrupt):
+        compact(tmp_path / "lake", partitions(tmp_path / "lake", [TRADES]), threads=1, progress=interrupted)
+
+    hours = [path for path in (tmp_path / "lake" / "silver").rglob("*") if path.is_file() and "hour=" in str(path)]
+    assert [path.parent.name for path in hours] == ["hour=12"]
+    monkeypatch.setattr(compactor, "keep_once", keep_once)
+    assert [result.status for result in compacted(tmp_path / "lake")] == ["unchanged", "compacted", "compacted"]
 
 
 def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeypatch):
