@@ -222,7 +222,7 @@ class _Worker:
         names, inputs = silver.inputs_digest(parts), silver.inputs_digest(parts, more)
         size = sum(path.stat().st_size for path in parts)
         before = silver.read_footer(target)
-        if before is not None and before.inputs == inputs:
+        if before is not None and before.inputs == inputs and before.ended == self._ended(partition, before.captures):
             return Compacted(
                 partition, "unchanged", before.counts, len(parts), size, target.stat().st_size,
                 time.monotonic() - began,
@@ -231,11 +231,14 @@ class _Worker:
         for path in parts:
             _require_sound(path)
         source = _open(schema, parts)
-        edges = self._edges(partition, parts, source)
+        captures = _several_captures(parts)
+        ended = self._ended(partition, captures)
+        edges = _edges(source, captures, ended)
         with durable.replacing(target) as draft:
             with silver.writer(draft, schema, names, inputs) as file:
                 check = Check(self._connection(), schema)
                 counts = self._write(file, schema, source, edges, greeks, check)
+                silver.add_captures(file, captures, ended)
             self._go_on()
             check.conserved(parts, draft)
         return Compacted(
@@ -270,22 +273,12 @@ class _Worker:
         silver.add_counts(file, counts)
         return counts
 
-    def _edges(self, partition: Partition, parts: Sequence[Path], source: ds.Dataset) -> dict[int, Edges]:
-        """Return where captures begin and end in a partition. With one capture alone nothing depends on it."""
-        found = {span.capture_id for path in parts for span in read_footer(path).captures}
-        if len(found) < 2:
-            return {}
+    def _ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those of a partition's captures that do not go on in the next one."""
+        if not captures:
+            return ()
         later = self._captures_after(partition)
-        keys = _read(source, WHOLE, ["ts_event_ns", "source", "capture_id", "capture_seq"])
-        times, captures, numbers = identity_time_ns(keys), keys["capture_id"].to_numpy(), keys["capture_seq"].to_numpy()
-        edges = {}
-        for capture_id in found:
-            own = times[captures == capture_id]
-            first = own[numbers[captures == capture_id] == 0]
-            edges[capture_id] = Edges(
-                int(first[0]) if len(first) else None, None if capture_id in later else int(own.max())
-            )
-        return edges
+        return tuple(capture_id for capture_id in captures if capture_id not in later)
 
     def _captures_after(self, partition: Partition) -> set[int]:
         """Return the captures that go on in the next partition in time that Bronze or the archive has."""
@@ -310,6 +303,28 @@ class _Worker:
             self._connections.append(self._own.connection)
         connection: duckdb.DuckDBPyConnection = self._own.connection
         return connection
+
+
+def _several_captures(parts: Sequence[Path]) -> tuple[int, ...]:
+    """Return the captures whose rows parts have, in order; none where it is one alone, as then no event came twice."""
+    found = sorted({span.capture_id for path in parts for span in read_footer(path).captures})
+    return tuple(found) if len(found) > 1 else ()
+
+
+def _edges(source: ds.Dataset, captures: tuple[int, ...], ended: tuple[int, ...]) -> dict[int, Edges]:
+    """Return where captures begin and end in a partition. With one capture alone nothing depends on it."""
+    if not captures:
+        return {}
+    keys = _read(source, WHOLE, ["ts_event_ns", "source", "capture_id", "capture_seq"])
+    times, by_row, numbers = identity_time_ns(keys), keys["capture_id"].to_numpy(), keys["capture_seq"].to_numpy()
+    edges = {}
+    for capture_id in captures:
+        own = times[by_row == capture_id]
+        first = own[numbers[by_row == capture_id] == 0]
+        edges[capture_id] = Edges(
+            int(first[0]) if len(first) else None, int(own.max()) if capture_id in ended else None
+        )
+    return edges
 
 
 def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:

@@ -20,7 +20,7 @@ from spymaster.lake import archive
 from spymaster.paths import Partition
 
 FILE_NAME: Final = "part-0000.parquet"
-FORM: Final = "1"  # grows when the same inputs make another file; then partitions are compacted again
+FORM: Final = "2"  # grows when the same inputs make another file; then partitions are compacted again
 ENRICHED: Final = "options.trades_enriched"
 
 EVENT_ID: Final = pa.field("event_id", pa.binary(16), nullable=False, metadata={"meaning": "MD5 of the identity"})
@@ -65,11 +65,15 @@ class Footer(NamedTuple):
         parts: digest of the names of the Bronze parts it was made of.
         inputs: digest of all that it was made of.
         counts: what became of the rows.
+        captures: whose rows they were, where several captures delivered them.
+        ended: those of `captures` that did not go on in the next partition, on which `unproven` depends.
     """
 
     parts: str
     inputs: str
     counts: Counts
+    captures: tuple[int, ...] = ()
+    ended: tuple[int, ...] = ()
 
 
 def name_of(schema: EventSchema) -> str:
@@ -123,7 +127,10 @@ def read_footer(file: Path) -> Footer | None:
     try:
         keys = pq.read_metadata(file).metadata or {}
         counts = Counts(*(int(number) for number in keys[b"spymaster_counts"].split(b",")))
-        return Footer(keys[b"spymaster_parts"].decode(), keys[b"spymaster_inputs"].decode(), counts)
+        captures, ended = (
+            tuple(map(int, keys.get(key, b"").split())) for key in (b"spymaster_captures", b"spymaster_ended")
+        )
+        return Footer(keys[b"spymaster_parts"].decode(), keys[b"spymaster_inputs"].decode(), counts, captures, ended)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
@@ -153,6 +160,12 @@ def writer(sink: Path, schema: EventSchema, parts: str, inputs: str) -> pq.Parqu
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(columns.get_field_index("ts_event_ns"))],
     )
+
+
+def add_captures(file: pq.ParquetWriter, captures: Iterable[int], ended: Iterable[int]) -> None:
+    """Name the captures of several in the footer of a file that is being written; see `Footer`."""
+    named = {"spymaster_captures": captures, "spymaster_ended": ended}
+    file.add_key_value_metadata({key: " ".join(map(str, own)) for key, own in named.items()})
 
 
 def add_counts(file: pq.ParquetWriter, counts: Counts) -> None:

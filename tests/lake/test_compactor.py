@@ -285,6 +285,27 @@ def test_silver_that_is_made_again_of_archived_parts_is_the_same_bytes(tmp_path)
     assert {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")} == before
 
 
+def test_silver_is_the_same_bytes_whether_the_next_hour_came_before_it_or_after(tmp_path):
+    """Whether a capture ends in an hour or goes on in the next one decides what is proven of its last rows."""
+    lake = tmp_path / "lake"
+    for capture in (1, 2):
+        flush(tmp_path, TRADES, numbered(TRADES, 100, capture_id=capture), created_ns=NOON_NS + capture)
+    (alone,) = compacted(lake)
+    for capture in (1, 2):
+        rows = numbered(TRADES, 100, 3_600_000, capture_id=capture)
+        flush(tmp_path, TRADES, rows, created_ns=NOON_NS + 2 + capture)
+
+    first, second = compacted(lake)
+    before = {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")}
+    shutil.rmtree(lake / "silver")
+    compacted(lake)
+
+    assert (alone.counts.unproven, first.counts.unproven, second.counts.unproven) == (2, 1, 1)
+    assert (first.status, second.status) == ("compacted", "compacted")
+    assert {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")} == before
+    assert [result.status for result in compacted(lake)] == ["unchanged"] * 2
+
+
 def test_ctrl_c_gives_up_the_partition_under_way_and_begins_no_other(tmp_path, monkeypatch):
     for hour in range(3):
         flush(tmp_path, TRADES, numbered(TRADES, 2_000, hour * 3_600_000), created_ns=NOON_NS + hour)
