@@ -338,17 +338,19 @@ def _print_compacted(results: list[compactor.Compacted]) -> None:
 @app.command("verify")
 @_failing_with(COULD_NOT_RUN)
 def verify_command(
-    date: Annotated[str | None, typer.Option(help="Only captures that touch this UTC date, YYYY-MM-DD.")] = None,
+    date: Annotated[
+        str | None, typer.Option(help="Only its Silver, and captures that touch this UTC date, YYYY-MM-DD.")
+    ] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
     as_json: AsJson = False,
 ) -> int:
-    """Prove that what was recorded is all there. Exit 0 proven, 1 findings, a line each, 2 could not run.
+    """Prove that what was recorded is all there, and Silver what it gives. Exit 0 proven, 1 findings, 2 could not run.
 
     Example: spymaster verify --date 2025-12-22
     """
     loaded = _load(data_root, wal_root)
-    with _progress("parts", as_json=as_json) as advance:
+    with _progress("files", as_json=as_json) as advance:
         verdict = verify(loaded.wal_root, loaded.data_root, date, advance)
     whole = sum(proof.whole for proof in verdict.proofs)
     if as_json:
@@ -359,6 +361,7 @@ def verify_command(
                 "notes": verdict.notes,
                 "files": verdict.files,
                 "rows": verdict.rows,
+                "silver": {"audited": verdict.silver.audited, "stale": verdict.silver.stale},
                 "captures": [proof._asdict() for proof in verdict.proofs],
             }
         )
@@ -372,7 +375,8 @@ def verify_command(
                 out.print(f"capture {proof.capture_id}, {proof.stream}: proven to row {proof.rows}", markup=False)
         out.print(
             f"{verdict.rows:,} rows in {verdict.files:,} parts read; {whole:,} streams of captures proven whole, "
-            f"{len(verdict.proofs) - whole:,} proven to a row, {len(verdict.findings):,} findings."
+            f"{len(verdict.proofs) - whole:,} proven to a row; {verdict.silver.audited:,} silver partitions audited, "
+            f"{verdict.silver.stale:,} stale; {len(verdict.findings):,} findings."
         )
     return FINDINGS if verdict.findings else OK
 

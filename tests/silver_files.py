@@ -1,4 +1,4 @@
-"""Silver files that say of what they are made, for tests in which no row of them is read."""
+"""Silver made of what Bronze has, and files that only say of what they are made, for tests that read no row of them."""
 
 from pathlib import Path
 
@@ -7,6 +7,13 @@ import pyarrow.parquet as pq
 
 from spymaster.lake import silver
 from spymaster.lake.bronze import list_parts
+from spymaster.lake.compactor import MARKET_SCHEMAS, Compacted, compact, lock, partitions
+
+
+def compacted(data_root: Path) -> list[Compacted]:
+    """Compact all that there is."""
+    with lock(data_root):
+        return compact(data_root, partitions(data_root, MARKET_SCHEMAS))
 
 
 def pretend_compacted(data_root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Proves, or refutes, that what was recorded is all there: log, Bronze and catalog against each other.
+"""Proves, or refutes, that what was recorded is all there: log, Bronze, catalog and Silver against each other.
 
 A capture is proven whole when its rows carry `capture_seq` 0 to n-1, each once, and its end row says n. Without an
 end row, as after a crash, it is proven to the row before the first that is missing. It is always audited whole,
@@ -25,9 +25,10 @@ from crc32c import crc32c
 from spymaster import clock, durable, events, paths
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import EventSchema
-from spymaster.lake import archive, catalog
+from spymaster.lake import archive, catalog, verify_silver
 from spymaster.lake.bronze import list_parts, misread, read_footer
 from spymaster.lake.catalog import IndexedFile
+from spymaster.lake.verify_silver import SilverVerdict
 from spymaster.lake.views import escape_glob
 from spymaster.paths import Partition, SegmentName
 from spymaster.wal.gaps import DISK_FULL
@@ -92,6 +93,7 @@ class Verdict:
         proofs: the captures that stand.
         files: parts read and compared.
         rows: rows audited.
+        silver: what was found of Silver; its lines are among the others too.
     """
 
     findings: list[str] = field(default_factory=list)
@@ -99,12 +101,13 @@ class Verdict:
     proofs: list[Proof] = field(default_factory=list)
     files: int = 0
     rows: int = 0
+    silver: SilverVerdict = field(default_factory=SilverVerdict)
 
 
 def verify(
     wal_root: Path, data_root: Path, date: str | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Verdict:
-    """Audit log and lake; with `date`, only the captures that have rows of that UTC date, but these whole.
+    """Audit log and lake; with `date`, only its Silver, and the captures that have rows of that UTC date, these whole.
 
     Raises:
         UsageError: there is neither log nor lake, or `date` is none.
@@ -113,8 +116,9 @@ def verify(
     """
     if date is not None:
         paths.check_date(date)
-    bronze = data_root / "bronze"
-    if not bronze.is_dir() and not (data_root / catalog.FILE_NAME).exists() and not list(_segments(wal_root)):
+    bronze, compacted = data_root / "bronze", verify_silver.list_files(data_root, date)
+    recorded = bronze.is_dir() or (data_root / catalog.FILE_NAME).exists() or any(_segments(wal_root))
+    if not recorded and not compacted:
         raise UsageError(
             f"there is no lake at {data_root} and no log at {wal_root}. Nothing was read. "
             f"Next: check DATA_ROOT and WAL_ROOT; spymaster config show"
@@ -146,7 +150,10 @@ def verify(
             for relative in sorted(absent)
         ]
         _audit_quarantine(wal_root, data_root, verdict)
-        parts = _audit_files(data_root, parts, indexed, archived, verdict, progress)
+        todo = len(parts) + len(compacted)
+        spoiled = absent.keys() | parts.keys()
+        parts = _audit_files(data_root, parts, indexed, archived, verdict, progress, todo)
+        spoiled -= parts.keys()
         for relative in parts:
             footer = read_footer(archive.locate(data_root, relative))
             _declare_before(connection, footer.stream, footer.before)
@@ -155,6 +162,11 @@ def verify(
         connection.execute("insert into keys select distinct * from log_keys except select * from keys")
         _load_system(connection, wal_root, bronze, "begin")
         _audit_captures(connection, verdict, None if date is None else wanted)
+    verdict.silver = verify_silver.audit_silver(
+        data_root, compacted, spoiled, lambda done: progress and progress(verdict.files + done, todo)
+    )
+    verdict.findings += verdict.silver.findings
+    verdict.notes += verdict.silver.notes
     return verdict
 
 
@@ -229,10 +241,11 @@ def _audit_files(
     archived: dict[str, IndexedFile],
     verdict: Verdict,
     progress: Callable[[int, int], None] | None,
+    todo: int,
 ) -> dict[str, Partition]:
     """Compare every part's bytes with the CRC32C that catalog and archive have of it; return the parts that stand."""
     sound = {}
-    for number, (relative, partition) in enumerate(parts.items()):
+    for number, (relative, partition) in enumerate(parts.items(), 1):
         path = archive.locate(data_root, relative)
         data = durable.read(path)
         claims = [claim for claim in (indexed.get(relative), archived.get(relative)) if claim is not None]
@@ -250,7 +263,7 @@ def _audit_files(
             sound[relative] = partition
         verdict.files += 1
         if progress is not None:
-            progress(number + 1, len(parts))
+            progress(number, todo)
     return sound
 
 

@@ -27,7 +27,7 @@ from tests.faults import storage_calls
 from tests.faults.nursery import nursery
 from tests.faults.storage_calls import Kill
 from tests.rows import NOON_NS, TRADES, numbered
-from tests.silver_files import pretend_compacted
+from tests.silver_files import compacted
 
 AFTER = "2025-12-23"
 PER_SEGMENT = 100
@@ -60,7 +60,7 @@ def root(tmp_path):
     """A lake of two compacted hours, of two parts each, 400 rows in all."""
     for number in range(4):
         flush(tmp_path, write_segment(tmp_path, number, shift_ms=HOUR_MS if number > 1 else 0))
-    pretend_compacted(tmp_path / "lake")
+    compacted(tmp_path / "lake")
     return tmp_path
 
 
@@ -164,7 +164,7 @@ def test_late_rows_of_an_archived_hour_are_read_with_it_and_archived_once_it_is_
     flush(root, write_segment(root, 4))
 
     assert state(root)["read"] == [*range(200), *range(400, 500), *range(200, 400)]
-    pretend_compacted(root / "lake")
+    compacted(root / "lake")
     assert archive_before(root / "lake", AFTER).parts == 1
     assert state(root)["read"] == [*range(200), *range(400, 500), *range(200, 400)]
     assert findings(root) == []
@@ -195,7 +195,7 @@ def test_rows_of_an_archived_part_that_does_not_read_come_back_under_another_nam
     segment = write_segment(root, 4)
     waiting = segment.read_bytes()
     flush(root, segment)
-    pretend_compacted(root / "lake")
+    compacted(root / "lake")
     archive_before(root / "lake", AFTER)
     segment.write_bytes(waiting)
     (part,) = [path for path in (root / "lake" / "archive").rglob("part-*") if seqs_of(path)[0] == 400]
@@ -341,7 +341,7 @@ def test_the_command_says_what_it_moved_and_what_stayed(root):
     code, said = answer()
     assert code == 2
     assert said.startswith("error: nothing before 2025-12-23 can be archived: futures.trades/ES 2025-12-22 12h has")
-    pretend_compacted(root / "lake")
+    compacted(root / "lake")
     code, said = answer()
     assert code == 0
     assert said.startswith("3 parts of 1 partitions archived: 300 rows, ")
