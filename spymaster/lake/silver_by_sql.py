@@ -36,7 +36,7 @@ _ORDER: Final = "ts_event_ns, ts_recv_ns, capture_id, capture_seq"
 
 
 class UnreadableError(Exception):
-    """DuckDB cannot read the file of Silver."""
+    """The file of Silver does not read."""
 
 
 class _Slice(NamedTuple):
