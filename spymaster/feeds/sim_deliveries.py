@@ -13,6 +13,7 @@ one thread has at a time; and a piece needs no lock. The event loop has its turn
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
+from itertools import pairwise
 from typing import Final, Protocol
 
 import numpy as np
@@ -32,10 +33,12 @@ from spymaster.feeds.sim_json import (
 )
 from spymaster.feeds.sim_market import Session, Step
 from spymaster.feeds.sim_options import Board
+from spymaster.feeds.sim_stock import StockQuotes
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024  # in each queue; a step may go beyond it once, of DBN a piece
 MESSAGE_NS = 25_000_000  # of event time in one message of DBN
 MESSAGE_BYTES = 512 * 1024
+PIECE_QUOTES: Final = 4_500  # of SPY, written at once
 
 
 class Writer(Protocol):
@@ -70,14 +73,15 @@ class StockWriter:
     def write(self, step: Step) -> Iterator[list[bytes]]:
         if step.quotes is None or step.trades is None:
             return
-        # Not in parts of the rows, because much of the cost is Arrow's for each call.
-        quotes = stock_quote_events(step.quotes)
-        yield []
-        trades = stock_trade_events(step.trades)
+        events = []
+        for quotes in _parts(step.quotes):
+            events.append(stock_quote_events(quotes))
+            yield []
+        events.append(stock_trade_events(step.trades))
         yield []
         arrival = np.concatenate([step.quotes.arrival_ns, step.trades.arrival_ns])
         order = np.argsort(arrival, kind="stable")  # a quote before the trade of the same instant
-        yield _repeating(frames(pa.concat_arrays([quotes, trades]).take(order), arrival[order]), step)
+        yield _repeating(frames(pa.concat_arrays(events).take(order), arrival[order]), step)
 
 
 class OptionWriter:
@@ -113,6 +117,14 @@ class ChainWriter:
             yield _repeating(chain_pages(self._state.rows(worth, bid, ask, step.chain_spot_e4, at), at), step)
         if step.options is not None:
             self._state.record(step.options)
+
+
+def _parts(quotes: StockQuotes) -> Iterator[StockQuotes]:
+    """Cut quotes in parts of one piece of work each; not in smaller ones, because Arrow's calls cost something each."""
+    count = len(quotes.seq)
+    parts = -(-count // PIECE_QUOTES)
+    for begin, end in pairwise(count * part // parts for part in range(parts + 1)):
+        yield StockQuotes._make(column[begin:end] for column in quotes)
 
 
 def _repeating(messages: list[bytes], step: Step) -> list[bytes]:
