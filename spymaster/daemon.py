@@ -29,7 +29,9 @@ from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.lake.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder, random_capture_id
 from spymaster.lake.status import DaemonStatus, gauges
-from spymaster.normalize.databento import NORMALIZER_VERSION, DatabentoNormalizer
+from spymaster.normalize.databento import NORMALIZER_VERSION as DATABENTO_VERSION
+from spymaster.normalize.databento import DatabentoNormalizer
+from spymaster.normalize.massive import NORMALIZER_VERSION as MASSIVE_VERSION
 from spymaster.normalize.massive_flatfile import MassiveFlatFile
 from spymaster.normalize.massive_frames import MassiveFrames
 from spymaster.normalize.massive_rest import MassivePages
@@ -137,11 +139,16 @@ def normalizer_of(info: DeliveryInfo) -> Normalizer:
     )
 
 
+def normalizer_version_of(info: DeliveryInfo) -> int:
+    """Return the version of what reads a delivery; each vendor's changes on its own."""
+    return MASSIVE_VERSION if info.format.startswith("massive.") else DATABENTO_VERSION
+
+
 def capture_id_of(info: DeliveryInfo) -> int:
     """Return a file's capture id, a hash of its content and of what makes rows of it; else 63 random bits."""
     if info.content_sha256 is None:
         return random_capture_id()
-    text = f"{info.content_sha256}|{NORMALIZER_VERSION}"
+    text = f"{info.content_sha256}|{normalizer_version_of(info)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
@@ -313,7 +320,7 @@ class Daemon:
             normalizer.source,
             info.origin,
             info.content_sha256,
-            NORMALIZER_VERSION,
+            normalizer_version_of(info),
             tuple(Stream(*names) for names in normalizer.streams.items()),
         )
         summary.capture_id = capture.capture_id
