@@ -122,7 +122,7 @@ class ChainWriter:
 def _parts(quotes: StockQuotes) -> Iterator[StockQuotes]:
     """Cut quotes in parts of one piece of work each; not in smaller ones, because Arrow's calls cost something each."""
     count = len(quotes.seq)
-    parts = -(-count // PIECE_QUOTES)
+    parts = max(-(-count // PIECE_QUOTES), 1)
     for begin, end in pairwise(count * part // parts for part in range(parts + 1)):
         yield StockQuotes._make(column[begin:end] for column in quotes)
 
