@@ -326,8 +326,8 @@ def _bytes_of(column: pa.ChunkedArray) -> NDArray[np.uint8]:
         return numbers.view(np.uint8).reshape(-1, 8)
     texts = column.combine_chunks().dictionary_encode(null_encoding="encode")
     blocks = b"".join(map(_block, texts.dictionary.to_pylist()))  # the distinct ones only
-    distinct = np.frombuffer(blocks, np.uint8).reshape(-1, _BLOCK_BYTES)
-    return distinct[texts.indices.to_numpy()]
+    repeated: NDArray[np.uint8] = np.frombuffer(blocks, np.uint8).reshape(-1, _BLOCK_BYTES)[texts.indices.to_numpy()]
+    return repeated
 
 
 def _block(text: str | None) -> bytes:
