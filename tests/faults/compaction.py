@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,26 +83,30 @@ class GrowingLake:
         self.compacted: dict[Partition, int | None] = {}
         self.still = threading.Lock()  # held by whoever looks, and while rows arrive
         self._captures = 0
-        for schema in hours:
-            self.deliver(schema, ROWS, 0)
-            self.deliver(schema, ROWS, OVERLAP)
+        for schema, count in hours.items():
+            self.deliver(schema, range(count), ROWS, 0)
+            self.deliver(schema, range(count), ROWS, OVERLAP)
 
-    def deliver(self, schema: EventSchema, count: int, overlap: int) -> None:
-        """Let a capture deliver this many rows in each hour of a schema, the first of them again; flush them."""
+    def deliver(self, schema: EventSchema, hours: Iterable[int], count: int, overlap: int) -> None:
+        """Let a capture deliver this many rows in each of some hours, the first of them again; flush them."""
         with self.still:
             self._captures += 1
-            partitions = [self.partition(schema, hour) for hour in range(self.hours[schema])]
             pieces = []
-            for hour, partition in enumerate(partitions):
+            for partition in self.partitions(schema):  # whose Silver may have changed since rows arrived last
+                self.compacted[partition] = self.silver_rows(partition)
+            for hour in hours:
+                partition = self.partition(schema, hour)
                 first = hour * HOUR_MS + self.events[partition] - overlap
                 pieces.append(numbered(schema, count, first, self._captures, SYMBOL))
-                self.compacted[partition] = self.silver_rows(partition)
                 self.events[partition] += count - overlap
             header = Header.new(Stream(schema.name, SYMBOL), 1, NOON_NS + self._captures)
             segment = self.folder / f"{header.segment}.arrow"
             segment.write_bytes(encode_segment(header, pa.concat_tables(pieces).combine_chunks(), None))
             flush_segment(self.data / "bronze", segment, again=False)
             segment.unlink()
+
+    def partitions(self, schema: EventSchema) -> list[Partition]:
+        return [self.partition(schema, hour) for hour in range(self.hours[schema])]
 
     @staticmethod
     def partition(schema: EventSchema, hour: int) -> Partition:
@@ -125,7 +129,7 @@ class GrowingLake:
     def look(self, tables: views.Lake) -> Iterator[str]:
         """Yield what is wrong now with the one tables, and with the files of Silver, read without our code."""
         for schema in self.hours:
-            rows = sum(self.events[self.partition(schema, hour)] for hour in range(self.hours[schema]))
+            rows = sum(self.events[partition] for partition in self.partitions(schema))
             try:
                 found = tables.execute(f"select count(*) from {schema.name.replace('.', '_')}").fetchall()[0][0]
             except (SpymasterError, duckdb.Error, pa.ArrowException, OSError) as error:
@@ -150,11 +154,12 @@ class Readers(threading.Thread):
     def __init__(self, lake: GrowingLake) -> None:
         super().__init__()
         self._lake, self._ended = lake, threading.Event()
+        self._tables = views.connect(lake.data, lake.folder / "wal")  # before there is anything to stumble over
         self.polls = 0
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        with views.connect(self._lake.data, self._lake.folder / "wal") as tables:
+        with self._tables as tables:
             while not self._ended.is_set():
                 with self._lake.still:
                     self.wrong += self._lake.look(tables)
@@ -200,7 +205,9 @@ def kill_compactions(
             figures.survived += not killed
             figures.mid_write += killed and bool(lake.drafts())
             figures.mid_run += killed and 0 < len(lake.due()) < len(due)
-            lake.deliver(chance.choice(list(lake.hours)), LATE_ROWS, LATE_OVERLAP)
+            schema = chance.choice(list(lake.hours))
+            late = chance.sample(range(lake.hours[schema]), chance.randint(1, lake.hours[schema]))
+            lake.deliver(schema, sorted(late), LATE_ROWS, LATE_OVERLAP)
         complete(lake, figures, defect)
     finally:
         readers.stop()

@@ -29,7 +29,9 @@ def test_kills_at_storage_calls_of_compactions_show_no_reader_a_wrong_count_and_
     assert figures.mid_write > 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)], ids=["Ctrl-C", "SIGTERM"]
+)
 def test_a_compaction_that_is_told_to_end_does_so_without_a_word_and_the_rerun_completes(tmp_path, number, code):
     lake, figures = GrowingLake(tmp_path, HOURS), CompactionFigures()
     child = nursery().start(tmp_path, "compact", "--all")
@@ -47,10 +49,10 @@ def test_a_compaction_that_is_told_to_end_does_so_without_a_word_and_the_rerun_c
 @pytest.mark.parametrize(
     ("defect", "kills", "complaint"),
     [
-        ("publish silver in place", 4, "part-0000.parquet has ('ArrowInvalid'"),
-        ("publish silver unfinished", 4, "part-0000.parquet has ('ArrowInvalid'"),
-        ("publish silver unproven", 1, "futures.trades shows 1599 of 1600 rows"),
-        ("forget drafts", 4, ".tmp is left"),
+        pytest.param("publish silver in place", 4, "part-0000.parquet has ('ArrowInvalid'", id="in place"),
+        pytest.param("publish silver unfinished", 4, "part-0000.parquet has ('ArrowInvalid'", id="unfinished"),
+        pytest.param("publish silver unproven", 1, "futures.trades shows 1599 of 1600 rows", id="unproven"),
+        pytest.param("forget drafts", 4, ".tmp is left", id="forgotten draft"),
     ],
 )
 def test_these_kills_would_show_silver_that_is_not_published_whole_proven_and_at_once(
