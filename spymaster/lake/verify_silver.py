@@ -50,7 +50,7 @@ class SilverVerdict:
 def list_files(data_root: Path, date: str | None = None) -> dict[Path, Partition | None]:
     """Return the files of Silver, those of one UTC date if it is given; None for one that lies where none belongs."""
     tier = data_root / "silver"
-    files = {path: _partition_of(data_root, path) for path in sorted(tier.rglob("*.parquet")) if path.name[0] != "."}
+    files = {path: _partition_of(data_root, path) for path in sorted(tier.rglob("*.parquet"))}
     return {path: own for path, own in files.items() if date is None or (own is not None and own.date == date)}
 
 
