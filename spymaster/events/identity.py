@@ -6,7 +6,8 @@
 
 `more` are the schema's further identity columns in order: an integer as eight bytes, a price as an exact 1e-9 integer,
 a text as a 64-byte block of its own. A null number, and a column that the schema has not got, is the smallest int64; a
-null text is 64 bytes of 0xff; a text of more than 64 bytes stands as its SHA-256 in hex. The layout never changes.
+null text is 64 bytes of 0xff; a text of more than 64 bytes, or with a zero byte at its end, is its SHA-256 in hex. The
+layout never changes.
 
 Massive sends milliseconds live and nanoseconds in its files for one and the same print, so of its sources the time is
 floored to the millisecond.
@@ -85,7 +86,8 @@ def identity_of(schema: EventSchema, rows: pa.Table) -> Identity:
     instrument, *rest = schema.identity
     source, named = _texts(rows["source"]), _texts(rows[str(instrument)])
     texts: list[str | None] = [f"{which}|{what or ''}" for which, what in product(source.distinct, named.distinct)]
-    codes = source.codes * len(named.distinct) + named.codes
+    place = {text: number for number, text in enumerate(texts)}  # no instrument and an empty one are one text
+    codes = np.array([place[text] for text in texts], np.int64)[source.codes * len(named.distinct) + named.codes]
     values = [_values(rows[name]) if name else np.full(rows.num_rows, NULL) for name in rest]
     return Identity(identity_time_ns(rows), Texts(codes, texts), values)
 
@@ -142,7 +144,8 @@ def _values(column: pa.ChunkedArray) -> NDArray[np.int64] | Texts:
 def _exact(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Return prices as 1e-9 integers; what is none (not a number, or beyond 64 bits) as the bits it is made of."""
     prices = _filled(column, 0.0)
-    scaled = np.rint(prices * 1e9)
+    with np.errstate(over="ignore"):
+        scaled = np.rint(prices * 1e9)
     if np.abs(scaled).max(initial=0.0) < 2.0**63:  # which what is not a number is not
         exact = scaled.astype(np.int64)
     else:
@@ -173,7 +176,8 @@ def _block(text: str | None) -> bytes:
     if text is None:
         return b"\xff" * _TEXT_BYTES
     raw = text.encode()
-    return hashlib.sha256(raw).hexdigest().encode() if len(raw) > _TEXT_BYTES else raw.ljust(_TEXT_BYTES, b"\0")
+    plain = len(raw) <= _TEXT_BYTES and not raw.endswith(b"\0")
+    return raw.ljust(_TEXT_BYTES, b"\0") if plain else hashlib.sha256(raw).hexdigest().encode()
 
 
 def _started(rows: int) -> list[Words]:

@@ -334,7 +334,8 @@ def _block(text: str | None) -> bytes:
     if text is None:
         return b"\xff" * _BLOCK_BYTES
     raw = text.encode()
-    return hashlib.sha256(raw).hexdigest().encode() if len(raw) > _BLOCK_BYTES else raw.ljust(_BLOCK_BYTES, b"\0")
+    plain = len(raw) <= _BLOCK_BYTES and not raw.endswith(b"\0")
+    return raw.ljust(_BLOCK_BYTES, b"\0") if plain else hashlib.sha256(raw).hexdigest().encode()
 
 
 def _quoted(names: list[str]) -> str:

@@ -85,8 +85,8 @@ class Lake:
 
     def _asked(self, query: str, ask: Callable[[], _Answer]) -> _Answer:
         for _ in range(MAX_TRIES - 1):
-            self.refresh(query)
             with suppress(duckdb.IOException):  # a part was archived meanwhile, or the query names a file of its own
+                self.refresh(query)
                 return ask()
         self.refresh(query)
         return ask()
@@ -107,6 +107,12 @@ class Lake:
         Raises:
             SpymasterError: log or lake cannot be read.
         """
+        for _ in range(MAX_TRIES - 1):
+            with suppress(duckdb.IOException):  # a part was archived meanwhile
+                return self._table(schema, within)
+        return self._table(schema, within)
+
+    def _table(self, schema: EventSchema, within: Within) -> duckdb.DuckDBPyRelation:
         own = f"{_plain(schema.name)}_within"
         found = self._tables_within[schema.name].look(within)
         self._show_table(own, schema, found, silver.plain_columns_of(schema))

@@ -75,20 +75,33 @@ def test_a_greeks_snapshot_has_no_price_size_or_seq():
     assert found == one_line(row | {"ts_event_ns": NOON_NS}, text("ab" * 32))
 
 
-def test_the_empty_text_a_missing_one_and_a_long_one_are_three_different_blocks():
+def test_an_empty_text_a_missing_one_a_long_one_and_one_that_ends_in_zero_are_four_different_blocks():
     long = "x" * 65
     found = ids(
-        events.STOCKS_TRADES, ts_event_ns=[NOON_NS] * 3, source=["sim"] * 3, symbol=["SPY"] * 3,
-        trade_id=["", None, long],
+        events.STOCKS_TRADES, ts_event_ns=[NOON_NS] * 4, source=["sim"] * 4, symbol=["SPY"] * 4,
+        trade_id=["", None, long, "\0"],
     )  # fmt: skip
 
     row = {"source": "sim", "instrument": "SPY", "price": None, "size": None, "seq": None, "ts_event_ns": NOON_NS}
     before = [number(None)] * 3
-    hashed = text(hashlib.sha256(long.encode()).hexdigest())
-    assert found == [one_line(row, *before, block) for block in (text(""), text(None), hashed)]
+    hashed = [text(hashlib.sha256(given.encode()).hexdigest()) for given in (long, "\0")]
+    assert found == [one_line(row, *before, block) for block in (text(""), text(None), *hashed)]
 
 
-@pytest.mark.parametrize("price", [0.0001, 687.2501, 6900.25, -12.75, 0.0, 123_456.789, 1e12, float("inf")])
+def test_no_instrument_and_an_empty_one_are_one_identity():
+    rows = numbered(events.FUTURES_TRADES, 2)
+    for name in events.FUTURES_TRADES.log.names:
+        place = rows.schema.get_field_index(name)
+        values = pa.array([None, ""]) if name == "contract" else pa.concat_arrays([rows[name].chunk(0)[:1]] * 2)
+        rows = rows.set_column(place, rows.schema.field(place).with_nullable(True), values)
+
+    found = identity_of(events.FUTURES_TRADES, rows)
+
+    assert found.instrument.codes[0] == found.instrument.codes[1]
+    assert event_ids(found)[0] == event_ids(found)[1]
+
+
+@pytest.mark.parametrize("price", [0.0001, 687.2501, 6900.25, -12.75, 0.0, 123_456.789, 1e12, 1e300, float("inf")])
 def test_a_price_counts_as_its_exact_1e_9_integer_or_as_its_bits_where_it_has_none(price):
     (found,) = ids(events.FUTURES_TRADES, ts_event_ns=[NOON_NS], source=["sim"], contract=["ESZ5"], price=[price])
 

@@ -201,11 +201,12 @@ def trusting(table, partition, parts):
 def lake_first(look):
     """List the lake before the log is read."""
 
-    def looks(table):
-        listed = {partition: silver.bronze_parts(table._data_root, partition) for partition in table._partitions()}
+    def looks(table, within):
+        there = table._partitions(within)
+        listed = {partition: silver.bronze_parts(table._data_root, partition) for partition in there}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(silver, "bronze_parts", lambda _, partition: listed.get(partition, []))
-            return look(table)
+            return look(table, within)
 
     return looks
 

@@ -126,7 +126,7 @@ def audit_part(lake: Lake, damaged: bytes) -> Finding | None:
     relative = lake.part.relative_to(bronze).as_posix()
     parts = {path: partition for path, partition in list_parts(bronze) if path == relative}
     try:
-        sound = _audit_files(bronze, parts, lake.files, verdict, None)
+        sound = _audit_files(lake.root, parts, lake.files, {}, verdict, None, 1)
     finally:
         lake.part.write_bytes(lake.part_raw)
     if sound or not any(relative in line for line in verdict.findings):
