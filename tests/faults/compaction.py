@@ -43,7 +43,7 @@ OVERLAP: Final = 400
 LATE_ROWS: Final = 60
 LATE_OVERLAP: Final = 20
 HOUR_MS: Final = 3_600_000
-PAUSE_S: Final = 0.02  # between looks, so that a delivery gets its turn
+PAUSE_S: Final = 0.05  # between looks, so that a delivery gets its turn
 ATTEMPTS: Final = 3  # for each kill: a run may end before it
 
 
