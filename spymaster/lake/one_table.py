@@ -136,6 +136,12 @@ class OneTable:
                     raise
         return self._look(within)
 
+    def holds(self, found: Snapshot) -> bool:
+        """Whether the files of Silver that were found are still what has their names."""
+        with suppress(FileNotFoundError):
+            return all(_identity(file) == self._silver[file][0] for file in found.silver)
+        return False
+
     def _look(self, within: Within) -> Snapshot:
         rows = read_log(self._wal_root, self._schema)
         logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
@@ -179,10 +185,9 @@ class OneTable:
         """Whether the partition's Silver is of these parts. Of parts that someone took away it is all that is left."""
         file = silver.file_of(self._data_root, partition)
         try:
-            found = file.stat()
+            identity = _identity(file)
         except FileNotFoundError:
             return False
-        identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
         if self._silver.get(file, ((), ""))[0] != identity:
             footer = silver.read_footer(file)
             if footer is None:
@@ -266,6 +271,12 @@ class OneTable:
             stamps: list[Any] = [stamp for group in groups if group is not None for stamp in (group.min, group.max)]
             self._times[part] = min(stamps) // _NS_PER_MS, max(stamps) // _NS_PER_MS
         return self._times[part]
+
+
+def _identity(file: Path) -> tuple[int, ...]:
+    """Return what tells a file from another that gets its name."""
+    found = file.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _span(capture: int, pieces: Iterable[_Piece]) -> _Piece:

@@ -51,19 +51,23 @@ class SilverRows:
         """
         kind = events.schema_named(_plain(schema))
         within = _within(kind, start_date, end_date, value, start_ns, end_ns)
-        relation = self._lake.table(kind, within)
-        unknown = [name for name in columns or () if name not in relation.columns]
-        if unknown:
-            raise UsageError(
-                f"{schema} has no column {unknown[0]!r}. Nothing was read. Next: use some of "
-                f"{', '.join(relation.columns)}"
-            )
-        stamp = duckdb.ColumnExpression("ts_event_ns")
-        if start_ns is not None:
-            relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
-        if end_ns is not None:
-            relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
-        return shaped(relation.project(", ".join(f'"{name}"' for name in columns or relation.columns)), self._form)
+
+        def ask() -> Any:
+            relation = self._lake.table(kind, within)
+            unknown = [name for name in columns or () if name not in relation.columns]
+            if unknown:
+                raise UsageError(
+                    f"{schema} has no column {unknown[0]!r}. Nothing was read. Next: use some of "
+                    f"{', '.join(relation.columns)}"
+                )
+            stamp = duckdb.ColumnExpression("ts_event_ns")
+            if start_ns is not None:
+                relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
+            if end_ns is not None:
+                relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
+            return shaped(relation.project(", ".join(f'"{name}"' for name in columns or relation.columns)), self._form)
+
+        return self._lake.steady(ask)
 
 
 def _plain(schema: str) -> str:

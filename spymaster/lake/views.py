@@ -7,7 +7,6 @@ enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trade
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -16,9 +15,10 @@ import duckdb
 import pyarrow as pa
 
 from spymaster import events
+from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.lake import archive, sessions, silver
-from spymaster.lake.one_table import MAX_TRIES, OneTable, Snapshot, Within
+from spymaster.lake.one_table import ALL, MAX_TRIES, OneTable, Snapshot, Within
 
 _HIDING: Final = re.compile(r"\b(create|query|query_table)\b", re.IGNORECASE)  # a view's name, from its user
 
@@ -31,7 +31,8 @@ class Lake:
 
     Each query sees every row that was acknowledged before it began, none twice, and none that was appended after its
     end, while a daemon records, flushes and compacts beside it. A relation is as of the call that made it, or later; a
-    statement of SQL's own PREPARE is as of that. One thread uses it.
+    statement of SQL's own PREPARE is as of that. Relations, and views of Silver alone, read files by their names when
+    they are fetched, and nobody notices a file that a compaction replaces amid that. One thread uses it.
 
     Attributes:
         connection: that queries here run on; asked directly, it has the views as the last query here left them.
@@ -47,6 +48,7 @@ class Lake:
         self._tables_within = {
             schema.name: OneTable(self._data_root, wal_root, schema) for schema in events.SCHEMAS.values()
         }
+        self._looks: list[tuple[OneTable, Snapshot]] = []  # that the query under way depends on
         self._shown: dict[str, str] = {}
         self._none: dict[pa.Schema, str] = {}
         self._hidden = False  # whether a query may use our views by a name of the user's own
@@ -84,12 +86,50 @@ class Lake:
         return self._asked(query, lambda: self.connection.sql(query))
 
     def _asked(self, query: str, ask: Callable[[], _Answer]) -> _Answer:
-        for _ in range(MAX_TRIES - 1):
-            with suppress(duckdb.IOException):  # a part was archived meanwhile, or the query names a file of its own
-                self.refresh(query)
-                return ask()
-        self.refresh(query)
-        return ask()
+        def look_and_ask() -> _Answer:
+            self.refresh(query)
+            return ask()
+
+        statements = self.connection.extract_statements(query)
+        only_reads = all(statement.type == duckdb.StatementType.SELECT for statement in statements)
+        return self.steady(look_and_ask, MAX_TRIES if only_reads else 1)
+
+    def steady(self, ask: Callable[[], _Answer], tries: int = MAX_TRIES) -> _Answer:
+        """Return an answer during which no file of Silver was replaced that the one table was read from.
+
+        DuckDB opens a file several times: of one that was replaced in between it shows rows of neither, or nonsense.
+
+        Args:
+            ask: looks at tables and reads them to the end; is called again if need be.
+            tries: how often; what inserts must not be done twice.
+
+        Raises:
+            duckdb.Error: the query is wrong.
+            SpymasterError: log or lake cannot be read, or Silver was replaced each time.
+        """
+        failed: duckdb.Error | None = None
+        for _ in range(tries):
+            self._looks.clear()
+            try:
+                answer = ask()
+            except duckdb.Error as error:
+                # Of a file that is gone: a part was archived meanwhile, or the query names a file of its own.
+                if not isinstance(error, duckdb.IOException) and self._held():
+                    raise
+                failed = error
+            else:
+                if self._held():
+                    return answer
+                failed = None
+        if failed is not None:
+            raise failed
+        raise LayoutError(
+            f"{self._data_root / 'silver'}: files were replaced by a compaction while they were read. Nothing was "
+            f"shown, and nothing is lost. Next: ask again, or after the compaction"
+        )
+
+    def _held(self) -> bool:
+        return all(table.holds(found) for table, found in self._looks)
 
     def refresh(self, query: str = "") -> None:
         """Let the views that a query names show what is there now; all of them, if it may use some by another name."""
@@ -97,29 +137,30 @@ class Lake:
         self._hidden |= _HIDING.search(query) is not None
         named = [schema for schema in events.SCHEMAS.values() if _plain(schema.name) in text]
         for schema in events.SCHEMAS.values() if self._hidden or not query else named:
-            self._show(schema, self._tables[schema.name].look())
+            self._show(schema, self._look(self._tables[schema.name]))
 
     def table(self, schema: EventSchema, within: Within) -> duckdb.DuckDBPyRelation:
         """Return a schema's one table of some partitions as a relation in Silver's order; good until asked for again.
+
+        Read it within `steady`.
 
         Option trades have Silver's columns of enrichment, null where Silver has not got them yet.
 
         Raises:
             SpymasterError: log or lake cannot be read.
         """
-        for _ in range(MAX_TRIES - 1):
-            with suppress(duckdb.IOException):  # a part was archived meanwhile
-                return self._table(schema, within)
-        return self._table(schema, within)
-
-    def _table(self, schema: EventSchema, within: Within) -> duckdb.DuckDBPyRelation:
         own = f"{_plain(schema.name)}_within"
-        found = self._tables_within[schema.name].look(within)
+        found = self._look(self._tables_within[schema.name], within)
         self._show_table(own, schema, found, silver.plain_columns_of(schema))
         table = self.connection.table(own)
         # Silver's files are sorted, and one after another for one symbol; to sort so many rows again takes longest.
         sorted_already = within.value is not None and not (found.bronze or found.doubled or found.log.num_rows)
         return table if sorted_already else table.order("ts_event_ns, ts_recv_ns, capture_id, capture_seq")
+
+    def _look(self, table: OneTable, within: Within = ALL) -> Snapshot:
+        found = table.look(within)
+        self._looks.append((table, found))
+        return found
 
     def close(self) -> None:
         self.connection.close()
