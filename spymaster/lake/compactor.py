@@ -300,6 +300,7 @@ class _Worker:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if not hasattr(self._own, "connection"):
             self._own.connection = duckdb.connect(config={"threads": 1, "memory_limit": "256MB"})
+            self._own.connection.execute("set enable_progress_bar = false")  # on by default where Python is interactive
             self._connections.append(self._own.connection)
         connection: duckdb.DuckDBPyConnection = self._own.connection
         return connection

@@ -227,10 +227,10 @@ def test_beside_a_recording_daemon_nothing_is_found(tmp_path):
         "FLUSH_INTERVAL_SEC": "0.2",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    child = Child(roots, "sim-es:rate=20000")
+    child = Child(roots, "sim-es:rate=5000")
     child.wait_for_rows(1_000)
     try:
-        for _ in range(8):
+        for _ in range(5):
             done = subprocess.run(
                 [sys.executable, "-m", "spymaster", "verify"], env=roots, capture_output=True, text=True, timeout=120
             )
