@@ -208,7 +208,7 @@ class _Worker:
         began = time.monotonic()
         try:
             return self._compact(partition, began)
-        except (LayoutError, ConservationError, pa.ArrowException) as error:
+        except (LayoutError, ConservationError, pa.ArrowException, duckdb.Error) as error:
             return Compacted(partition, "refused", None, 0, 0, 0, time.monotonic() - began, str(error))
 
     def _compact(self, partition: Partition, began: float) -> Compacted:

@@ -43,7 +43,7 @@ OVERLAP: Final = 400
 LATE_ROWS: Final = 60
 LATE_OVERLAP: Final = 20
 HOUR_MS: Final = 3_600_000
-PAUSE_S: Final = 0.05  # between looks, so that a delivery gets its turn
+PAUSE_S: Final = 0.2  # between looks, so that a delivery gets its turn
 ATTEMPTS: Final = 3  # for each kill: a run may end before it
 
 
@@ -140,7 +140,8 @@ class GrowingLake:
         for path in (self.data / "silver").rglob("*.parquet"):
             allowed = {self.events[files[path]], self.compacted[files[path]]}
             try:
-                table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+                with pq.ParquetFile(path, page_checksum_verification=True) as file:  # read_table would open it twice
+                    table = file.read()
                 found = table.num_rows, pc.count_distinct(table["ts_event_ns"]).as_py()
             except (pa.ArrowException, OSError) as error:
                 found = type(error).__name__, error
