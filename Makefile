@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames silver_trades silver_mbp10 silver_read hot_tail \
-  enrich
+BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
+  silver_trades silver_mbp10 silver_read hot_tail enrich
 
 .PHONY: run test torture bench lock clean
 
