@@ -34,7 +34,7 @@ from tests.faults.storage_calls import Answer, Call, Kill
 from tests.rows import NOON_NS, numbered
 
 HOURS: Final = {
-    events.FUTURES_TRADES: 7, events.FUTURES_MBP10: 2, events.STOCKS_TRADES: 6, events.OPTIONS_TRADES: 4,
+    events.FUTURES_TRADES: 4, events.FUTURES_MBP10: 1, events.STOCKS_TRADES: 3, events.OPTIONS_TRADES: 2,
     events.OPTIONS_GREEKS_SNAPSHOTS: 1,
 }  # fmt: skip
 SYMBOL: Final = "SPY"

@@ -22,10 +22,10 @@ def test_fifty_kills_of_compactions_show_no_reader_a_wrong_count_and_the_rerun_c
 
 @pytest.mark.usefixtures("storage_taps")
 def test_kills_at_storage_calls_of_compactions_show_no_reader_a_wrong_count_and_the_rerun_completes(tmp_path):
-    figures = kill_compactions(tmp_path, 25, at_calls=True, hours=FEW)
+    figures = kill_compactions(tmp_path, 15, at_calls=True, hours=FEW)
 
     assert not figures.wrong, figures
-    assert figures.kills == 25
+    assert figures.kills == 15
     assert figures.mid_write > 0
 
 
