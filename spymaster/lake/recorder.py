@@ -474,8 +474,10 @@ class Recorder:
         self._tasks.append(task)
 
     def _ended(self, task: asyncio.Future[None]) -> None:
-        """Let whatever ended a background task reach whoever waits in `failed`."""
-        if not task.cancelled() and (error := task.exception()) is not None:
+        """Let whatever ended a background task reach whoever waits in `failed`, or for what that task was to do."""
+        if task.cancelled():  # not by `stop`, when all is done: then nobody waits any more
+            self._fail(StorageError("The recorder was cancelled. What was appended is in the log. Next: start it again"))
+        elif (error := task.exception()) is not None:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

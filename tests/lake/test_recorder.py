@@ -139,6 +139,18 @@ def test_a_cancelled_flush_loses_no_acknowledgement(tmp_path):
     assert asyncio.run(run()) == (10, 10)
 
 
+def test_a_recorder_whose_tasks_are_cancelled_with_everything_else_ends_and_leaves_its_rows_in_the_log(tmp_path):
+    async def run():
+        recorder, _ = await recording(tmp_path)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as `asyncio.run` does when its task fails
+            task.cancel()
+        with pytest.raises(StorageError, match="cancelled"):
+            await asyncio.wait_for(recorder.stop(), 5)
+
+    asyncio.run(run())
+    assert recovered_rows(tmp_path) == 10
+
+
 class Numbers:
     """What the disk says of itself."""
 
