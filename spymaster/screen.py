@@ -119,6 +119,8 @@ def contract(found: Status) -> list[str]:
         f"{not_in_bronze:,} rows are durable and not in Bronze{sealed}; a crash loses none of them",
         f"damage by the medium {found['promise']['damage by the medium']}",
     ]
+    if daemon["disk"]["level"] == "warn":  # a worse one is among the problems
+        lines.append(daemon["disk"]["text"])
     if daemon["dropped_rows"]:
         lines.append(f"live readers were too slow for {daemon['dropped_rows']:,} rows; log and lake have them")
     return lines + [f"problem: {problem}" for problem in daemon["problems"]]

@@ -125,6 +125,7 @@ class Recorder:
     Attributes:
         lanes: the streams in use.
         recovered: what the recovery at the start did.
+        space: what the disks have left, and what has stopped for want of it.
         flush_seconds: how long the newest segment took to become Bronze.
         given_up_rows: rows per stream that a full disk did not take.
         sync_seconds: how long the newest commits' syncs took, at most `KEPT_SYNCS`.
@@ -176,7 +177,7 @@ class Recorder:
         self._wal_root, self._data_root = wal_root, data_root
         self._bronze = data_root / "bronze"
         self._flush_interval_s, self._segment_bytes, self._sync_s = flush_interval_s, segment_mb << 20, sync_ms / 1000
-        self._space = Space(wal_root, self._bronze, disk_reserve_mb, free_bytes)
+        self.space = Space(wal_root, self._bronze, disk_reserve_mb, free_bytes)
         self._run_capture = random_capture_id()
         self._own_rows: CaptureRows | None = None
         self._locks = ExitStack()
@@ -194,16 +195,6 @@ class Recorder:
     def problems(self) -> list[str]:
         """Lines about what is not right and has not stopped the recorder. What mended itself is gone from them."""
         return list(self._problems.values())
-
-    @property
-    def disk_level(self) -> DiskLevel:
-        """What has stopped for want of room."""
-        return self._space.level
-
-    @property
-    def disk_text(self) -> str:
-        """The same in one line, with what is free and what to do."""
-        return self._space.text
 
     async def start(self) -> Recovered:
         """Lock, recover what a crash left, and begin to flush.
@@ -223,8 +214,8 @@ class Recorder:
                 recover, self._wal_root, self.catalog, self._bronze, self._run_capture
             )
             self._gap_seq = len(self.recovered.salvage.holes)  # it numbered a gap row for each in this run's name
-            self._locks.callback(self._space.close)
-            await asyncio.to_thread(self._space.open)
+            self._locks.callback(self.space.close)
+            await asyncio.to_thread(self.space.open)
         except BaseException:
             self._locks.close()
             raise
@@ -242,8 +233,8 @@ class Recorder:
         """
         try:
             if not self._failure.done():
-                if self._space.ingest_stopped:
-                    self._space.give_up_file()  # what it was kept for
+                if self.space.ingest_stopped:
+                    self.space.give_up_file()  # what it was kept for
                 try:
                     await self._record_gaps()
                 finally:
@@ -323,13 +314,13 @@ class Recorder:
         Raises:
             DiskFullError: it is.
         """
-        if self._space.ingest_stopped:
-            raise DiskFullError(self._space.text)
+        if self.space.ingest_stopped:
+            raise DiskFullError(self.space.text)
 
     def refused(self, error: DiskFullError) -> None:
         """Stop ingest: the disk refused rows for want of room. The next look at it finds when there is room again."""
-        before = self._space.level
-        self._space.refused(error)
+        before = self.space.level
+        self.space.refused(error)
         self._tell_of_disk(before)
 
     def give_up(self, stream: Stream, capture_id: int, rows: pa.RecordBatch, next_seq: int) -> None:
@@ -431,7 +422,7 @@ class Recorder:
         Raises:
             StorageError: the disk refused for good.
         """
-        while self._space.ingest_stopped and not self._ended_or(until):
+        while self.space.ingest_stopped and not self._ended_or(until):
             await asyncio.sleep(0.02)
         if self._failure.done():
             self._failure.result()
@@ -475,8 +466,8 @@ class Recorder:
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         """Let whatever ended a background task reach whoever waits in `failed`, or for what that task was to do."""
-        if task.cancelled():  # not by `stop`, when all is done: then nobody waits any more
-            self._fail(StorageError("The recorder was cancelled. What was appended is in the log. Next: start it again"))
+        if task.cancelled():  # by others, or by `stop` when nobody waits any more
+            self._fail(StorageError("recording was cancelled. What was appended is in the log. Next: start it again"))
         elif (error := task.exception()) is not None:
             self._fail(error)
 
@@ -537,7 +528,7 @@ class Recorder:
 
     def _bronze_takes(self, lane: Lane) -> bool:
         """Whether sealing makes Bronze of rows, or only one more segment that waits."""
-        return not self._space.bronze_stopped and not any(
+        return not self.space.bronze_stopped and not any(
             segment.refusals and segment.lane is lane for segment in self._sealed
         )
 
@@ -545,24 +536,24 @@ class Recorder:
         """Look how much room the disks have, stop what must stop, and let it go on."""
         while True:
             await asyncio.sleep(self._look_at_disk_s)
-            before = self._space.level
-            if await asyncio.to_thread(self._space.look):
+            before = self.space.level
+            if await asyncio.to_thread(self.space.look):
                 with suppress(DiskFullError):  # then ingest stays stopped
                     lane = await self.lane(GAPS)
                     self._append_gaps(lane)  # before the first row that follows them, and none is given up between
-                    self._space.resume()
+                    self.space.resume()
                     await self._commit(lane)
             self._tell_of_disk(before)
             self._bronze_may_work.set()
 
     def _tell_of_disk(self, before: DiskLevel) -> None:
-        level = self._space.level
+        level = self.space.level
         if level >= DiskLevel.BRONZE_STOPPED:
-            self.problem("disk", self._space.text)
+            self.problem("disk", self.space.text)
         else:
             self._problems.pop("disk", None)
         if level != before and self._notify is not None:
-            self._notify(self._space.text)
+            self._notify(self.space.text)
 
     def problem(self, about: str, line: str) -> None:
         """Note what is not right and does not stop the recorder, in place of what was noted about the same before."""
@@ -589,7 +580,7 @@ class Recorder:
         if asked := next((segment for segment in self._sealed if segment.asked), None):
             return asked
         segment = min(self._sealed, key=lambda segment: segment.refusals, default=None)
-        if segment is None or self._space.bronze_stopped:
+        if segment is None or self.space.bronze_stopped:
             return None
         return segment if segment.refusals == 0 or clock.monotonic_s() >= self._retry_at_s else None
 

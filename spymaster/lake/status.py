@@ -61,6 +61,15 @@ class Backlog(TypedDict):
     oldest_s: float | None
 
 
+class Disk(TypedDict):
+    """The room of log and Bronze at the last look. `level`: ok, warn, bronze_stopped or ingest_stopped."""
+
+    level: str
+    log_free_bytes: int
+    bronze_free_bytes: int
+    text: str
+
+
 class Gauges(TypedDict):
     """What a recorder knows of the rows on their way, without reading a file."""
 
@@ -70,6 +79,7 @@ class Gauges(TypedDict):
     oldest_not_durable_s: float | None
     sync: SyncTimes
     backlog: Backlog
+    disk: Disk
     flush_s: float
     readers: int
     dropped_rows: int
@@ -133,6 +143,12 @@ def gauges(recorder: Recorder) -> Gauges:
             "segments": len(recorder.backlog),
             "bytes": sum(_bytes(segment) for segment in recorder.backlog),
             "oldest_s": _age_s(list(recorder.backlog.values()), now_s),
+        },
+        "disk": {
+            "level": recorder.space.level.name.lower(),
+            "log_free_bytes": recorder.space.log_free_bytes,
+            "bronze_free_bytes": recorder.space.bronze_free_bytes,
+            "text": recorder.space.text,
         },
         "flush_s": round(recorder.flush_seconds, 3),
         "readers": recorder.bus.readers,

@@ -259,7 +259,7 @@ def test_streams_are_not_cut_into_ever_more_segments_while_bronze_refuses(tmp_pa
         rows = await recorder.capture_rows(STREAM, 7)
         rows.lane.flush_every_s = 0.05
         disk.free_mb = 150
-        await until(lambda: recorder.disk_level is DiskLevel.BRONZE_STOPPED)
+        await until(lambda: recorder.space.level is DiskLevel.BRONZE_STOPPED)
         for number in range(40):
             rows.append(delivered(TRADES, 10, start=10 * number))
             await asyncio.sleep(0.02)
@@ -284,7 +284,7 @@ def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole
         rows = await recorder.capture_rows(STREAM, 7)
         rows.append(delivered(TRADES, 10))
         disk.free_mb = 50
-        await until(lambda: recorder.disk_level is DiskLevel.INGEST_STOPPED)
+        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
         for start in (10, 20):
             with pytest.raises(DiskFullError, match="Next: free space there"):
                 rows.append(delivered(TRADES, 10, start=start))
@@ -292,7 +292,7 @@ def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole
         with pytest.raises(DiskFullError):
             await recorder.capture_rows(Stream("futures.trades", "NQ"), 7)
         disk.free_mb = 10_000
-        await until(lambda: recorder.disk_level is DiskLevel.OK)
+        await until(lambda: recorder.space.level is DiskLevel.OK)
         rows.append(delivered(TRADES, 10, start=30))
         await recorder.stop()
         return recorder.problems
@@ -340,7 +340,7 @@ def test_gap_rows_of_a_run_are_numbered_on_from_those_of_its_recovery(tmp_path):
         recorder = hasty(tmp_path, disk)
         assert len((await recorder.start()).salvage.holes) == 1
         disk.free_mb = 50
-        await until(lambda: recorder.disk_level is DiskLevel.INGEST_STOPPED)
+        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
         recorder.give_up(STREAM, 8, delivered(TRADES, 5), 0)
         await recorder.stop()
 
@@ -358,11 +358,11 @@ def test_the_same_trouble_again_and_again_is_one_problem(tmp_path):
         await recorder.start()
         for _ in range(5):
             disk.free_mb = 50
-            await until(lambda: recorder.disk_level is DiskLevel.INGEST_STOPPED)
+            await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
             recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
             assert len(recorder.problems) == 2
             disk.free_mb = 10_000
-            await until(lambda: recorder.disk_level is DiskLevel.OK)
+            await until(lambda: recorder.space.level is DiskLevel.OK)
         await recorder.stop()
         return recorder.problems
 
@@ -389,7 +389,7 @@ def test_what_a_shutdown_has_to_say_fits_into_the_reserve_file_of_a_disk_without
         with pytest.raises(DiskFullError):
             rows.append(delivered(TRADES, 50_000))
         disk.free()
-        await until(lambda: recorder.disk_level is DiskLevel.OK)
+        await until(lambda: recorder.space.level is DiskLevel.OK)
         disk.leave(0)
         for _ in range(20):  # more than the last page of the log has room for
             await recorder.end(capture, {STREAM: 0}, complete=False, detail=None)
@@ -416,7 +416,7 @@ def test_a_file_whose_batch_was_taken_in_part_goes_on_after_that_part(tmp_path):
         recording = _Recording(recorder, capture, again=False, waits_until=asyncio.Event())
         disk.leave(20 * MB)
         appending = asyncio.create_task(recording.append([(TRADES, delivered(TRADES, count))]))
-        await until(lambda: recorder.disk_level is DiskLevel.INGEST_STOPPED)
+        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
         taken = recorder.lanes[STREAM].log.appended_rows
         disk.free()
         await asyncio.wait_for(appending, 20)

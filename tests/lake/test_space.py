@@ -175,11 +175,11 @@ class Recording:
         deadline = time.monotonic() + seconds
         while not met():
             assert not self.running.done(), self.running.result()
-            assert time.monotonic() < deadline, (self.recorder.disk_text, self.recorder.problems, self.said)
+            assert time.monotonic() < deadline, (self.recorder.space.text, self.recorder.problems, self.said)
             await asyncio.sleep(0.02)
 
     async def until_level(self, level: DiskLevel) -> None:
-        await self.until(lambda: self.recorder.disk_level is level)
+        await self.until(lambda: self.recorder.space.level is level)
 
     async def until_more_rows(self, rows: int = 1000) -> None:
         before = self.rows

@@ -21,10 +21,11 @@ from spymaster.control import SOCKET_NAME
 from spymaster.daemon import Daemon
 from spymaster.errors import StorageError
 from spymaster.lake import status as status_module
+from spymaster.lake.space import DiskLevel
 from spymaster.lake.status import PROMISE, Status, gauges
 from spymaster.lake.verify import verify
 from spymaster.wal.segment import scan
-from tests.lake.test_recorder import recording
+from tests.lake.test_recorder import Numbers, hasty, recording, until
 from tests.rows import TRADES, delivered
 from tests.test_daemon import Child
 
@@ -290,6 +291,25 @@ def test_rows_that_bronze_refuses_stay_in_the_gauge_until_it_takes_them(tmp_path
     assert (flushed["appended_not_durable"], flushed["durable_not_in_bronze"]) == (0, 0)  # it was tried again
     assert flushed["streams"]["futures.trades/ES"]["in_bronze"] == 15
     assert flushed["backlog"]["segments"] == 0
+
+
+def test_a_disk_that_fills_up_is_told_before_anything_stops(tmp_path):
+    async def run():
+        disk = Numbers()
+        recorder = hasty(tmp_path, disk)  # with a reserve of 100 MB
+        await recorder.start()
+        plenty = gauges(recorder)
+        disk.free_mb = 399
+        await until(lambda: recorder.space.level is DiskLevel.WARN)
+        low = gauges(recorder)
+        await recorder.stop()
+        return plenty["disk"], low["disk"]
+
+    plenty, low = asyncio.run(run())
+
+    assert (plenty["level"], low["level"]) == ("ok", "warn")
+    assert low["log_free_bytes"] == low["bronze_free_bytes"] == 399 << 20
+    assert "Nothing has stopped yet. Next: free space there" in low["text"]
 
 
 def test_a_sync_that_had_no_row_to_make_durable_says_nothing_of_the_disk(tmp_path):
