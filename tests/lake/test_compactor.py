@@ -357,6 +357,26 @@ def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeyp
     assert [result.status for result in compacted(tmp_path / "lake")] == ["compacted"]
 
 
+def test_a_partition_that_duckdb_cannot_prove_is_refused_and_the_others_are_done(tmp_path, monkeypatch):
+    flush(tmp_path, TRADES, numbered(TRADES, 100))
+    flush(tmp_path, BOOKS, numbered(BOOKS, 100))
+    conserved = compactor.Check.conserved
+
+    def out_of_memory(check, parts, draft):
+        if "trades" in str(draft):
+            check._connection.execute("select error('Out of Memory')")
+        conserved(check, parts, draft)
+
+    monkeypatch.setattr(compactor.Check, "conserved", out_of_memory)
+
+    books, trades = compacted(tmp_path / "lake")
+
+    assert (books.status, trades.status) == ("compacted", "refused")
+    assert "Out of Memory" in trades.reason
+    folder = silver.file_of(tmp_path / "lake", trades.partition).parent
+    assert list(folder.iterdir()) == []
+
+
 def test_a_damaged_part_is_refused_by_name_and_the_other_partitions_are_done(tmp_path):
     (part,) = flush(tmp_path, TRADES, numbered(TRADES, 2_000))
     flush(tmp_path, BOOKS, numbered(BOOKS, 100))
