@@ -21,8 +21,7 @@ from spymaster.lake import archive, sessions, silver
 from spymaster.lake.one_table import ALL, MAX_TRIES, OneTable, Snapshot, Within
 
 _HIDING: Final = re.compile(r"\b(create|query|query_table)\b", re.IGNORECASE)  # a view's name, from its user
-
-
+_ANSWER: Final = "spymaster_answer"
 _Answer = TypeVar("_Answer")
 
 
@@ -68,13 +67,21 @@ class Lake:
                 self._view(f"silver_{_plain(view)}", schema, silver.columns_of(schema), [])
 
     def execute(self, query: str, parameters: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
-        """Run a query over the rows that are there now, and return the connection to fetch from.
+        """Run a query over the rows that are there now, to its end, and return the connection to fetch from.
+
+        The rows of the answer are in memory until the next call: files that were read while somebody fetches could be
+        replaced meanwhile.
 
         Raises:
             duckdb.Error: the query is wrong.
             SpymasterError: log or lake cannot be read.
         """
-        return self._asked(query, lambda: self.connection.execute(query, parameters))
+        if not self._only_reads(query):
+            return self._asked(query, lambda: self.connection.execute(query, parameters))
+        self.connection.abort()  # of an earlier answer that was not fetched to its end
+        answer = self._asked(query, lambda: self.connection.sql(query, params=parameters).materialize())
+        self.connection.register(_ANSWER, answer)
+        return self.connection.execute(f"from {_ANSWER}")
 
     def sql(self, query: str) -> Any:
         """Return a query as a DuckDB relation, to go on with or to fetch; None for a statement without a result.
@@ -90,9 +97,11 @@ class Lake:
             self.refresh(query)
             return ask()
 
+        return self.steady(look_and_ask, MAX_TRIES if self._only_reads(query) else 1)
+
+    def _only_reads(self, query: str) -> bool:
         statements = self.connection.extract_statements(query)
-        only_reads = all(statement.type == duckdb.StatementType.SELECT for statement in statements)
-        return self.steady(look_and_ask, MAX_TRIES if only_reads else 1)
+        return bool(statements) and all(statement.type == duckdb.StatementType.SELECT for statement in statements)
 
     def steady(self, ask: Callable[[], _Answer], tries: int = MAX_TRIES) -> _Answer:
         """Return an answer during which no file of Silver was replaced that the one table was read from.

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -242,6 +243,30 @@ def test_a_query_amid_which_silver_is_replaced_is_of_one_file_and_not_of_both(tm
 
             assert found.fetchall()[0] in states
             replacing.result()
+
+
+def test_an_answer_is_as_of_its_query_whatever_is_replaced_before_it_is_fetched(tmp_path):
+    """Far more hours than DuckDB opens ahead of the rows that are fetched."""
+    data, hours, rows = tmp_path / "lake", 150, 5_000
+    flush(tmp_path, TRADES, numbered(TRADES, rows))
+    compact(data)
+    (file,) = (data / "silver").rglob("part-0000.parquet")
+    shutil.rmtree(data / "bronze")  # any Silver there is counts then
+    files = []
+    for number in range(hours):
+        date = f"2025-0{1 + number // 28}-{1 + number % 28:02d}"
+        files.append(file.parent.parent.parent / f"date={date}" / "hour=10" / file.name)
+        files[-1].parent.mkdir(parents=True)
+        os.link(file, files[-1])
+    shorter = pq.read_table(file, partitioning=None).slice(0, 10)
+    with connect(data, tmp_path / "wal") as lake:
+        answer = lake.execute("select ts_event_ns from futures_trades")
+        first = len(answer.fetchmany(1))
+        pq.write_table(shorter, tmp_path / "draft")
+        (tmp_path / "draft").rename(files[-1])
+        files[-2].unlink()
+
+        assert first + sum(len(some) for some in iter(lambda: answer.fetchmany(50_000), [])) == (hours + 1) * rows
 
 
 class Recording(threading.Thread):
