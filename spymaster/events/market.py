@@ -180,7 +180,9 @@ OPTIONS_GREEKS_SNAPSHOTS = event_schema(
     ],
     partition_by="underlying",
     hourly=False,
-    identity=("option_symbol", None, None, None, "snapshot_id"),
+    # A page that is asked for again is another observation, also of what the vendor had not changed: when it came is
+    # part of what it is. Who asks which greeks were known at a time needs each.
+    identity=("option_symbol", None, None, None, "snapshot_id", "ts_recv_ns"),
 )
 
 REFERENCE_INSTRUMENTS = event_schema(

@@ -20,7 +20,7 @@ from spymaster.lake import archive
 from spymaster.paths import Partition
 
 FILE_NAME: Final = "part-0000.parquet"
-FORM: Final = "2"  # grows when the same inputs make another file; then partitions are compacted again
+FORM: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
 ENRICHED: Final = "options.trades_enriched"
 
 EVENT_ID: Final = pa.field("event_id", pa.binary(16), nullable=False, metadata={"meaning": "MD5 of the identity"})

@@ -65,14 +65,14 @@ def test_a_stock_trade_of_massive_has_its_time_floored_to_the_millisecond_and_a_
     assert live == "c4537c38ed0756fa09b1d4c5d44ca3f5"
 
 
-def test_a_greeks_snapshot_has_no_price_size_or_seq():
+def test_a_greeks_snapshot_has_no_price_size_or_seq_but_the_time_of_its_receipt():
     (found,) = ids(
         events.OPTIONS_GREEKS_SNAPSHOTS, ts_event_ns=[NOON_NS], source=["massive.options"],
-        option_symbol=["O:SPY251222C00687000"], snapshot_id=["ab" * 32],
+        option_symbol=["O:SPY251222C00687000"], snapshot_id=["ab" * 32], ts_recv_ns=[NOON_NS + 7],
     )  # fmt: skip
 
     row = {"source": "massive.options", "instrument": "O:SPY251222C00687000", "price": None, "size": None, "seq": None}
-    assert found == one_line(row | {"ts_event_ns": NOON_NS}, text("ab" * 32))
+    assert found == one_line(row | {"ts_event_ns": NOON_NS}, text("ab" * 32), number(NOON_NS + 7))
 
 
 def test_an_empty_text_a_missing_one_a_long_one_and_one_that_ends_in_zero_are_four_different_blocks():

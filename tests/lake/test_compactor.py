@@ -184,6 +184,41 @@ def test_every_schema_has_its_silver_in_its_folder_with_what_names_each_event(tm
     assert result.mb_per_s > 0
 
 
+def with_columns(rows, **columns):
+    for name, values in columns.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(place), pa.array(values, rows.schema.field(place).type))
+    return rows
+
+
+def test_greeks_that_did_not_change_are_known_again_after_each_poll_also_of_a_later_capture(tmp_path):
+    second = 1_000_000_000
+
+    def polls(capture_id, begin_s):
+        received = [NOON_NS + (begin_s + number) * second for number in range(5)]
+        rows = numbered(events.OPTIONS_GREEKS_SNAPSHOTS, 5, 0, capture_id, "SPY")
+        return with_columns(
+            rows, ts_event_ns=[NOON_NS - second] * 5, ts_recv_ns=received, option_symbol=["O:A"] * 5,
+            snapshot_id=["x"] * 5, source=["massive.options"] * 5,
+        )  # fmt: skip
+
+    for capture_id, begin_s in ((1, 0), (2, 60)):
+        greeks = polls(capture_id, begin_s)
+        flush(tmp_path, events.OPTIONS_GREEKS_SNAPSHOTS, greeks, "SPY", NOON_NS + capture_id)
+    trades = with_columns(
+        numbered(events.OPTIONS_TRADES, 3, 0, 3, "SPY"),
+        ts_event_ns=[NOON_NS + 4 * second + 1, NOON_NS + 59 * second, NOON_NS + 64 * second + 1],
+        option_symbol=["O:A"] * 3,
+    )
+    flush(tmp_path, events.OPTIONS_TRADES, trades, "SPY", NOON_NS + 3)
+
+    snapshots, _ = compacted(tmp_path / "lake")
+
+    assert (snapshots.counts.rows_in, snapshots.counts.rows_out) == (10, 10)
+    ages = silver_of(tmp_path / "lake", events.OPTIONS_TRADES)["greeks_age_ns"].to_pylist()
+    assert ages == [1, None, 1]
+
+
 def test_the_same_bronze_gives_the_same_bytes_whatever_the_threads_and_the_order_of_files(tmp_path, monkeypatch):
     chance = random.Random(3)
     for number in range(6):
