@@ -468,7 +468,9 @@ class SilverCompactor:
     """
 
     def __init__(self, data_root: str | Path | None = None, threads: int = THREADS) -> None:
-        self._data_root, self._threads = settings.load(data_root=data_root).data_root, threads
+        loaded = settings.load(data_root=data_root)
+        self._data_root, self._threads = loaded.data_root, threads
+        self._tolerance_ns = round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND)
 
     def compact_date(self, date: str, schema: str, progress: Progress | None = None) -> list[Compacted]:
         """Compact one UTC date of one schema."""
@@ -489,4 +491,6 @@ class SilverCompactor:
     ) -> list[Compacted]:
         with compactor.lock(self._data_root):
             wanted = compactor.partitions(self._data_root, schemas, start_date, end_date)
-            return compactor.compact(self._data_root, wanted, threads=self._threads, progress=progress)
+            return compactor.compact(
+                self._data_root, wanted, threads=self._threads, progress=progress, tolerance_ns=self._tolerance_ns
+            )

@@ -295,7 +295,12 @@ def compact_command(
     schemas = [schema_named(schema)] if schema is not None else compactor.MARKET_SCHEMAS
     with compactor.lock(loaded.data_root), _progress("partitions", as_json=as_json) as advance:
         wanted = compactor.partitions(loaded.data_root, schemas, date, date)
-        results = compactor.compact(loaded.data_root, wanted, progress=advance)
+        results = compactor.compact(
+            loaded.data_root,
+            wanted,
+            progress=advance,
+            tolerance_ns=round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND),
+        )
     if as_json:
         _print_json({"partitions": [_compacted_document(result) for result in results]})
     else:

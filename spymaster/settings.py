@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     wal_segment_size_mb: int = _setting(256, "WAL_SEGMENT_SIZE_MB", "a segment is sealed at this size at the latest")
     wal_sync_interval_ms: int = _setting(5, "WAL_SYNC_INTERVAL_MS", "how long a row may wait to be acknowledged")
     disk_reserve_mb: int = _setting(512, "DISK_RESERVE_MB", "ingest stops when less is free; Bronze at twice that")
+    greeks_tolerance_sec: float = _setting(10.0, "GREEKS_TOLERANCE_SEC", "how old greeks of an option trade may be")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
     databento_api_key: SecretStr | None = _setting(None, "DATABENTO_API_KEY", "never printed or stored")
     polygon_api_key: SecretStr | None = _setting(None, "POLYGON_API_KEY", "never printed or stored")
@@ -51,6 +52,13 @@ class Settings(BaseSettings):
     def _flush_interval(cls, value: float) -> float:
         if not 0.1 <= value <= 300:
             raise ValueError("must be 0.1 to 300 seconds; 1 to 5 is what the lake is built for")
+        return value
+
+    @field_validator("greeks_tolerance_sec")
+    @classmethod
+    def _greeks_tolerance(cls, value: float) -> float:
+        if not 0 < value <= 3600:
+            raise ValueError("must be more than 0 and at most 3600 seconds")
         return value
 
     @field_validator("wal_segment_size_mb", "wal_sync_interval_ms", "disk_reserve_mb")

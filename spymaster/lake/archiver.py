@@ -19,6 +19,7 @@ from spymaster.errors import LayoutError, UsageError
 from spymaster.lake import archive, silver
 from spymaster.lake.archive import Entry
 from spymaster.lake.bronze import list_parts, misread, read_footer
+from spymaster.lake.compactor import Following, inputs_of
 from spymaster.lake.recovery import writer_locks
 from spymaster.paths import Partition
 
@@ -88,11 +89,12 @@ def archive_before(data_root: Path, date: str, progress: Callable[[int, int], No
         for draft in tier.rglob(drafts):
             durable.remove(draft)
     done = Archived()
+    following = Following(data_root)
     found = dict.fromkeys(where for _, where in list_parts(data_root / "bronze") if where.date < date)
     wanted = [where for where in found if not where.schema.startswith("system.")]
     for number, partition in enumerate(wanted, 1):
         try:
-            moved = _move(data_root, partition)
+            moved = _move(data_root, partition, following)
         except _StaysError as stays:
             done.stayed.append(Stayed(partition, str(stays)))
         else:
@@ -113,7 +115,7 @@ def _refusal(date: str, stayed: list[Stayed]) -> str:
     return f"nothing before {date} can be archived: {named}{more}. Nothing was moved. Next: spymaster compact --all"
 
 
-def _move(data_root: Path, partition: Partition) -> list[Entry]:
+def _move(data_root: Path, partition: Partition, following: Following) -> list[Entry]:
     """Move a partition's parts, or finish moving them; return what was moved.
 
     Raises:
@@ -129,7 +131,7 @@ def _move(data_root: Path, partition: Partition) -> list[Entry]:
     if not new:
         return []
     if here:
-        _require_silver(data_root, partition)
+        _require_silver(data_root, partition, following)
     for folder in (source, target):
         durable.make_directories(folder)
     for path in here:
@@ -144,20 +146,20 @@ def _move(data_root: Path, partition: Partition) -> list[Entry]:
     return [entries[path.name] for path in here]
 
 
-def _require_silver(data_root: Path, partition: Partition) -> None:
-    """Make sure that Silver has all of a partition.
+def _require_silver(data_root: Path, partition: Partition, following: Following) -> None:
+    """Make sure that Silver has all of a partition, and is what it would be made again of the archive.
 
     Raises:
         _StaysError: it has not.
     """
     try:
         footer = silver.read_footer(silver.file_of(data_root, partition))
-        parts = silver.bronze_parts(data_root, partition)
+        inputs = inputs_of(data_root, partition, footer.tolerance_ns if footer is not None else 0)
     except LayoutError as error:
         raise _StaysError(f"{error}") from error
     if footer is None:
         raise _StaysError("is not compacted")
-    if footer.parts != silver.inputs_digest(parts):
+    if not following.is_current(footer, inputs, partition):
         raise _StaysError("has changed since it was compacted")
 
 

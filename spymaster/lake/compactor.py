@@ -8,6 +8,7 @@ new one, and a draft that the next run removes.
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,12 +31,11 @@ from spymaster.lake import archive, enrich, silver
 from spymaster.lake.bronze import ROW_GROUP_ROWS, damage, read_footer
 from spymaster.lake.conservation import Check, ConservationError
 from spymaster.lake.exactly_once import Edges, Once, keep_once
-from spymaster.lake.silver import Counts
+from spymaster.lake.silver import Counts, Footer
 from spymaster.paths import Partition
 
 MARKET_SCHEMAS: Final = tuple(schema for schema in events.SCHEMAS.values() if not schema.name.startswith("system."))
 THREADS: Final = 2
-GREEKS_TOLERANCE_NS: Final = 10_000_000_000
 _SPAN_BYTES: Final = 32 << 20  # of columns in memory at once, of each thread; about seven times that with its copies
 _TEXT_BYTES: Final = 12  # of a text or a list, as an estimate
 _NS_PER_MS: Final = 1_000_000
@@ -152,7 +152,7 @@ def compact(
     *,
     threads: int = THREADS,
     progress: Progress | None = None,
-    tolerance_ns: int = GREEKS_TOLERANCE_NS,
+    tolerance_ns: int = enrich.TOLERANCE_NS,
 ) -> list[Compacted]:
     """Make the Silver of some partitions, of those that changed. The caller holds the lock.
 
@@ -189,11 +189,87 @@ class _StoppedError(Exception):
     """Nobody waits for this partition any more."""
 
 
+class Inputs(NamedTuple):
+    """What a partition's Silver is made of.
+
+    Attributes:
+        parts: of its Bronze, by name.
+        greeks: that its option trades may know; None for other schemas.
+        names: digest of the parts' names.
+        digest: of all of it.
+    """
+
+    parts: list[Path]
+    greeks: pa.Table | None
+    names: str
+    digest: str
+
+
+def inputs_of(data_root: Path, partition: Partition, tolerance_ns: int) -> Inputs:
+    """Return what a partition's Silver is to be made of now.
+
+    Raises:
+        LayoutError: an archived part is not there.
+    """
+    parts = silver.bronze_parts(data_root, partition)
+    greeks, more = None, b""
+    if partition.schema == events.OPTIONS_TRADES.name:
+        greeks, keys = enrich.greeks_for(data_root, partition, tolerance_ns)
+        more = keys + str(tolerance_ns).encode()
+    return Inputs(parts, greeks, silver.inputs_digest(parts), silver.inputs_digest(parts, more))
+
+
+class Following:
+    """What comes after partitions in time. Listed once, for one run over many of them."""
+
+    def __init__(self, data_root: Path) -> None:
+        self._data_root = data_root
+        self._folders: dict[Path, list[Path]] = {}
+        self._captures: dict[Path, frozenset[int] | None] = {}
+
+    def is_current(self, file: Footer, inputs: Inputs, partition: Partition) -> bool:
+        """Whether compacting a partition would make its file as it is."""
+        return file.inputs == inputs.digest and self.ended(partition, file.captures) in (None, file.ended)
+
+    def ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return those of a partition's captures that do not go on in the next one; None if that cannot be known."""
+        later = self._captures_after(partition) if captures else frozenset()
+        return None if later is None else tuple(capture_id for capture_id in captures if capture_id not in later)
+
+    def _captures_after(self, partition: Partition) -> frozenset[int] | None:
+        """Return the captures of the next partition in time that Bronze or the archive has; None if it is damaged."""
+        own = Path(partition.folder)
+        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
+        if here not in self._folders:
+            tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
+            self._folders[here] = sorted(
+                {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
+            )
+        folders = self._folders[here]
+        for folder in folders[bisect_right(folders, own) :]:
+            if folder not in self._captures:
+                date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
+                following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
+                self._captures[folder] = _captures_of(self._data_root, following)
+            if self._captures[folder] != frozenset():
+                return self._captures[folder]
+        return frozenset()
+
+
+def _captures_of(data_root: Path, partition: Partition) -> frozenset[int] | None:
+    try:
+        parts = silver.bronze_parts(data_root, partition)
+        return frozenset(span.capture_id for path in parts for span in read_footer(path).captures)
+    except LayoutError:
+        return None
+
+
 class _Worker:
     """Compacts partitions; each thread has its own connection."""
 
     def __init__(self, data_root: Path, tolerance_ns: int) -> None:
         self._data_root, self._tolerance_ns = data_root, tolerance_ns
+        self._following = Following(data_root)
         self._own = threading.local()
         self._connections: list[duckdb.DuckDBPyConnection] = []
         self._stopped = False
@@ -214,35 +290,34 @@ class _Worker:
     def _compact(self, partition: Partition, began: float) -> Compacted:
         schema = events.SCHEMAS[partition.schema]
         target = silver.file_of(self._data_root, partition)
-        parts = silver.bronze_parts(self._data_root, partition)
-        greeks, more = None, b""
-        if schema is events.OPTIONS_TRADES:
-            greeks, digest = enrich.greeks_for(self._data_root, partition, self._tolerance_ns)
-            more = digest + str(self._tolerance_ns).encode()
-        names, inputs = silver.inputs_digest(parts), silver.inputs_digest(parts, more)
-        size = sum(path.stat().st_size for path in parts)
+        inputs = inputs_of(self._data_root, partition, self._tolerance_ns)
+        size = sum(path.stat().st_size for path in inputs.parts)
         before = silver.read_footer(target)
-        if before is not None and before.inputs == inputs and before.ended == self._ended(partition, before.captures):
+        if before is not None and self._following.is_current(before, inputs, partition):
             return Compacted(
-                partition, "unchanged", before.counts, len(parts), size, target.stat().st_size,
+                partition, "unchanged", before.counts, len(inputs.parts), size, target.stat().st_size,
                 time.monotonic() - began,
             )  # fmt: skip
         durable.make_directories(target.parent)
-        for path in parts:
+        for path in inputs.parts:
             _require_sound(path)
-        source = _open(schema, parts)
-        captures = _several_captures(parts)
-        ended = self._ended(partition, captures)
-        edges = _edges(source, captures, ended)
+        if before is not None:
+            _require_no_fewer_rows(inputs.parts, target, before)
+        source = _open(schema, inputs.parts)
+        captures = _several_captures(inputs.parts)
+        ended = self._following.ended(partition, captures)
+        if ended is None:
+            ended = captures  # that none is known to go on is the most that may be unproven
         with durable.replacing(target) as draft:
-            with silver.writer(draft, schema, names, inputs) as file:
+            with silver.writer(draft, schema) as file:
                 check = Check(self._connection(), schema)
-                counts = self._write(file, schema, source, edges, greeks, check)
-                silver.add_captures(file, captures, ended)
+                counts = self._write(file, schema, source, _edges(source, captures, ended), inputs.greeks, check)
+                tolerance_ns = 0 if inputs.greeks is None else self._tolerance_ns
+                silver.add_footer(file, Footer(inputs.names, inputs.digest, counts, captures, ended, tolerance_ns))
             self._go_on()
-            check.conserved(parts, draft)
+            check.conserved(inputs.parts, draft)
         return Compacted(
-            partition, "compacted", counts, len(parts), size, target.stat().st_size, time.monotonic() - began
+            partition, "compacted", counts, len(inputs.parts), size, target.stat().st_size, time.monotonic() - began
         )
 
     def _write(
@@ -269,29 +344,7 @@ class _Worker:
             file.write_table(out.cast(silver.columns_of(schema)), row_group_size=ROW_GROUP_ROWS)
             kept, removed = kept + len(once.kept), removed + len(once.removed)
             repeats, unproven = repeats + once.repeats, unproven + once.unproven
-        counts = Counts(kept + removed, kept, removed, repeats, unproven, enriched)
-        silver.add_counts(file, counts)
-        return counts
-
-    def _ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...]:
-        """Return those of a partition's captures that do not go on in the next one."""
-        if not captures:
-            return ()
-        later = self._captures_after(partition)
-        return tuple(capture_id for capture_id in captures if capture_id not in later)
-
-    def _captures_after(self, partition: Partition) -> set[int]:
-        """Return the captures that go on in the next partition in time that Bronze or the archive has."""
-        own = Path(partition.folder)
-        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
-        tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
-        folders = {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
-        for folder in sorted(folder for folder in folders if folder > own):
-            date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
-            following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
-            if parts := silver.bronze_parts(self._data_root, following):
-                return {span.capture_id for path in parts for span in read_footer(path).captures}
-        return set()
+        return Counts(kept + removed, kept, removed, repeats, unproven, enriched)
 
     def _go_on(self) -> None:
         if self._stopped:
@@ -312,20 +365,35 @@ def _several_captures(parts: Sequence[Path]) -> tuple[int, ...]:
     return tuple(found) if len(found) > 1 else ()
 
 
+def _require_no_fewer_rows(parts: Sequence[Path], target: Path, before: Footer) -> None:
+    """Refuse to replace what may be all that is left of some rows: Bronze only grows.
+
+    Raises:
+        LayoutError: some of the Bronze that a file was made of is gone.
+    """
+    rows = sum(read_footer(path).rows for path in parts)
+    if rows < before.counts.rows_in:
+        raise LayoutError(
+            f"{target} was made of {before.counts.rows_in:,} rows of Bronze, which has {rows:,} of them now, so it may "
+            f"be all that is left of the others. It was left as it is. Next: bring Bronze's parts back from a copy; or "
+            f"move that file away, and run spymaster compact"
+        )
+
+
 def _edges(source: ds.Dataset, captures: tuple[int, ...], ended: tuple[int, ...]) -> dict[int, Edges]:
     """Return where captures begin and end in a partition. With one capture alone nothing depends on it."""
-    if not captures:
-        return {}
-    keys = _read(source, WHOLE, ["ts_event_ns", "source", "capture_id", "capture_seq"])
-    times, by_row, numbers = identity_time_ns(keys), keys["capture_id"].to_numpy(), keys["capture_seq"].to_numpy()
-    edges = {}
-    for capture_id in captures:
-        own = times[by_row == capture_id]
-        first = own[numbers[by_row == capture_id] == 0]
-        edges[capture_id] = Edges(
-            int(first[0]) if len(first) else None, int(own.max()) if capture_id in ended else None
-        )
-    return edges
+    begins: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    for batch in source.to_batches(columns=["ts_event_ns", "source", "capture_id", "capture_seq"]) if captures else ():
+        keys = pa.Table.from_batches([batch])
+        times, by_row, numbers = identity_time_ns(keys), keys["capture_id"].to_numpy(), keys["capture_seq"].to_numpy()
+        for capture_id in np.unique(by_row).tolist():
+            own = by_row == capture_id
+            for begin in times[own & (numbers == 0)].tolist():
+                begins[capture_id] = begin
+            if capture_id in ended:
+                ends[capture_id] = max(ends.get(capture_id, WHOLE.begin_ns), int(times[own].max()))
+    return {capture_id: Edges(begins.get(capture_id), ends.get(capture_id)) for capture_id in captures}
 
 
 def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:
@@ -334,10 +402,15 @@ def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:
     Equal events share their millisecond, so each span is as closed as the partition.
     """
     most = _SPAN_BYTES // sum(_width(column.type) for column in schema.bronze)
-    if source.count_rows() <= most:
+    stamps = np.empty(source.count_rows(), np.int64)
+    if len(stamps) <= most:
         yield WHOLE
         return
-    stamps = np.sort(_read(source, WHOLE, ["ts_event_ns"])["ts_event_ns"].to_numpy())
+    at = 0
+    for batch in source.to_batches(columns=["ts_event_ns"]):
+        stamps[at : at + batch.num_rows] = batch["ts_event_ns"].to_numpy()
+        at += batch.num_rows
+    stamps.sort()
     cuts = np.unique(stamps[most::most] // _NS_PER_MS * _NS_PER_MS)
     for begin_ns, end_ns in pairwise([WHOLE.begin_ns, *cuts.tolist(), WHOLE.end_ns]):
         yield _Span(begin_ns, end_ns)
@@ -372,11 +445,11 @@ def _open(schema: EventSchema, parts: Sequence[Path]) -> ds.Dataset:
     return ds.dataset([str(path) for path in parts], schema=columns, format=form)
 
 
-def _read(source: ds.Dataset, span: _Span, columns: list[str] | None = None) -> pa.Table:
+def _read(source: ds.Dataset, span: _Span) -> pa.Table:
     """Return the rows of a span, as one chunk a column."""
     stamp = ds.field("ts_event_ns")
     inside = None if span == WHOLE else (stamp >= span.begin_ns) & (stamp < span.end_ns)
-    return source.to_table(columns=columns, filter=inside).combine_chunks()
+    return source.to_table(filter=inside).combine_chunks()
 
 
 def _silver_rows(schema: EventSchema, rows: pa.Table, identity: Identity, once: Once) -> pa.Table:

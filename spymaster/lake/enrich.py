@@ -25,6 +25,7 @@ from spymaster import clock, events
 from spymaster.lake import silver
 from spymaster.paths import Partition
 
+TOLERANCE_NS: Final = 10_000_000_000
 DAYS_BEFORE: Final = 7  # how long a snapshot may have been the vendor's latest when it is fetched, weekend included
 MULTIPLIERS: Final = {"SPY": 100, "ES": 50}  # units a contract stands for, where the snapshot does not say
 _COLUMNS: Final = (

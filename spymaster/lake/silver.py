@@ -67,6 +67,7 @@ class Footer(NamedTuple):
         counts: what became of the rows.
         captures: whose rows they were, where several captures delivered them.
         ended: those of `captures` that did not go on in the next partition, on which `unproven` depends.
+        tolerance_ns: how old greeks might be; 0 where none are asked for.
     """
 
     parts: str
@@ -74,6 +75,7 @@ class Footer(NamedTuple):
     counts: Counts
     captures: tuple[int, ...] = ()
     ended: tuple[int, ...] = ()
+    tolerance_ns: int = 0
 
 
 def name_of(schema: EventSchema) -> str:
@@ -130,7 +132,10 @@ def read_footer(file: Path) -> Footer | None:
         captures, ended = (
             tuple(map(int, keys.get(key, b"").split())) for key in (b"spymaster_captures", b"spymaster_ended")
         )
-        return Footer(keys[b"spymaster_parts"].decode(), keys[b"spymaster_inputs"].decode(), counts, captures, ended)
+        return Footer(
+            keys[b"spymaster_parts"].decode(), keys[b"spymaster_inputs"].decode(), counts, captures, ended,
+            int(keys.get(b"spymaster_tolerance_ns", b"0")),
+        )  # fmt: skip
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
@@ -140,13 +145,12 @@ def read_footer(file: Path) -> Footer | None:
         ) from error
 
 
-def writer(sink: Path, schema: EventSchema, parts: str, inputs: str) -> pq.ParquetWriter:
-    """Open a Silver file for writing; `add_counts` completes it. For `parts` and `inputs` see `Footer`."""
+def writer(sink: Path, schema: EventSchema) -> pq.ParquetWriter:
+    """Open a Silver file for writing; `add_footer` completes it."""
     columns = columns_of(schema)
-    named = {b"spymaster_parts": parts.encode(), b"spymaster_inputs": inputs.encode()}
     return pq.ParquetWriter(
         sink,
-        columns.with_metadata({**(columns.metadata or {}), **named}),
+        columns,
         use_dictionary=[column.name for column in columns if pa.types.is_string(column.type)],  # type: ignore[arg-type]
         column_encoding={
             column.name: "DELTA_BINARY_PACKED" if pa.types.is_integer(column.type) else "BYTE_STREAM_SPLIT"
@@ -162,12 +166,15 @@ def writer(sink: Path, schema: EventSchema, parts: str, inputs: str) -> pq.Parqu
     )
 
 
-def add_captures(file: pq.ParquetWriter, captures: Iterable[int], ended: Iterable[int]) -> None:
-    """Name the captures of several in the footer of a file that is being written; see `Footer`."""
-    named = {"spymaster_captures": captures, "spymaster_ended": ended}
-    file.add_key_value_metadata({key: " ".join(map(str, own)) for key, own in named.items()})
-
-
-def add_counts(file: pq.ParquetWriter, counts: Counts) -> None:
-    """Name what became of the rows in the footer of a file that is being written."""
-    file.add_key_value_metadata({"spymaster_counts": ",".join(map(str, counts))})
+def add_footer(file: pq.ParquetWriter, footer: Footer) -> None:
+    """Let a file that is being written say of itself what `read_footer` returns."""
+    file.add_key_value_metadata(
+        {
+            "spymaster_parts": footer.parts,
+            "spymaster_inputs": footer.inputs,
+            "spymaster_counts": ",".join(map(str, footer.counts)),
+            "spymaster_captures": " ".join(map(str, footer.captures)),
+            "spymaster_ended": " ".join(map(str, footer.ended)),
+            "spymaster_tolerance_ns": str(footer.tolerance_ns),
+        }
+    )

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from spymaster import clock, events
 from spymaster.events import EventSchema
 from spymaster.lake import enrich, silver
-from spymaster.lake.compactor import GREEKS_TOLERANCE_NS
 from spymaster.lake.views import escape_glob
 from spymaster.paths import Partition
 
@@ -89,6 +88,7 @@ class Comparison:
         self, connection: duckdb.DuckDBPyConnection, schema: EventSchema, parts: list[Path], file: Path
     ) -> None:
         self._connection, self._schema, self._file, self._parts = connection, schema, escape_glob(file), parts
+        self._tolerance_ns = 0
         connection.register("no_rows", silver.columns_of(schema).empty_table())
         times = connection.sql(
             "select filename as part, ts_event_ns // 1000000000 as second, count(*) as rows "
@@ -104,12 +104,18 @@ class Comparison:
         held = self._read_file("describe from read_parquet(?, hive_partitioning = false)")
         return [name for name, kind, *_ in held if due.get(name) != kind]
 
-    def load_greeks(self, data_root: Path, partition: Partition) -> str | None:
+    def load_greeks(self, data_root: Path, partition: Partition, tolerance_ns: int) -> str | None:
         """Make a table of the snapshots that an hour of option trades may know.
+
+        Args:
+            data_root: the lake.
+            partition: the hour.
+            tolerance_ns: how old they may be.
 
         Returns:
             What the footer of these trades says of its inputs if they took these; None if they do not read.
         """
+        self._tolerance_ns = tolerance_ns
         self._connection.register("no_greeks", events.OPTIONS_GREEKS_SNAPSHOTS.bronze.empty_table())
         source, parameters = "from no_greeks", list[Any]()
         if files := [escape_glob(path) for path in _greeks_files(data_root, partition) if path.exists()]:
@@ -122,7 +128,7 @@ class Comparison:
                 "create or replace temp table greeks as select option_symbol, ts_event_ns, ts_recv_ns, capture_id, "
                 f"capture_seq, snapshot_id, delta, gamma, shares_per_contract from ({source}) "
                 "where ts_recv_ns >= ? and ts_recv_ns < ?",
-                [*parameters, begin_ns - GREEKS_TOLERANCE_NS, begin_ns + clock.NS_PER_HOUR],
+                [*parameters, begin_ns - tolerance_ns, begin_ns + clock.NS_PER_HOUR],
             )
         except duckdb.OutOfMemoryException:
             raise
@@ -135,7 +141,7 @@ class Comparison:
         keys = self._connection.execute("select capture_id, capture_seq from greeks order by all").fetchnumpy()
         numbers = [np.asarray(keys[name]).astype("<i8").tobytes() for name in ("capture_id", "capture_seq")]
         digest = hashlib.sha256(b"".join(numbers)).digest()
-        return silver.inputs_digest(self._parts, digest + str(GREEKS_TOLERANCE_NS).encode())
+        return silver.inputs_digest(self._parts, digest + str(tolerance_ns).encode())
 
     def unknown_rows(self) -> int:
         """Return how many rows of the file the parts have not got."""
@@ -216,7 +222,7 @@ class Comparison:
             f"order by ts_recv_ns, capture_id, capture_seq) = 1"
         )
         if enriched and self._schema is events.OPTIONS_TRADES:
-            once = _with_greeks(once)
+            once = _with_greeks(once, self._tolerance_ns)
         due: pa.Table = self._connection.sql(once, params=parameters).to_arrow_table()
         ids = _event_ids(due.select(list(keys)))
         return due.drop_columns(list(keys)).append_column(silver.EVENT_ID, ids)
@@ -269,14 +275,14 @@ def _greeks_files(data_root: Path, partition: Partition) -> Iterator[Path]:
         yield silver.file_of(data_root, own)
 
 
-def _with_greeks(trades: str) -> str:
+def _with_greeks(trades: str, tolerance_ns: int) -> str:
     """Return the query of trades with what was known of their options."""
     usual = " ".join(f"when '{root}' then {units}" for root, units in enrich.MULTIPLIERS.items())
     known = {
         "greeks_snapshot_id": "snapshot_id", "greeks_age_ns": "age", "delta": "delta", "gamma": "gamma",
         "delta_notional": "delta * units", "gamma_notional": "gamma * units",
     }  # fmt: skip
-    tolerated = f"case when age <= {GREEKS_TOLERANCE_NS} then"
+    tolerated = f"case when age <= {tolerance_ns} then"
     columns = ", ".join(f"{tolerated} {value} end as {name}" for name, value in known.items())
     return (
         f"select * exclude (snapshot_id, delta, gamma, age, units), {columns} from ("

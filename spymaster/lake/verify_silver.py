@@ -207,7 +207,7 @@ class _Audit:
                 )
             return self._stale("was not compacted since its Bronze changed, which has each of its rows")
         known = schema is not events.OPTIONS_TRADES or footer.inputs == comparison.load_greeks(
-            self._data_root, partition
+            self._data_root, partition, footer.tolerance_ns
         )
         problems = _problems(comparison.run(enriched=known), footer.counts, comparison.rows_in, enriched=known)
         if problems:

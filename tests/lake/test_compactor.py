@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from spymaster import SilverCompactor, events
 from spymaster.errors import LockedError, UsageError
 from spymaster.feeds.dbn_file import DbnFileDelivery
 from spymaster.feeds.flat_file import FlatFileFeed
-from spymaster.lake import compactor, silver
+from spymaster.lake import compactor, silver, verify_silver
 from spymaster.lake.archiver import archive_before
 from spymaster.lake.compactor import MARKET_SCHEMAS, compact, partitions
 from spymaster.normalize.databento import DatabentoNormalizer
@@ -390,6 +391,99 @@ def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeyp
             path for path in (tmp_path / "lake" / "silver").rglob("*") if path.is_file() and "hour" in str(path)
         ]
     assert [result.status for result in compacted(tmp_path / "lake")] == ["compacted"]
+
+
+def test_silver_that_may_be_all_that_is_left_of_rows_is_not_replaced(tmp_path):
+    flush(tmp_path, TRADES, numbered(TRADES, 10))
+    (lost,) = flush(tmp_path, TRADES, numbered(TRADES, 10, 10), created_ns=NOON_NS + 1)
+    lake = tmp_path / "lake"
+    compacted(lake)
+    before = silver_of(lake, TRADES)
+    (lake / "bronze" / lost.relative).unlink()
+
+    (result,) = compacted(lake)
+
+    assert result.status == "refused"
+    assert "was made of 20 rows of Bronze, which has 10 of them now" in result.reason
+    assert silver_of(lake, TRADES).equals(before)
+    silver.file_of(lake, result.partition).unlink()
+    assert compacted(lake)[0].counts.rows_out == 10
+
+
+def two_captures(tmp_path, first):
+    """Flush two captures of 100 equal rows."""
+    for capture_id in (1, 2):
+        rows = numbered(TRADES, 100, first, capture_id=capture_id)
+        flush(tmp_path, TRADES, rows, created_ns=NOON_NS + capture_id + first)
+
+
+def test_an_hour_is_compacted_though_the_one_after_it_is_damaged(tmp_path):
+    lake = tmp_path / "lake"
+    two_captures(tmp_path, 0)
+    alone = compacted(lake)
+    before = silver_of(lake, TRADES)
+    two_captures(tmp_path, 3_600_000)
+    next((lake / "bronze").rglob("hour=13/part-*.parquet")).write_bytes(b"PAR1PAR1")
+
+    noon, later = compacted(lake)
+    shutil.rmtree(lake / "silver")
+    again, _ = compacted(lake)
+
+    assert [alone[0].status, noon.status, later.status, again.status] == [
+        "compacted", "unchanged", "refused", "compacted",
+    ]  # fmt: skip
+    assert again.counts == alone[0].counts
+    assert silver_of(lake, TRADES).equals(before)
+
+
+def test_an_hour_of_which_compacting_would_make_another_file_now_is_not_archived(tmp_path):
+    lake = tmp_path / "lake"
+    last = 12 * 3_600_000 - 100  # just before midnight
+    two_captures(tmp_path, last)
+    flush(tmp_path, events.OPTIONS_TRADES, numbered(events.OPTIONS_TRADES, 10, symbol="SPY"), "SPY")
+    compacted(lake)
+    two_captures(tmp_path, last + 100)  # so both went on after midnight
+    greeks = numbered(events.OPTIONS_GREEKS_SNAPSHOTS, 10, symbol="SPY")
+    flush(tmp_path, events.OPTIONS_GREEKS_SNAPSHOTS, greeks, "SPY")
+    with compactor.lock(lake):
+        compact(lake, partitions(lake, [events.OPTIONS_GREEKS_SNAPSHOTS]))
+        compact(lake, partitions(lake, [TRADES], "2025-12-23", "2025-12-23"))
+        stayed = {stay.partition.schema: stay.reason for stay in archive_before(lake, "2025-12-23").stayed}
+    assert stayed == dict.fromkeys(["futures.trades", "options.trades"], "has changed since it was compacted")
+
+    compacted(lake)
+    files = {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")}
+    with compactor.lock(lake):
+        assert archive_before(lake, "2025-12-23").stayed == []
+    shutil.rmtree(lake / "silver")
+    compacted(lake)
+    assert {file: file.read_bytes() for file in (lake / "silver").rglob("*.parquet")} == files
+
+
+def test_how_old_greeks_may_be_can_be_chosen_and_verify_knows_what_was(tmp_path):
+    lake, second = tmp_path / "lake", 1_000_000_000
+    greeks = with_columns(
+        numbered(events.OPTIONS_GREEKS_SNAPSHOTS, 1, symbol="SPY"), ts_recv_ns=[NOON_NS], option_symbol=["O:A"]
+    )
+    trades = with_columns(
+        numbered(events.OPTIONS_TRADES, 2, symbol="SPY"),
+        ts_event_ns=[NOON_NS + 2 * second, NOON_NS + 20 * second], option_symbol=["O:A"] * 2,
+    )  # fmt: skip
+    flush(tmp_path, events.OPTIONS_GREEKS_SNAPSHOTS, greeks, "SPY")
+    flush(tmp_path, events.OPTIONS_TRADES, trades, "SPY")
+
+    found = []
+    for seconds in ("10", "30", "30", "1"):
+        command = [sys.executable, "-m", "spymaster", "compact", "--all", "--json", "--data-root", str(lake)]
+        done = subprocess.run(
+            command, env=os.environ | {"GREEKS_TOLERANCE_SEC": seconds}, capture_output=True, text=True, check=True
+        )
+        result = json.loads(done.stdout)["partitions"][-1]
+        found.append((result["status"], result["enriched"]))
+        verdict = verify_silver.audit_silver(lake, verify_silver.list_files(lake), (), lambda number: None)
+        assert (verdict.findings, verdict.notes) == ([], [])
+
+    assert found == [("compacted", 1), ("compacted", 2), ("unchanged", 2), ("compacted", 0)]
 
 
 def test_a_partition_that_duckdb_cannot_prove_is_refused_and_the_others_are_done(tmp_path, monkeypatch):
