@@ -7,6 +7,7 @@ scripts; `write(schema, batch)` takes columns and is meant for volume.
 import asyncio
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -417,20 +418,25 @@ class SilverReader:
         self, data_root: str | Path | None = None, wal_root: str | Path | None = None, form: Form = "pandas"
     ) -> None:
         loaded = settings.load(data_root=data_root, wal_root=wal_root)
-        self._data_root, self._wal_root = loaded.data_root, loaded.wal_root
-        self._rows = SilverRows(self._data_root, self._wal_root, form)
+        self._lake = Lake(loaded.data_root, loaded.wal_root)
+        self._rows = SilverRows(self._lake, form)
 
     def arrow(self) -> "SilverReader":
-        """Return a reader whose results are `pyarrow.Table`."""
-        return SilverReader(self._data_root, self._wal_root, "arrow")
+        """Return a reader, over the same connection, whose results are `pyarrow.Table`."""
+        return self._as("arrow")
 
     def polars(self) -> "SilverReader":
-        """Return a reader whose results are `polars.DataFrame`. Needs the extra `spymaster[polars]`."""
-        return SilverReader(self._data_root, self._wal_root, "polars")
+        """Return one whose results are `polars.DataFrame`. Needs the extra `spymaster[polars]`."""
+        return self._as("polars")
 
     def relation(self) -> "SilverReader":
-        """Return a reader whose results are DuckDB relations, not yet executed, each good until the next read."""
-        return SilverReader(self._data_root, self._wal_root, "relation")
+        """Return one whose results are DuckDB relations, not yet executed, each good until the next read."""
+        return self._as("relation")
+
+    def _as(self, form: Form) -> "SilverReader":
+        other = copy(self)
+        other._rows = SilverRows(self._lake, form)
+        return other
 
     def read_date(
         self,

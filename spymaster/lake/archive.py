@@ -51,6 +51,8 @@ def parts_of(data_root: Path, partition: Partition) -> dict[str, Path]:
     """
     bronze, folder = (tier / partition.folder for tier in _tiers(data_root))
     found = {path.name: path for path in folder.glob(_PARTS)}
+    if read_manifest(bronze).keys() - found.keys():
+        found = {path.name: path for path in folder.glob(_PARTS)}  # a move may have ended between the two
     lost = read_manifest(bronze).keys() - found.keys()
     if lost := {name for name in lost if not (bronze / name).exists()}:
         raise LayoutError(
@@ -59,6 +61,17 @@ def parts_of(data_root: Path, partition: Partition) -> dict[str, Path]:
             f"spymaster verify"
         )
     return found
+
+
+def parts_in_both(data_root: Path, folders: str) -> list[Path]:
+    """Return the archived parts that are in Bronze too, as amid a move, by a pattern of their folders."""
+    bronze, archived = _tiers(data_root)
+    return [
+        folder / part.name
+        for folder in archived.glob(folders)
+        for part in (bronze / folder.relative_to(archived)).glob(_PARTS)
+        if (folder / part.name).exists()
+    ]
 
 
 def present_parts(data_root: Path, partition: Partition) -> list[Path]:

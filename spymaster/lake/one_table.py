@@ -147,7 +147,7 @@ class OneTable:
         logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
         listed = {
             partition: silver.bronze_parts(self._data_root, partition)
-            for partition in dict.fromkeys([*self._partitions(within), *logged])
+            for partition in sorted({*self._partitions(within), *logged}, key=_in_time)
         }
         unlogged = listed.keys() - logged.keys()
         fresh = {partition for partition in unlogged if self._is_fresh(partition, listed[partition])}
@@ -271,6 +271,10 @@ class OneTable:
             stamps: list[Any] = [stamp for group in groups if group is not None for stamp in (group.min, group.max)]
             self._times[part] = min(stamps) // _NS_PER_MS, max(stamps) // _NS_PER_MS
         return self._times[part]
+
+
+def _in_time(partition: Partition) -> tuple[str, str, int]:
+    return partition.value, partition.date, -1 if partition.hour is None else partition.hour
 
 
 def _identity(file: Path) -> tuple[int, ...]:

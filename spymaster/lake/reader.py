@@ -4,6 +4,7 @@ Paths are built from the question, never found by a recursive glob: at ten thous
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from spymaster.errors import UsageError
 from spymaster.events import EventSchema
 from spymaster.lake import archive, silver
 from spymaster.lake.contracts import OUTRIGHT, BronzeTrades, ContractSelector
+from spymaster.lake.one_table import MAX_TRIES
 from spymaster.paths import Partition
 
 Form = Literal["pandas", "arrow", "polars", "relation"]
@@ -64,17 +66,24 @@ class Reader:
             LayoutError: a part that was archived is not there.
         """
         kind = events.schema_named(schema)
-        files = self._files(kind, value, date, start_ns, end_ns)
-        names = self._columns(kind, columns)
-        if not files:
-            return self._shape(self._connection.from_arrow(_empty(kind).select(names)))
-        relation = self._relation(files, start_ns, end_ns)
-        if contract is not None:
-            relation = relation.filter(duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract))
-        elif front_month_only:
-            relation = relation.filter(self._front_month(files, value))
-        ordered = relation.order("ts_event_ns, capture_id, capture_seq")
-        return self._shape(ordered.project(", ".join(f'"{name}"' for name in names)))
+
+        def ask() -> Any:
+            files = self._files(kind, value, date, start_ns, end_ns)
+            names = self._columns(kind, columns)
+            if not files:
+                return self._shape(self._connection.from_arrow(_empty(kind).select(names)))
+            relation = self._relation(files, start_ns, end_ns)
+            if contract is not None:
+                relation = relation.filter(duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract))
+            elif front_month_only:
+                relation = relation.filter(self._front_month(files, value))
+            ordered = relation.order("ts_event_ns, capture_id, capture_seq")
+            return self._shape(ordered.project(", ".join(f'"{name}"' for name in names)))
+
+        for _ in range(MAX_TRIES - 1):
+            with suppress(duckdb.IOException):  # a part was archived since it was listed
+                return ask()
+        return ask()
 
     def dates(self, folder: str, partition: str) -> list[str]:
         """Return the dates on disk below e.g. `futures/trades`, `symbol=ES`, in order.

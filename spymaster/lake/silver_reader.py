@@ -1,7 +1,6 @@
 """Reads the market as it was: each event once, from Silver, and from Bronze and log where Silver is not made yet."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -9,19 +8,19 @@ import duckdb
 from spymaster import clock, events, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
-from spymaster.lake import views
 from spymaster.lake.one_table import Within
 from spymaster.lake.reader import Form, shaped
+from spymaster.lake.views import Lake
 
 _MIDNIGHT = "T00"
 _LAST_HOUR = "T23"
 
 
 class SilverRows:
-    """Reads one lake. Results are pandas frames unless asked otherwise."""
+    """Reads one lake, its results in one form."""
 
-    def __init__(self, data_root: Path, wal_root: Path, form: Form = "pandas") -> None:
-        self._lake = views.connect(data_root, wal_root)
+    def __init__(self, lake: Lake, form: Form) -> None:
+        self._lake = lake
         self._form: Form = form
 
     def read(

@@ -79,6 +79,7 @@ class Lake:
         if not self._only_reads(query):
             return self._asked(query, lambda: self.connection.execute(query, parameters))
         self.connection.abort()  # of an earlier answer that was not fetched to its end
+        self.connection.unregister(_ANSWER)
         answer = self._asked(query, lambda: self.connection.sql(query, params=parameters).materialize())
         self.connection.register(_ANSWER, answer)
         return self.connection.execute(f"from {_ANSWER}")
@@ -187,10 +188,14 @@ class Lake:
         """Make a schema's views."""
         name = _plain(schema.name)
         self._show_table(name, schema, found, schema.bronze)
-        roots = [self._data_root / "bronze", archive.bronze_of(self._data_root)]
-        self._view(f"bronze_{name}", schema, schema.bronze, _tier(schema, roots, schema.name, "part-*"))
+        twice = archive.parts_in_both(self._data_root, f"{schema.name.replace('.', '/')}/{_levels(schema)}")
+        bronze = [
+            *_tier(schema, self._data_root / "bronze", schema.name, "part-*"),
+            *_tier(schema, archive.bronze_of(self._data_root), schema.name, "part-*", twice),
+        ]
+        self._view(f"bronze_{name}", schema, schema.bronze, bronze)
         own = silver.name_of(schema)
-        tier = _tier(schema, [self._data_root / "silver"], own, "part-0000")
+        tier = _tier(schema, self._data_root / "silver", own, "part-0000")
         for view in dict.fromkeys([_plain(own), name]):
             self._view(f"silver_{view}", schema, silver.columns_of(schema), tier)
 
@@ -250,25 +255,36 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
     return pieces
 
 
-def _tier(schema: EventSchema, roots: Iterable[Path], name: str, files: str) -> list[str]:
-    """Return the queries whose rows are a tier's: all its files as they are."""
-    levels = "*/*/*" if schema.hourly else "*/*"
-    folders = [root / name.replace(".", "/") for root in roots]
-    patterns = [f"{escape_glob(folder)}/{levels}/{files}.parquet" for folder in folders if _has(folder, files)]
-    return [_read(schema, [pattern]) for pattern in patterns]
+def _tier(schema: EventSchema, root: Path, name: str, files: str, without: Sequence[Path] = ()) -> list[str]:
+    """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has no files."""
+    folder = root / name.replace(".", "/")
+    if not _has(folder, files):
+        return []
+    return [_read(schema, [f"{escape_glob(folder)}/{_levels(schema)}/{files}.parquet"], without)]
+
+
+def _levels(schema: EventSchema) -> str:
+    return "*/*/*" if schema.hourly else "*/*"
 
 
 def _has(folder: Path, files: str) -> bool:
     return next(folder.rglob(f"{files}.parquet"), None) is not None
 
 
-def _read(schema: EventSchema, patterns: Iterable[str]) -> str:
+def _read(schema: EventSchema, patterns: Iterable[str], without: Sequence[Path] = ()) -> str:
     """Return a query of files by their patterns. Their folders say where their rows are, so that few are opened."""
     hour = ", 'hour': int" if schema.hourly else ""
     options = f"hive_partitioning = true, hive_types = {{'{schema.partition_by}': varchar, 'date': date{hour}}}"
     if schema.version > 1:  # then files of earlier versions lack columns; to find out, each is opened
         options += ", union_by_name = true"
-    return f"select * from read_parquet([{', '.join(map(_quote, patterns))}], {options})"  # noqa: S608  # quoted
+    files = ", ".join(map(_quote, patterns))
+    if without:
+        others = ", ".join(_quote(str(path)) for path in without)
+        return (
+            f"select * exclude (filename) from read_parquet([{files}], {options}, filename = true) "  # noqa: S608
+            f"where filename not in ({others})"
+        )
+    return f"select * from read_parquet([{files}], {options})"  # noqa: S608  # quoted
 
 
 def _quote(text: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from crc32c import crc32c
 
-from spymaster import durable, events, paths
+from spymaster import connect, durable, events, paths
 from spymaster.errors import LayoutError, LockedError, UsageError
 from spymaster.events import Stream
 from spymaster.lake import silver
@@ -117,6 +117,48 @@ def test_archived_parts_are_read_counted_and_proven_as_before(root):
     assert verify(root / "wal", root / "lake").rows == 400
     (root / "lake" / "catalog.db").unlink()
     assert state(root) == before
+
+
+def test_a_part_that_is_being_moved_counts_once_in_every_table(root):
+    source = min((root / "lake" / "bronze").rglob("part-*.parquet"))
+    target = root / "lake" / "archive" / source.relative_to(root / "lake")
+    target.parent.mkdir(parents=True)
+    os.link(source, target)
+
+    with connect(root / "lake", root / "wal") as lake:
+        for table in ("futures_trades", "bronze_futures_trades", "silver_futures_trades"):
+            assert lake.execute(f"select count(*), count(distinct capture_seq) from {table}").fetchone() == (400, 400)
+
+
+def test_a_reader_whose_parts_are_moved_after_it_listed_them_reads_them_where_they_are(root, monkeypatch):
+    listed = silver.bronze_parts
+
+    def moved_meanwhile(*arguments):
+        parts = listed(*arguments)
+        monkeypatch.undo()
+        archive_before(root / "lake", AFTER)
+        return parts
+
+    monkeypatch.setattr(silver, "bronze_parts", moved_meanwhile)
+
+    assert Reader(root / "lake", "arrow").read("futures.trades", "ES").num_rows == 400
+    assert names(root, "bronze") == []
+
+
+def test_a_move_that_ends_between_the_listing_and_the_manifest_is_no_loss(root, monkeypatch):
+    glob = Path.glob
+
+    def moved_meanwhile(folder, pattern):
+        found = list(glob(folder, pattern))
+        if "archive" in folder.parts and pattern == "part-*.parquet":
+            monkeypatch.undo()
+            archive_before(root / "lake", AFTER)
+        return found
+
+    monkeypatch.setattr(Path, "glob", moved_meanwhile)
+
+    with connect(root / "lake", root / "wal") as lake:
+        assert lake.execute("select count(*), count(distinct capture_seq) from futures_trades").fetchone() == (400, 400)
 
 
 def test_a_manifest_says_what_each_part_holds(root):

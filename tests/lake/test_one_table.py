@@ -69,9 +69,10 @@ def compact(data, partition, rows, parts=None):
     more = [pa.nulls(own.num_rows, column.type) for column in list(columns)[own.num_columns :]]
     more[0] = pa.array([bytes(16)] * own.num_rows, pa.binary(16))
     more[1] = pa.array(np.ones(own.num_rows, np.int32))
-    with silver.writer(file.with_suffix(".tmp"), schema, parts=digest, inputs=digest) as writer:
+    with silver.writer(file.with_suffix(".tmp"), schema) as writer:
         writer.write_table(pa.table([*own.columns, *more], schema=columns))
-        silver.add_counts(writer, silver.Counts(own.num_rows, own.num_rows, 0, 0, 0))
+        counts = silver.Counts(own.num_rows, own.num_rows, 0, 0, 0)
+        silver.add_footer(writer, silver.Footer(digest, digest, counts))
     file.with_suffix(".tmp").rename(file)
     return file
 

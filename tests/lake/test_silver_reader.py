@@ -1,5 +1,7 @@
 """A date reads the same before and after it is compacted, and reading an hour touches the files of that hour alone."""
 
+import shutil
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -80,6 +82,17 @@ def test_a_range_has_both_of_its_dates_and_one_symbol_where_one_is_asked_for(tmp
     df = df[(df["ts_event_ns"] >= start_ns) & (df["ts_event_ns"] < end_ns)]
     assert len(df) == 3
     assert len(reader.read_date("2025-12-22", schema="futures.mbp10")) == 20
+
+
+def test_a_range_is_in_order_though_some_of_its_dates_have_silver_alone(tmp_path, lake, reader):
+    for day in range(3):
+        flush(tmp_path, TRADES, numbered(TRADES, 10, day * DAY_MS), created_ns=NOON_NS + day)
+    compacted(lake)
+    shutil.rmtree(lake / "bronze/futures/trades/symbol=ES/date=2025-12-22")  # as people do who clean up
+
+    found = reader.arrow().read_date_range("2025-12-22", "2025-12-24", "futures.trades", "ES")
+
+    assert found["capture_seq"].to_pylist() == [day * DAY_MS + number for day in range(3) for number in range(10)]
 
 
 def test_a_span_is_half_open_and_reads_only_the_files_of_its_hours(tmp_path, lake, reader):
