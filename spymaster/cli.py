@@ -366,7 +366,13 @@ def verify_command(
                 "notes": verdict.notes,
                 "files": verdict.files,
                 "rows": verdict.rows,
-                "silver": {"audited": verdict.silver.audited, "stale": verdict.silver.stale},
+                "silver": {
+                    "audited": verdict.silver.audited,
+                    "stale": verdict.silver.stale,
+                    "rows_in": verdict.silver.rows_in,
+                    "rows": verdict.silver.rows,
+                    "redelivered_share": round(verdict.silver.redelivered_share, 6),
+                },
                 "captures": [proof._asdict() for proof in verdict.proofs],
             }
         )
@@ -381,7 +387,8 @@ def verify_command(
         out.print(
             f"{verdict.rows:,} rows in {verdict.files:,} parts read; {whole:,} streams of captures proven whole, "
             f"{len(verdict.proofs) - whole:,} proven to a row; {verdict.silver.audited:,} silver partitions audited, "
-            f"{verdict.silver.stale:,} stale; {len(verdict.findings):,} findings."
+            f"{verdict.silver.stale:,} stale: {verdict.silver.rows:,} events of {verdict.silver.rows_in:,} rows, "
+            f"{verdict.silver.redelivered_share:.2%} delivered again; {len(verdict.findings):,} findings."
         )
     return FINDINGS if verdict.findings else OK
 

@@ -39,12 +39,21 @@ class SilverVerdict:
         notes: one line for each that is stale or could not be compared.
         audited: files that were compared with their Bronze.
         stale: files of which Bronze, or the greeks that they took, changed since they were made.
+        rows_in: rows of the Bronze of the files that are what it gives.
+        rows: rows of these files.
     """
 
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     audited: int = 0
     stale: int = 0
+    rows_in: int = 0
+    rows: int = 0
+
+    @property
+    def redelivered_share(self) -> float:
+        """Which part of the rows of Bronze were delivered again."""
+        return (self.rows_in - self.rows) / self.rows_in if self.rows_in else 0.0
 
 
 def list_files(data_root: Path, date: str | None = None) -> dict[Path, Partition | None]:
@@ -112,6 +121,8 @@ def _audit_until_still(audit: "_Audit", verdict: SilverVerdict) -> None:
             verdict.notes += found.notes
             verdict.audited += found.audited
             verdict.stale += found.stale
+            verdict.rows_in += found.rows_in
+            verdict.rows += found.rows
             return
     verdict.notes.append(f"{audit.place} was replaced each time that it was read. Next: spymaster verify")
 
@@ -209,12 +220,13 @@ class _Audit:
         known = schema is not events.OPTIONS_TRADES or footer.inputs == comparison.load_greeks(
             self._data_root, partition, footer.tolerance_ns
         )
-        problems = _problems(comparison.run(enriched=known), footer.counts, comparison.rows_in, enriched=known)
+        difference = comparison.run(enriched=known)
+        problems = _problems(difference, footer.counts, comparison.rows_in, enriched=known)
         if problems:
             return self._wrong(problems)
         if not known:
             return self._stale("took greeks that have changed since, and all else is as its Bronze gives", audited=1)
-        return SilverVerdict(audited=1)
+        return SilverVerdict(audited=1, rows_in=comparison.rows_in, rows=difference.rows)
 
 
 def _require_sound_pages(file: Path) -> None:

@@ -422,9 +422,14 @@ def test_the_command_counts_the_silver_that_it_audited(tmp_path):
 
     sound = run()
     assert (sound.returncode, sound.stderr) == (0, "")
-    assert "; 1 silver partitions audited, 0 stale; 0 findings." in sound.stdout
+    assert (
+        "; 1 silver partitions audited, 0 stale: 300 events of 300 rows, 0.00% delivered again; 0 findings."
+        in sound.stdout
+    )
     rewrite(tmp_path, lambda rows: rows.slice(1))
     broken = run("--json")
     assert broken.returncode == 1
-    assert json.loads(broken.stdout)["silver"] == {"audited": 1, "stale": 0}
+    assert json.loads(broken.stdout)["silver"] == {
+        "audited": 1, "stale": 0, "rows_in": 0, "rows": 0, "redelivered_share": 0.0,
+    }  # fmt: skip
     assert "1 rows are missing" in json.loads(broken.stdout)["findings"][0]
