@@ -507,6 +507,8 @@ class _Recording:
                 except DiskFullError:
                     rest = rest.slice(self._next_seq(stream) - before)
                     if self._waits_until is None:
+                        if await self._recorder.takes_rows():
+                            continue
                         self._give_up(stream, rest)
                         break
                     await self._recorder.until_room(self._waits_until)

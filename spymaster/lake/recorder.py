@@ -184,6 +184,7 @@ class Recorder:
         self._sync_pool = ThreadPoolExecutor(SYNC_THREADS, "sync")
         self._bronze_pool = ThreadPoolExecutor(1, "bronze")
         self._opening = asyncio.Lock()
+        self._resuming = asyncio.Lock()
         self._sealed: list[Sealed] = []  # oldest first
         self._bronze_may_work = asyncio.Event()
         self._retry_at_s = 0.0
@@ -323,6 +324,11 @@ class Recorder:
         self.space.refused(error)
         self._tell_of_disk(before)
 
+    async def takes_rows(self) -> bool:
+        """Return whether rows are taken, once what lets them in again has ended: a sync of gap rows."""
+        async with self._resuming:
+            return not self.space.ingest_stopped
+
     def give_up(self, stream: Stream, capture_id: int, rows: pa.RecordBatch, next_seq: int) -> None:
         """Count delivered rows that the disk did not take and whose source cannot wait; they become a gap row.
 
@@ -341,7 +347,7 @@ class Recorder:
         self.problem(f"given up {stream}", f"{total} rows of {stream} were given up: the log's disk was full")
 
     async def _record_gaps(self) -> None:
-        """Make gap rows of what was given up, durable on return.
+        """Make gap rows of what was given up until now, durable on return.
 
         Raises:
             DiskFullError: not even they fit.
@@ -349,7 +355,8 @@ class Recorder:
         if self._given_up:
             lane = await self.lane(GAPS)
             self._append_from_reserve(lambda: self._append_gaps(lane))
-            await self._commit(lane)
+        if GAPS in self.lanes:  # also for gap rows that another task has appended
+            await self._commit(self.lanes[GAPS])
 
     def _append_gaps(self, lane: Lane) -> None:
         gaps = [given_up.gap(*whose) for whose, given_up in self._given_up.items()]
@@ -539,12 +546,20 @@ class Recorder:
             before = self.space.level
             if await asyncio.to_thread(self.space.look):
                 with suppress(DiskFullError):  # then ingest stays stopped
-                    lane = await self.lane(GAPS)
-                    self._append_gaps(lane)  # before the first row that follows them, and none is given up between
-                    self.space.resume()
-                    await self._commit(lane)
+                    await self._resume()
             self._tell_of_disk(before)
             self._bronze_may_work.set()
+
+    async def _resume(self) -> None:
+        """Take rows again, once every gap row is durable.
+
+        A power cut may keep any row that was appended. If it kept one without the gap row before it, the hole would
+        not show: what was given up took no numbers.
+        """
+        async with self._resuming:  # sources wait meanwhile, or one faster than a sync would give up rows for ever
+            while self._given_up or (GAPS in self.lanes and self.lanes[GAPS].unacknowledged_rows):
+                await self._record_gaps()
+            self.space.resume()
 
     def _tell_of_disk(self, before: DiskLevel) -> None:
         level = self.space.level

@@ -114,8 +114,8 @@ class Space:
         return self.ingest_stopped and self._made()
 
     def resume(self) -> None:
-        """Take rows again."""
-        self.ingest_stopped = False
+        """Take rows again, unless the disk has refused some of our own since `look` said that they may be."""
+        self.ingest_stopped = self._refusal is not None
 
     def refused(self, error: Exception) -> None:
         """The disk was too full for a write, whatever it says of itself: stop ingest, and give up the reserve file."""

@@ -2,6 +2,9 @@
 
 import asyncio
 import errno
+import itertools
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from spymaster.lake.catalog import Catalog
 from spymaster.lake.recorder import Recorder
 from spymaster.lake.recovery import recover
 from spymaster.lake.space import DiskLevel
+from spymaster.wal.gaps import GAPS
 from spymaster.wal.segment import MAX_FRAME_ROWS
 from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered
@@ -314,6 +318,75 @@ def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole
         "end_ns": NOON_NS + 29 * millisecond + 1,
         "detail": "futures.trades/ES: 20 rows after the first 10 were given up: the log's disk was full",
     }
+
+
+def slow_syncs_of_gap_rows(monkeypatch, recorder, may_sync) -> None:
+    """Make a sync of the gap rows' segment wait for `may_sync`; others are as fast as they were."""
+    real = durable.sync
+
+    def sync(descriptor):
+        gaps = recorder.lanes.get(GAPS)
+        if gaps is not None and descriptor == gaps.log._active._file:
+            may_sync()
+        real(descriptor)
+
+    monkeypatch.setattr(durable, "sync", sync)
+
+
+def test_after_a_full_disk_no_row_is_taken_before_the_gap_row_that_precedes_it_is_durable(tmp_path, monkeypatch):
+    async def run():
+        disk, may_sync = Numbers(), threading.Event()
+        recorder = hasty(tmp_path, disk)
+        await recorder.start()
+        slow_syncs_of_gap_rows(monkeypatch, recorder, lambda: may_sync.wait(20))
+        rows = await recorder.capture_rows(STREAM, 7)
+        rows.append(delivered(TRADES, 10))
+        disk.free_mb = 50
+        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+        recorder.give_up(STREAM, 7, delivered(TRADES, 5, start=10), 10)
+        disk.free_mb = 10_000
+        await until(lambda: GAPS in recorder.lanes and recorder.lanes[GAPS].unacknowledged_rows)
+        await asyncio.sleep(0.1)
+        with pytest.raises(DiskFullError):
+            rows.append(delivered(TRADES, 1, start=15))
+        recorder.give_up(STREAM, 7, delivered(TRADES, 1, start=15), 10)  # while the gap row before is synced
+        may_sync.set()
+        await until(lambda: not recorder.space.ingest_stopped)
+        acknowledged = recorder.lanes[GAPS].log.acknowledged_rows
+        rows.append(delivered(TRADES, 10, start=16))
+        await recorder.stop()
+        return acknowledged
+
+    assert asyncio.run(run()) == 2
+    assert [gap["rows"] for gap in gap_rows_of(tmp_path)] == [5, 1]
+    assert in_lake(tmp_path) == list(range(20))
+
+
+def test_a_source_that_is_faster_than_a_sync_of_its_gap_row_goes_on_all_the_same(tmp_path, monkeypatch):
+    async def run():
+        disk = Numbers()
+        recorder = hasty(tmp_path, disk)
+        await recorder.start()
+        slow_syncs_of_gap_rows(monkeypatch, recorder, lambda: time.sleep(0.05))
+        recording = _Recording(recorder, Capture(7, "sim", "sim", None, 1, (STREAM,)), again=False, waits_until=None)
+
+        async def deliver():
+            for start in itertools.count(step=10):
+                await recording.append([(TRADES, delivered(TRADES, 10, start=start))])
+                await asyncio.sleep(0.001)
+
+        delivering = asyncio.create_task(deliver())
+        await until(lambda: STREAM in recorder.lanes)
+        disk.free_mb = 50
+        await until(lambda: recorder.given_up_rows)
+        disk.free_mb = 10_000
+        await until(lambda: recorder.space.level is DiskLevel.OK)
+        delivering.cancel()
+        await asyncio.gather(delivering, return_exceptions=True)
+        await recorder.stop()
+        return recorder.given_up_rows[STREAM]
+
+    assert asyncio.run(run()) == sum(gap["rows"] for gap in gap_rows_of(tmp_path))
 
 
 def gap_rows_of(tmp_path) -> list[dict]:
