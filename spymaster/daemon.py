@@ -340,6 +340,21 @@ class Daemon:
                 await asyncio.sleep(BRONZE_RETRY_S)
         return False
 
+    async def _begun(self, capture: Capture) -> list[CaptureRecord]:
+        """Return the begins and ends that are on record of a capture; where there are none, record that it begins.
+
+        Raises:
+            DiskFullError: there is no room for that, and the run is to end.
+            StorageError: of a file's, the catalog may lack some.
+        """
+        known = []
+        if capture.content_sha256 is not None:  # the others' ids were drawn just now
+            catalog = await self.recorder.whole_catalog()
+            known = await asyncio.to_thread(catalog.captures, capture.capture_id)
+        if not known:
+            await self._when_there_is_room(lambda: self.recorder.begin(capture))  # durable before the first row
+        return known
+
     async def _record_capture(
         self,
         delivery: Delivery,
@@ -349,19 +364,17 @@ class Daemon:
         *,
         paced: bool,
     ) -> None:
-        known = await asyncio.to_thread(self.recorder.catalog.captures, capture.capture_id)
+        try:
+            known = await self._begun(capture)
+        except StorageError as error:
+            summary.error = str(error)
+            return
         if whole := next((record for record in known if record.event == "end" and record.complete), None):
             summary.already_captured = summary.complete = True
             summary.rows = _per_schema(whole.stream_rows)
             return
-        if not known:
-            try:
-                await self._when_there_is_room(lambda: self.recorder.begin(capture))  # durable before the first row
-            except DiskFullError as error:
-                summary.error = str(error)
-                return
         until = None if paced else self._stopping
-        recording = _Recording(self.recorder, capture, again=bool(known), waits_until=until)
+        recording = _Recording(self.recorder, capture, waits_until=until)
         # Of what Massive sends only the event has a vendor's time.
         pacer = Pacer(self._speed, "ts_recv_ns" if delivery.info.format == "dbn" else "ts_event_ns")
         failure: SourceError | None = None
@@ -482,10 +495,9 @@ class _Recording:
     On a full disk a source that can wait does, until `waits_until` is set; what another delivers is given up.
     """
 
-    def __init__(self, recorder: Recorder, capture: Capture, *, again: bool, waits_until: asyncio.Event | None) -> None:
+    def __init__(self, recorder: Recorder, capture: Capture, *, waits_until: asyncio.Event | None) -> None:
         self._recorder = recorder
         self._capture = capture
-        self._again = again
         self._waits_until = waits_until
         self._given_up_rows = 0
         self._streams = {stream.schema: stream for stream in capture.streams}
@@ -518,7 +530,7 @@ class _Recording:
     async def _append(self, stream: Stream, batch: pa.RecordBatch) -> None:
         if stream not in self._rows:
             recorded = None
-            if self._again:
+            if self._capture.content_sha256 is not None:  # a file's rows may be there though its begin row is lost
                 numbers = self._recorder.catalog.recorded_numbers
                 recorded = await asyncio.to_thread(numbers, self._capture.capture_id, stream.schema)
             self._rows[stream] = await self._recorder.capture_rows(stream, self._capture.capture_id, recorded)

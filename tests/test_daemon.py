@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from spymaster import events
+from spymaster import events, settings
 from spymaster.control import ask
+from spymaster.daemon import CaptureSummary, Daemon
 from spymaster.feeds.dbn_file import DbnFileDelivery
+from spymaster.lake.verify import verify
 from spymaster.normalize.databento import DatabentoNormalizer
 from tests.conftest import RECORDED_DBN_SCHEMAS
+from tests.normalize.dbn_bytes import es_header, trade
 
 ROWS_PER_KILL = 1_000
 CHILD = Path(__file__).with_name("daemon_process.py")
@@ -168,6 +172,67 @@ def test_the_same_content_twice_in_one_run_is_one_capture(roots, real_data, tmp_
     assert sorted(capture["already_captured"] for capture in summary["captures"]) == [False, True, True]
     assert spymaster(roots, "verify")["proven"]
     assert {count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.trades"} == {1}
+
+
+def backfill(roots, *sources, catalog_refuses_until: str | None = None) -> list[CaptureSummary]:
+    """Record files in this process.
+
+    Args:
+        roots: log and lake.
+        sources: the files.
+        catalog_refuses_until: "a flush" that somebody waited for, or "its end"; until then SQLite takes no row.
+    """
+
+    async def run() -> Daemon:
+        loaded = settings.load(wal_root=Path(roots["WAL_ROOT"]), data_root=Path(roots["DATA_ROOT"]))
+        daemon = Daemon(loaded, [f"dbn:{source}" for source in sources], 0)
+        start, flush = daemon.recorder.start, daemon.recorder.flush
+
+        async def start_with_a_refusing_catalog():
+            await start()
+            daemon.recorder.catalog._db.execute(f"pragma query_only = {catalog_refuses_until is not None}")
+            return daemon.recorder.recovered
+
+        async def flush_and_let_the_catalog_go_on():
+            await flush()
+            daemon.recorder.catalog._db.execute(f"pragma query_only = {catalog_refuses_until == 'its end'}")
+
+        daemon.recorder.start, daemon.recorder.flush = start_with_a_refusing_catalog, flush_and_let_the_catalog_go_on
+        await daemon.run()
+        return daemon
+
+    return asyncio.run(run()).summaries
+
+
+def test_a_file_whose_begin_and_end_are_lost_is_read_again_and_no_row_stands_twice(roots, tmp_path):
+    (tmp_path / "a.dbn").write_bytes(es_header() + trade() * 500)
+    backfill(roots, tmp_path / "a.dbn")
+    shutil.rmtree(tmp_path / "lake" / "bronze" / "system")
+
+    (summary,) = backfill(roots, tmp_path / "a.dbn")
+
+    assert (summary.complete, summary.rows, summary.appended) == (True, {"futures.trades": 500}, 0)
+    assert {count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.trades"} == {1}
+
+
+@pytest.mark.parametrize("until", ["a flush", "its end"])
+def test_a_file_twice_in_one_run_stands_there_once_though_the_catalog_refused_meanwhile(roots, tmp_path, until):
+    for name in ("a.dbn", "b.dbn"):
+        (tmp_path / name).write_bytes(es_header() + trade() * 500)
+
+    both = backfill(roots, tmp_path / "a.dbn", tmp_path / "b.dbn", catalog_refuses_until=until)
+
+    second, first = sorted(both, key=lambda summary: summary.appended)
+    assert (first.complete, first.appended) == (True, 500)
+    if until == "a flush":
+        assert (second.already_captured, second.error) == (True, None)
+    else:
+        assert not second.complete
+        assert "is behind, so which rows of a file are recorded is not known" in second.error
+    assert {count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.trades"} == {1}
+    (again,) = backfill(roots, tmp_path / "b.dbn")
+    assert again.already_captured
+    assert verify(tmp_path / "wal", tmp_path / "lake").findings == []
 
 
 def books_acknowledged(roots) -> int:

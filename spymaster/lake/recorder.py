@@ -365,6 +365,21 @@ class Recorder:
             self._gap_seq += rows.num_rows
         self._given_up.clear()
 
+    async def whole_catalog(self) -> Catalog:
+        """Return the catalog once it knows every part, also those that it was kept from taking in.
+
+        Raises:
+            StorageError: it is kept from it still.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._bronze_pool, self._catch_up)
+        except (sqlite3.Error, LayoutError, OSError) as error:
+            raise StorageError(
+                f"the catalog of {self._data_root} is behind, so which rows of a file are recorded is not known: "
+                f"{error}. Nothing was read, so that none is recorded twice. Next: mend that, then do the same again"
+            ) from error
+        return self.catalog
+
     async def begin(self, capture: Capture) -> None:
         """Record that a capture begins, durable on return.
 
@@ -635,15 +650,18 @@ class Recorder:
             self._catalog_behind |= again  # of parts that the first try published
             try:
                 self.catalog.record(parts)
-                if self._catalog_behind:
-                    self.catalog.refresh()
-                    self._catalog_behind = False
-                    self._problems.pop("catalog", None)
+                self._catch_up()
             except (sqlite3.Error, LayoutError) as error:  # only an index: the next start takes in what it lacks
                 self._catalog_behind = True
                 self.problem("catalog", f"the catalog is behind: {error}")
         retire(segment.path)
         return segment.rows
+
+    def _catch_up(self) -> None:
+        if self._catalog_behind:
+            self.catalog.refresh()
+            self._catalog_behind = False
+            self._problems.pop("catalog", None)
 
 
 @dataclass

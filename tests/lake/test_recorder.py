@@ -368,7 +368,7 @@ def test_a_source_that_is_faster_than_a_sync_of_its_gap_row_goes_on_all_the_same
         recorder = hasty(tmp_path, disk)
         await recorder.start()
         slow_syncs_of_gap_rows(monkeypatch, recorder, lambda: time.sleep(0.05))
-        recording = _Recording(recorder, Capture(7, "sim", "sim", None, 1, (STREAM,)), again=False, waits_until=None)
+        recording = _Recording(recorder, Capture(7, "sim", "sim", None, 1, (STREAM,)), waits_until=None)
 
         async def deliver():
             for start in itertools.count(step=10):
@@ -486,7 +486,7 @@ def test_a_file_whose_batch_was_taken_in_part_goes_on_after_that_part(tmp_path):
         await recorder.start()
         capture = Capture(7, "sim", "sim", None, 1, (STREAM,))
         await recorder.begin(capture)
-        recording = _Recording(recorder, capture, again=False, waits_until=asyncio.Event())
+        recording = _Recording(recorder, capture, waits_until=asyncio.Event())
         disk.leave(20 * MB)
         appending = asyncio.create_task(recording.append([(TRADES, delivered(TRADES, count))]))
         await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
