@@ -364,6 +364,7 @@ class Recorder:
             lane.log.append(rows)
             self._gap_seq += rows.num_rows
         self._given_up.clear()
+        lane.dirty.set()  # for the watermark that follows once the stream is idle
 
     async def whole_catalog(self) -> Catalog:
         """Return the catalog once it knows every part, also those that it was kept from taking in.
@@ -407,6 +408,7 @@ class Recorder:
             self._own_rows = CaptureRows(lane.log, self._run_capture)
         own_rows = self._own_rows
         self._append_from_reserve(lambda: own_rows.append(row))
+        lane.dirty.set()  # for the watermark that follows once the stream is idle
         await self._commit(lane)
 
     def _append_from_reserve(self, append: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ from spymaster.lake.recorder import Recorder
 from spymaster.lake.recovery import recover
 from spymaster.lake.space import DiskLevel
 from spymaster.wal.gaps import GAPS
-from spymaster.wal.segment import MAX_FRAME_ROWS
+from spymaster.wal.segment import MAX_FRAME_ROWS, scan
 from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered
 from tests.small_disk import MB, small_disk
@@ -318,6 +318,31 @@ def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole
         "end_ns": NOON_NS + 29 * millisecond + 1,
         "detail": "futures.trades/ES: 20 rows after the first 10 were given up: the log's disk was full",
     }
+
+
+def test_the_recorders_own_streams_put_their_watermark_on_disk_too_whenever_they_are_idle(tmp_path):
+    def watermarks() -> list[int]:
+        segments = [tmp_path / "wal" / f"system_{name}_spymaster.arrow" for name in ("captures", "gaps")]
+        return [scan(memoryview(segment.read_bytes())).durable_row for segment in segments if segment.exists()]
+
+    async def run():
+        disk = Numbers()
+        recorder = hasty(tmp_path, disk)
+        await recorder.start()
+        capture = Capture(7, "sim", "sim", None, 1, (STREAM,))
+        await recorder.begin(capture)
+        await until(lambda: watermarks() == [1])
+        for number in (1, 2):
+            disk.free_mb = 50
+            await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+            recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
+            await recorder.end(capture, {STREAM: 0}, complete=False, detail=None)
+            await until(lambda number=number: watermarks() == [1 + number, number])
+            disk.free_mb = 10_000
+            await until(lambda: recorder.space.level is DiskLevel.OK)
+        await recorder.stop()
+
+    asyncio.run(run())
 
 
 def slow_syncs_of_gap_rows(monkeypatch, recorder, may_sync) -> None:
