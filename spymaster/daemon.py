@@ -28,6 +28,7 @@ from spymaster.lake import raw_manifest
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.lake.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder, random_capture_id
+from spymaster.lake.recovery import Recovered
 from spymaster.lake.status import DaemonStatus, gauges
 from spymaster.normalize.databento import NORMALIZER_VERSION as DATABENTO_VERSION
 from spymaster.normalize.databento import DatabentoNormalizer
@@ -40,6 +41,7 @@ from spymaster.normalize.symbols import SEVERAL, one_root
 from spymaster.settings import Settings
 
 QUANTUM_NS: Final = 20_000_000  # paced rows are released at least every 20 ms of wall time
+MAX_TOLD_HOLES: Final = 10  # of a recovery; `system.gaps` has all
 MAX_QUARANTINE_FILES: Final = 1_000  # per capture; a delivery with more unreadable pieces is no market data
 
 Batches = list[tuple[EventSchema, pa.RecordBatch]]
@@ -176,7 +178,7 @@ class Daemon:
             sources: as `--source` names them.
             speed: event time per wall time; 0 is as fast as it goes.
             strict: refuse to start over newly found damage.
-            notify: called with one line whenever something stops, or goes on, for want of disk space.
+            notify: called with one line whenever something stops or goes on for want of disk space, and for each alarm.
 
         Raises:
             UsageError, SourceError: a source is not known or not there.
@@ -236,6 +238,7 @@ class Daemon:
                 f"acknowledged rows were found damaged: {recovered.salvage.holes[0].describe()}. The sound rows are in "
                 f"Bronze, the bytes in quarantine. Next: see spymaster verify, then start again; it is recorded now"
             )
+        self._tell_of_damage(recovered)
         feeds = asyncio.create_task(self._record_feeds())
         ends = {feeds, asyncio.create_task(self._until_stopped()), asyncio.create_task(self.recorder.failed())}
         try:
@@ -258,6 +261,18 @@ class Daemon:
         await self._cancel(ends)
         with suppress(BronzeRefusedError):  # nothing is lost, and it is among the recorder's problems
             await self.recorder.stop()
+
+    def _tell_of_damage(self, recovered: Recovered) -> None:
+        """Say now what the exit code says only once the run is over."""
+        holes = [hole for hole in recovered.salvage.holes if hole.acknowledged]
+        for hole in holes[:MAX_TOLD_HOLES]:
+            self.recorder.alarm(
+                f"damage {hole.gap_id}",
+                f"acknowledged rows were found damaged: {hole.describe()}. The sound rows are in Bronze, the bytes in "
+                f"quarantine. Next: spymaster verify",
+            )
+        if (rest := len(holes) - MAX_TOLD_HOLES) > 0:
+            self.recorder.alarm("damage", f"acknowledged rows were found damaged in {rest} more places")
 
     async def _open_control(self) -> None:
         try:

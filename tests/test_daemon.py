@@ -21,11 +21,15 @@ import pytest
 from spymaster import events, settings
 from spymaster.control import ask
 from spymaster.daemon import CaptureSummary, Daemon
+from spymaster.events import Stream
 from spymaster.feeds.dbn_file import DbnFileDelivery
 from spymaster.lake.verify import verify
 from spymaster.normalize.databento import DatabentoNormalizer
+from spymaster.wal.segment import scan
+from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.conftest import RECORDED_DBN_SCHEMAS
 from tests.normalize.dbn_bytes import es_header, trade
+from tests.rows import TRADES, delivered
 
 ROWS_PER_KILL = 1_000
 CHILD = Path(__file__).with_name("daemon_process.py")
@@ -233,6 +237,56 @@ def test_a_file_twice_in_one_run_stands_there_once_though_the_catalog_refused_me
     (again,) = backfill(roots, tmp_path / "b.dbn")
     assert again.already_captured
     assert verify(tmp_path / "wal", tmp_path / "lake").findings == []
+
+
+def leave_damage(roots, *damaged: int) -> None:
+    """Leave a log as a killed process does, with some of its frames of five acknowledged rows damaged."""
+    wal = Path(roots["WAL_ROOT"])
+    wal.mkdir()
+    log = StreamLog(wal, Stream("futures.trades", "ES"), segment_bytes=1 << 30)
+    rows = CaptureRows(log, 7)
+    for start in range(0, 5 * (max(damaged) + 2), 5):
+        rows.append(delivered(TRADES, 5, start=start))
+        log.commit()
+    log.close()
+    segment = wal / "futures_trades_ES.arrow"
+    raw = bytearray(segment.read_bytes())
+    for frame in scan(memoryview(bytes(raw))).frames[1:]:
+        if frame.first_row // 5 in damaged:
+            raw[frame.end - 20] ^= 1
+    segment.write_bytes(raw)
+
+
+def test_a_run_over_damage_says_so_while_it_goes_on(roots):
+    leave_damage(roots, *range(0, 24, 2))
+
+    async def run() -> tuple[list[str], list[str]]:
+        said: list[str] = []
+        loaded = settings.load(wal_root=Path(roots["WAL_ROOT"]), data_root=Path(roots["DATA_ROOT"]))
+        daemon = Daemon(loaded, ["sim-es"], 1, notify=said.append)
+        rows = daemon.bus.subscribe()
+        running = asyncio.create_task(daemon.run())
+        await anext(rows)
+        problems = daemon.status()["problems"]
+        daemon.stop()
+        await running
+        return [line for line in said if "damaged" in line], problems
+
+    said, problems = asyncio.run(run())
+
+    assert said == problems
+    assert len(said) == 11
+    assert "futures.trades/ES: rows 0 to 4 of segment" in said[0]
+    assert said[0].endswith("Next: spymaster verify")
+    assert said[10] == "acknowledged rows were found damaged in 2 more places"
+
+
+def test_a_run_over_damage_exits_3_and_its_summary_says_why(roots):
+    leave_damage(roots, 1)
+
+    (problem,) = spymaster(roots, "run", "--source", "sim-es", "--duration", "0.5", code=3)["problems"]
+
+    assert "acknowledged rows were found damaged: futures.trades/ES: rows 5 to 9 of segment" in problem
 
 
 def books_acknowledged(roots) -> int:

@@ -157,7 +157,7 @@ class Recorder:
             segment_mb: a segment is sealed at this size at the latest.
             sync_ms: how long a row may wait to be acknowledged.
             disk_reserve_mb: ingest stops when less is free.
-            notify: called with one line whenever something stops, or goes on, for want of room.
+            notify: called with one line whenever something stops or goes on for want of room, and for each alarm.
             free_bytes: what asks a folder's disk for its room.
             look_at_disk_s: how often it is asked.
             bronze_retry_s: how long Bronze waits after a refusal.
@@ -591,6 +591,12 @@ class Recorder:
         """Note what is not right and does not stop the recorder, in place of what was noted about the same before."""
         if about in self._problems or len(self._problems) < MAX_PROBLEMS:
             self._problems[about] = line
+
+    def alarm(self, about: str, line: str) -> None:
+        """Note a problem and, unless it lasts from before, say so at once."""
+        if self._notify is not None and about not in self._problems:
+            self._notify(line)
+        self.problem(about, line)
 
     async def _flush_sealed(self) -> None:
         """Turn sealed segments into Bronze, one after another."""
