@@ -536,6 +536,12 @@ class Recorder:
             for path in lane.log.take_sealed():
                 self.backlog[path] = clock.monotonic_s()
                 self._sealed.append(Sealed(lane, path))
+            for path, rows, reason in lane.log.take_poisoned():
+                self.alarm(
+                    path.name,
+                    f"a sync of {lane.log.stream} failed ({reason}): {rows} durable rows wait in {path} for the next "
+                    f"start. Nothing is lost. Next: check that disk, and spymaster recover once this run is over",
+                )
             self._bronze_may_work.set()
 
     async def _tick(self) -> None:

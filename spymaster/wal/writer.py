@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -172,6 +173,14 @@ class _Pending:
     appended_s: float
 
 
+class Poisoned(NamedTuple):
+    """A segment that was abandoned after a failed sync. Its first `durable_rows` wait there for the next recovery."""
+
+    path: Path
+    durable_rows: int
+    reason: str
+
+
 class StreamLog:
     """One stream's log. One stream has one writer process; it holds the directory's lock."""
 
@@ -190,6 +199,7 @@ class StreamLog:
         self._pending: deque[_Pending] = deque()
         self._finished: SegmentWriter | None = None  # has its seal frame, not yet its sealed name
         self._sealed: list[Path] = []
+        self._poisoned: list[Poisoned] = []
         self._failed: StorageError | None = None
         self.appended_rows = 0
         self.acknowledged_rows = 0
@@ -301,9 +311,9 @@ class StreamLog:
                 try:
                     active.sync()
                     self.sync_s = clock.monotonic_s() - started_s if waiting else None
-                except OSError:
+                except OSError as error:
                     self.sync_s = None
-                    self._abandon(active)
+                    self._abandon(active, error)
         except StorageError as error:
             self._failed = error  # for good: what a second try says of the same files proves nothing
             raise
@@ -327,6 +337,12 @@ class StreamLog:
             taken, self._sealed = self._sealed, []
         return taken
 
+    def take_poisoned(self) -> list[Poisoned]:
+        """Return the segments that were abandoned since the last call, oldest first."""
+        with self._lock:
+            taken, self._poisoned = self._poisoned, []
+        return taken
+
     def close(self) -> None:
         """End the log after its last commit. The active segment stays: it carries number and predecessor on."""
         self._active.close()
@@ -338,15 +354,15 @@ class StreamLog:
         """Give the old segment its sealed name and the new one the active name, in the order that loses nothing."""
         try:
             old.sync()
-        except OSError:
-            self._abandon(old)
+        except OSError as error:
+            self._abandon(old, error)
             return
         path = self._name(old, poisoned=False)
         with self._lock:
             self._sealed.append(path)
         self._settle()
 
-    def _abandon(self, old: SegmentWriter) -> None:
+    def _abandon(self, old: SegmentWriter, reason: OSError) -> None:
         """Leave a segment poisoned after a failed sync: its unacknowledged rows go to its successor.
 
         Raises:
@@ -367,7 +383,9 @@ class StreamLog:
             with self._lock:  # for each, so that appends get in between
                 self._active.append(rows.batch)
                 rows.writer, rows.end_row = self._active, self._active.next_row
-        self._name(old, poisoned=True)
+        path = self._name(old, poisoned=True)
+        with self._lock:
+            self._poisoned.append(Poisoned(path, old.durable_row, str(reason)))
         self._settle()
 
     def _settle(self) -> None:

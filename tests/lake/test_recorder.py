@@ -72,6 +72,42 @@ def test_a_disk_that_refuses_syncs_fails_the_recorder_and_stop_does_not_hang(tmp
     assert recovered_rows(tmp_path) == 10
 
 
+def test_a_failed_sync_that_was_survived_is_told_at_once_with_the_rows_that_wait_for_the_next_start(
+    tmp_path, monkeypatch
+):
+    said: list[str] = []
+
+    async def run():
+        recorder = Recorder(
+            tmp_path / "wal", tmp_path / "lake", bus=Bus(), flush_interval_s=60, segment_mb=1, sync_ms=1,
+            notify=said.append,
+        )  # fmt: skip
+        await recorder.start()
+        rows = await recorder.capture_rows(STREAM, 7)
+        rows.append(delivered(TRADES, 10))
+        await until(lambda: rows.lane.log.acknowledged_rows == 10)
+        real, active = durable.sync, rows.lane.log._active._file
+
+        def fail_once(descriptor):
+            if descriptor == active:
+                raise OSError(errno.EIO, "Input/output error")
+            real(descriptor)
+
+        monkeypatch.setattr(durable, "sync", fail_once)
+        rows.append(delivered(TRADES, 10, start=10))
+        await until(lambda: rows.lane.log.acknowledged_rows == 20)
+        monkeypatch.undo()
+        await recorder.stop()
+        return recorder.problems
+
+    (problem,) = asyncio.run(run())
+    assert said == [problem]
+    assert "a sync of futures.trades/ES failed ([Errno 5] Input/output error): 10 durable rows wait in" in problem
+    assert "futures_trades_ES.001.poisoned.arrow for the next start" in problem
+    assert in_lake(tmp_path) == list(range(10, 20))
+    assert recovered_rows(tmp_path) == 20
+
+
 def test_a_defect_in_a_background_task_reaches_whoever_waits(tmp_path, monkeypatch):
     async def run():
         recorder, _ = await recording(tmp_path)
