@@ -464,12 +464,14 @@ class Recorder:
         refusals = []
         for stream, lane in list(self.lanes.items()):
             if schema in (None, stream.schema):
-                await self._commit(lane)  # a seal under way gets its name, so that the next can begin
                 try:
-                    lane.log.seal()
+                    await self._commit(lane)  # a seal under way gets its name, so that the next can begin
+                    try:
+                        lane.log.seal()
+                    finally:
+                        await self._commit(lane)
                 except DiskFullError as error:
                     refusals.append(str(error))
-                await self._commit(lane)
         answers = asyncio.gather(*(segment.ask() for segment in self._sealed))
         self._bronze_may_work.set()
         ends: set[asyncio.Future[Any]] = {answers, self._failure}
@@ -513,7 +515,11 @@ class Recorder:
                 await lane.dirty.wait()
             await asyncio.sleep(self._sync_s)
             lane.dirty.clear()
-            await self._commit(lane)
+            try:
+                await self._commit(lane)
+            except DiskFullError:
+                lane.dirty.set()
+                await asyncio.sleep(self._look_at_disk_s)
 
     async def _commit(self, lane: Lane) -> None:
         """Commit and publish. Once begun it is carried through, whatever becomes of the caller."""
@@ -524,9 +530,10 @@ class Recorder:
 
     async def _commit_now(self, lane: Lane) -> None:
         async with lane.commit_lock:
-            loop = asyncio.get_running_loop()
             try:
-                batches = await loop.run_in_executor(self._sync_pool, lane.log.commit)
+                batches = await self._made_durable(lane)
+            except DiskFullError:
+                raise  # nothing has changed: it may be done again
             except StorageError as error:
                 self._fail(error)
                 raise
@@ -543,6 +550,14 @@ class Recorder:
                     f"start. Nothing is lost. Next: check that disk, and spymaster recover once this run is over",
                 )
             self._bronze_may_work.set()
+
+    async def _made_durable(self, lane: Lane) -> list[pa.RecordBatch]:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._sync_pool, lane.log.commit)
+        except DiskFullError as error:
+            self.refused(error)  # gives up the reserve file
+            return await loop.run_in_executor(self._sync_pool, lane.log.commit)
 
     async def _tick(self) -> None:
         """Seal each stream that has rows once its flush interval is over, unless Bronze would not take them now."""

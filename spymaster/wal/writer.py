@@ -299,6 +299,7 @@ class StreamLog:
 
         Raises:
             StorageError: the disk refused twice. The rows not acknowledged are still where recovery finds them.
+            DiskFullError: it had no room for a sealed segment's name. Nothing is acknowledged; commit again.
         """
         try:
             with self._refusal("could not make rows durable", final=True):  # a sync is, even for want of room
@@ -314,6 +315,8 @@ class StreamLog:
                 except OSError as error:
                     self.sync_s = None
                     self._abandon(active, error)
+        except DiskFullError:
+            raise  # no name for a sealed segment, and all is as before: the next commit tries again
         except StorageError as error:
             self._failed = error  # for good: what a second try says of the same files proves nothing
             raise
@@ -403,7 +406,8 @@ class StreamLog:
         active = paths.active_segment(self._wal_root, self._stem)
         final = paths.sealed_segment(self._wal_root, self._stem, old.header.number, poisoned)
         self._active.sync()  # first: it says which rows of a poisoned one were durable
-        durable.link(active, final)
+        with self._refusal("could not name a sealed segment", final=poisoned):  # of a sound one nothing has changed yet
+            durable.link(active, final)
         durable.sync_directory(self._wal_root)
         durable.replace(paths.next_segment(self._wal_root, self._stem), active)
         durable.sync_directory(self._wal_root)

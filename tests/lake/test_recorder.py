@@ -316,6 +316,37 @@ def test_streams_are_not_cut_into_ever_more_segments_while_bronze_refuses(tmp_pa
     assert asyncio.run(run()) == []
 
 
+def test_a_full_disk_that_refuses_the_name_of_a_sealed_segment_stops_ingest_and_all_goes_on_by_itself(
+    tmp_path, monkeypatch
+):
+    async def run():
+        recorder = hasty(tmp_path)
+        await recorder.start()
+        rows = await recorder.capture_rows(STREAM, 7)
+        rows.append(delivered(TRADES, 10))
+        real = durable.link
+
+        def refuse(source, target):
+            if target.parent == tmp_path / "wal":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(source, target)
+
+        monkeypatch.setattr(durable, "link", refuse)
+        with pytest.raises(BronzeRefusedError, match="could not name a sealed segment"):
+            await recorder.flush()
+        assert recorder.space.level is DiskLevel.INGEST_STOPPED
+        await until(lambda: not recorder.space.ingest_stopped)  # at a look that found room
+        rows.append(delivered(TRADES, 10, start=10))
+        monkeypatch.undo()
+        await until(lambda: rows.lane.log.acknowledged_rows == 20)
+        await until(lambda: recorder.space.level is DiskLevel.OK)
+        await recorder.stop()
+        return recorder.problems
+
+    assert asyncio.run(run()) == []
+    assert in_lake(tmp_path) == list(range(20))
+
+
 def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole_in_the_numbers(tmp_path):
     async def run():
         disk = Numbers()

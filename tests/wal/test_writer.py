@@ -309,3 +309,54 @@ def test_a_full_disk_refuses_appends_and_seals_ends_no_log_and_leaves_nothing_to
         assert rows_in(first).equals(numbered(TRADES, 10))
         assert rows_in(second).equals(numbered(TRADES, 20, start=10))
         log.close()
+
+
+def test_a_full_disk_that_refuses_a_sealed_name_acknowledges_nothing_and_the_next_commit_gives_it(
+    tmp_path, monkeypatch
+):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 10))
+    log.seal()
+    rows.append(delivered(TRADES, 5, start=10))
+
+    def refuse(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "link", refuse)
+    for _ in range(2):
+        with pytest.raises(DiskFullError, match="could not name a sealed segment"):
+            log.commit()
+    assert not log.seal()
+    rows.append(delivered(TRADES, 5, start=15))
+    assert log.acknowledged_rows == 0
+    monkeypatch.undo()
+
+    assert pa.Table.from_batches(log.commit()).equals(numbered(TRADES, 20))
+    (sealed,) = log.take_sealed()
+    assert rows_in(sealed).equals(numbered(TRADES, 10))
+    assert rows_in(tmp_path / f"{STEM}.arrow").equals(numbered(TRADES, 20).slice(10))
+
+
+def test_a_full_disk_that_refuses_the_name_of_a_poisoned_segment_stops_the_log(tmp_path, monkeypatch):
+    """Its file may not be synced again, as a commit that was done again would."""
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    CaptureRows(log, capture_id=1).append(delivered(TRADES, 10))
+    real, failed = durable.sync, []
+
+    def fail_once(descriptor):
+        if not failed:
+            failed.append(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    def refuse(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "sync", fail_once)
+    monkeypatch.setattr(durable, "link", refuse)
+    for _ in range(2):
+        with pytest.raises(StorageError) as refused:
+            log.commit()
+        assert not isinstance(refused.value, DiskFullError)
+    assert log.acknowledged_rows == 0
