@@ -35,7 +35,7 @@ from spymaster.lake.bronze import flush_segment
 from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.recovery import Recovered, recover, writer_locks
-from spymaster.lake.space import RESERVE_MB, DiskLevel, Space
+from spymaster.lake.space import LOG_ALARM_BYTES, RESERVE_MB, RESUME_ABOVE, DiskLevel, Space, log_bytes
 from spymaster.wal.gaps import DISK_FULL, GAPS, Gap, gap_id, gap_rows
 from spymaster.wal.recovery import retire
 from spymaster.wal.segment import scan
@@ -240,6 +240,7 @@ class Recorder:
                     await self._record_gaps()
                 finally:
                     await self.flush()
+                    await self._look_at_log()
         except BronzeRefusedError as error:
             self._problems["bronze"] = str(error)
             raise
@@ -586,7 +587,23 @@ class Recorder:
                 with suppress(DiskFullError):  # then ingest stays stopped
                     await self._resume()
             self._tell_of_disk(before)
+            await self._look_at_log()
             self._bronze_may_work.set()
+
+    async def _look_at_log(self) -> None:
+        """Sound the alarm while the log is too large: a live source goes on, whatever waits for Bronze."""
+        try:
+            held = await asyncio.to_thread(log_bytes, self._wal_root)
+        except OSError:
+            return  # as with the disks, refusals will tell
+        if held > LOG_ALARM_BYTES:
+            self.alarm(
+                "log",
+                f"the log {self._wal_root} holds {held / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk "
+                f"refuses. Nothing is lost. Next: check the disk of {self._data_root}",
+            )
+        elif held < LOG_ALARM_BYTES / RESUME_ABOVE:
+            self._problems.pop("log", None)
 
     async def _resume(self) -> None:
         """Take rows again, once every gap row is durable.

@@ -13,6 +13,7 @@ rows and gap rows still fit. Ingest goes on only when that file could be made ag
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ RESERVE_FILE_NAME: Final = ".reserve"  # no segment's name
 MAX_RESERVE_FILE_BYTES: Final = 8 << 20  # thousands of seals and rows of our own
 WARN_BELOW, BRONZE_BELOW, INGEST_BELOW = 4, 2, 1  # times the reserve
 RESUME_ABOVE: Final = 1.25  # times what began it
+LOG_ALARM_BYTES: Final = 1_000_000_000  # a log that grows this large does not drain as it should
 RECOVERY_BYTES: Final = 1 << 20  # a recovery's headers, seals and index, beside the rows that it copies
 
 
@@ -167,6 +169,20 @@ def require_room_to_recover(wal_root: Path, bronze: Path) -> None:
                 f"{folder} is on a full disk: {_mb(free)} free, and recovery needs {_mb(needed)} there to begin. "
                 f"Nothing was changed, nothing is lost. Next: free space there, then run the command again"
             )
+
+
+def log_bytes(wal_root: Path) -> int:
+    """Return what the log's segments hold. Some may go meanwhile.
+
+    Raises:
+        OSError: the disk cannot be asked.
+    """
+    held = 0
+    for path in wal_root.iterdir():
+        if paths.parse_segment_name(path.name) is not None:
+            with suppress(FileNotFoundError):  # retired in this moment
+                held += path.stat().st_size
+    return held
 
 
 def _is_copied(name: str) -> bool:

@@ -12,10 +12,9 @@ from spymaster import clock, control, durable, paths
 from spymaster.errors import ControlError, LayoutError
 from spymaster.lake import archive, catalog
 from spymaster.lake.recorder import Lane, Recorder
+from spymaster.lake.space import LOG_ALARM_BYTES
 from spymaster.wal.recovery import QUARANTINE
 from spymaster.wal.segment import scan
-
-WAL_ALARM_BYTES: Final = 1_000_000_000
 
 SHOWN_PROBLEMS: Final = 20  # the newest; the run's summary has all
 
@@ -258,7 +257,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
         files=len(parts),
         rows=sum(tier["rows"] for tier in bronze.values()),
     )
-    if wal["bytes"] > WAL_ALARM_BYTES:
+    if wal["bytes"] > LOG_ALARM_BYTES:
         alarms.append(
             f"the log holds {wal['bytes'] / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk refuses. "
             f"Next: if no daemon runs, spymaster recover; else check the disk of {data_root}"

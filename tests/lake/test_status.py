@@ -312,6 +312,41 @@ def test_a_disk_that_fills_up_is_told_before_anything_stops(tmp_path):
     assert "Nothing has stopped yet. Next: free space there" in low["text"]
 
 
+def test_a_log_over_1_gb_is_told_at_once_until_it_has_drained(tmp_path):
+    waiting = tmp_path / "wal" / "futures_trades_ES.900.arrow"
+
+    async def run():
+        recorder = hasty(tmp_path)
+        await recorder.start()
+        with waiting.open("wb") as file:
+            file.truncate(1_000_000_001)
+        await until(lambda: recorder.problems)
+        told = gauges(recorder)["problems"]
+        waiting.unlink()
+        await until(lambda: not recorder.problems)
+        await recorder.stop()
+        return told
+
+    (told,) = asyncio.run(run())
+
+    assert "holds 1.0 GB, over 1 GB: Bronze is not keeping up" in told
+    assert "Nothing is lost. Next: check the disk of" in told
+
+
+def test_status_sounds_the_alarm_over_a_log_that_is_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(status_module, "LOG_ALARM_BYTES", 1_000)  # to read a real one takes a minute
+
+    async def run():
+        recorder, _ = await recording(tmp_path)
+        alarms = status_module.status(tmp_path / "wal", tmp_path / "lake")["alarms"]
+        await recorder.flush()
+        await recorder.stop()
+        return alarms
+
+    (alarm,) = asyncio.run(run())
+    assert "Bronze is not keeping up or its disk refuses. Next: if no daemon runs, spymaster recover" in alarm
+
+
 def test_a_sync_that_had_no_row_to_make_durable_says_nothing_of_the_disk(tmp_path):
     async def run():
         recorder, _ = await recording(tmp_path)
