@@ -414,6 +414,7 @@ def _print_status(found: Status) -> None:
     table.add_row("log", *(f"{found['wal'][key]:,}" for key in ("files", "rows", "bytes")))
     for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
         table.add_row(name, f"{tier['files']:,}", f"{tier['rows']:,}", f"{tier['bytes']:,}")
+    table.add_row("Silver", f"{found['silver']['files']:,}", "not counted", f"{found['silver']['bytes']:,}")
     out.print(table)
     if found["daemon"] is not None:
         out.print(screen.gauges_table(found["daemon"]))

@@ -10,7 +10,7 @@ from typing import Final, TypedDict, cast
 
 from spymaster import clock, control, durable, paths
 from spymaster.errors import ControlError, LayoutError
-from spymaster.lake import archive, catalog
+from spymaster.lake import archive, catalog, silver
 from spymaster.lake.recorder import Lane, Recorder
 from spymaster.lake.space import LOG_ALARM_BYTES
 from spymaster.wal.recovery import QUARANTINE
@@ -31,6 +31,13 @@ class Tier(TypedDict):
     bytes: int
     files: int
     rows: int
+
+
+class Files(TypedDict):
+    """A tier whose rows are not counted: each file's footer would have to be read."""
+
+    bytes: int
+    files: int
 
 
 class StreamGauges(TypedDict):
@@ -110,6 +117,7 @@ class Status(TypedDict):
     wal: Tier
     bronze: dict[str, Tier]
     bronze_total: Tier
+    silver: Files
     quarantine: dict[str, int]
     alarms: list[str]
     promise: dict[str, str]
@@ -176,7 +184,7 @@ def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
-        return 0  # retired in this moment
+        return 0  # it went in this moment
 
 
 def _sync_times(seconds: Sequence[float]) -> SyncTimes:
@@ -274,10 +282,16 @@ def status(wal_root: Path, data_root: Path) -> Status:
         "wal": wal,
         "bronze": dict(sorted(bronze.items())),
         "bronze_total": total,
+        "silver": _silver(data_root),
         "quarantine": {"wal": _size(wal_root / QUARANTINE), "feeds": _size(data_root / "quarantine")},
         "alarms": alarms,
         "promise": dict(PROMISE),
     }
+
+
+def _silver(data_root: Path) -> Files:
+    sizes = [_bytes(path) for path in (data_root / "silver").rglob(silver.FILE_NAME)]
+    return Files(bytes=sum(sizes), files=len(sizes))
 
 
 def _size(folder: Path) -> int:

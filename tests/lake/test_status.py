@@ -27,6 +27,7 @@ from spymaster.lake.verify import verify
 from spymaster.wal.segment import scan
 from tests.lake.test_recorder import Numbers, hasty, recording, until
 from tests.rows import TRADES, delivered
+from tests.silver_files import compacted
 from tests.test_daemon import Child
 
 REPOSITORY = Path(__file__).parents[2]
@@ -345,6 +346,18 @@ def test_status_sounds_the_alarm_over_a_log_that_is_too_large(tmp_path, monkeypa
 
     (alarm,) = asyncio.run(run())
     assert "Bronze is not keeping up or its disk refuses. Next: if no daemon runs, spymaster recover" in alarm
+
+
+def test_the_bytes_and_files_of_silver_stand_beside_those_of_bronze(roots, tmp_path):
+    record(tmp_path / "wal", tmp_path / "lake")
+    assert status(roots)["silver"] == {"bytes": 0, "files": 0}
+    assert compacted(tmp_path / "lake")
+
+    files = list((tmp_path / "lake" / "silver").rglob("*.parquet"))
+    size = sum(path.stat().st_size for path in files)
+    assert status(roots)["silver"] == {"bytes": size, "files": len(files)}
+    (line,) = [line for line in call(roots, "status").stdout.splitlines() if "Silver" in line]
+    assert re.findall(r"[\w,]+(?: \w+)*", line) == ["Silver", str(len(files)), "not counted", f"{size:,}"]
 
 
 def test_a_sync_that_had_no_row_to_make_durable_says_nothing_of_the_disk(tmp_path):
