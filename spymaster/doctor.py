@@ -42,10 +42,8 @@ SEGMENTS_IN_MEMORY: Final = 4  # while one is recovered: its bytes, its columns,
 _NETWORK: Final = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "webdav", "ceph", "glusterfs", "lustre", "afs"}
 _SHARED: Final = {"9p", "drvfs", "virtiofs", "vboxsf", "prl_fs", "vmhgfs", "fuse.vmhgfs-fuse"}  # the host's
 _MEMORY: Final = {"tmpfs", "ramfs", "devtmpfs"}
-_HOLDER_NOTE: Final = ".holder"  # what `durable.lock_directory` leaves beside its lock
 _MOUNT_COMMAND_PATH: Final = "/sbin:/usr/sbin:/bin:/usr/bin"
 _LINUX_MOUNTS: Final = Path("/proc/mounts")
-_LINUX_LOCKS: Final = Path("/proc/locks")
 _LINUX_MEMORY: Final = Path("/proc/meminfo")
 _TIMEX_BYTES: Final = 512  # more than any kernel's struct timex
 _TIMEX_STATUS_AT: Final = 40  # of its field `status`, on 64-bit machines
@@ -400,24 +398,10 @@ def check_keys(settings: Settings) -> Check:
 
 
 def check_daemon(wal_root: Path) -> Check:
-    """Say who records here, without touching the lock: a reader locks nothing."""
-    holder = _lock_holder(wal_root)
-    return Check("daemon", "OK", "none records here" if holder is None else f"process {holder} records here")
-
-
-def _lock_holder(folder: Path) -> int | None:
-    """Return the process that holds a directory's lock, by the note beside the lock; which a killed one leaves."""
-    note = folder / _HOLDER_NOTE
-    text = note.read_text().strip() if note.is_file() else ""
-    if not text.isdecimal():
-        return None
-    if _LINUX_LOCKS.exists():
-        held = rf"FLOCK +ADVISORY +WRITE {text} \S+:{folder.stat().st_ino} "
-        return int(text) if re.search(held, _LINUX_LOCKS.read_text()) else None
+    """Say who records here; asked as `status` does, which keeps no writer from its lock."""
     try:
-        os.kill(int(text), 0)  # sends nothing; is there such a process?
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # another user's
-    return int(text)
+        holder = durable.lock_holder(wal_root)
+    except OSError as error:
+        advice = "mend the permissions of WAL_ROOT, or choose another"
+        return Check("daemon", "WARN", f"unknown: {error.strerror or error}", advice)
+    return Check("daemon", "OK", "none records here" if holder is None else f"process {holder} records here")

@@ -61,6 +61,7 @@ NEEDED_BYTES: Final = 500 << 20
 CHILD: Final = (sys.executable, "-m", "spymaster.torture")
 _LIFE_LIMIT_S: Final = 120.0  # a child whose parent is gone ends sooner, by its pipe
 _RATE: Final = 20_000
+_RESERVE_MB: Final = 16  # what `DISK_RESERVE_MB` keeps free would stop the daemon on a disk with `NEEDED_BYTES`
 _FIRST_DAY_NS: Final = 1_765_895_400 * clock.NS_PER_SECOND  # 2025-12-16 14:30 UTC, when New York opens
 _DAY_NS: Final = 24 * clock.NS_PER_HOUR
 _OURS: Final = "system"
@@ -528,7 +529,7 @@ async def _record(wal_root: str, data_root: str, source: str) -> None:
     """Be the daemon: fast flushes and small segments, so that a kill meets all of them."""
     loaded = settings.load(
         wal_root=Path(wal_root), data_root=Path(data_root), flush_interval_sec=0.3, wal_segment_size_mb=1,
-        wal_sync_interval_ms=5, use_s3=False,
+        wal_sync_interval_ms=5, use_s3=False, disk_reserve_mb=_RESERVE_MB,
     )  # fmt: skip
     daemon = Daemon(loaded, [source], speed=1)
     saying = asyncio.create_task(_say(daemon.bus.subscribe()))

@@ -24,6 +24,7 @@ from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, scan
 from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.rows import TRADES, delivered
+from tests.small_disk import MB, small_disk
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 COMMAND = [sys.executable, "-m", "spymaster", "doctor", "--torture"]
@@ -72,6 +73,16 @@ def test_three_kills_lose_nothing_and_leave_nothing_behind(tmp_path):
     assert report["rows_counted"] >= report["acknowledged"]
     assert report["recovery_s"]["max"] > 0 < report["sync_s"]["max"]
     assert [path.name for path in tmp_path.rglob("*")] == ["a [log]*"]
+
+
+def test_a_disk_with_the_room_that_the_trials_take_is_not_too_small_for_their_daemon(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    monkeypatch.setattr(torture, "START_LIMIT_S", 20)
+
+    with small_disk(tmp_path / "disk", torture.NEEDED_BYTES // MB) as disk:
+        report = torture.torture(disk.root, 1, None, 5, lambda _trial: None)
+
+    assert report.findings == []
 
 
 def test_rows_that_were_acknowledged_and_never_appended_are_found(tmp_path, child_script, monkeypatch, capsys):
