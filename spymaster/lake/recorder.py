@@ -519,7 +519,6 @@ class Recorder:
             try:
                 await self._commit(lane)
             except DiskFullError:
-                lane.dirty.set()
                 await asyncio.sleep(self._look_at_disk_s)
 
     async def _commit(self, lane: Lane) -> None:
@@ -534,7 +533,8 @@ class Recorder:
             try:
                 batches = await self._made_durable(lane)
             except DiskFullError:
-                raise  # nothing has changed: it may be done again
+                lane.dirty.set()  # nothing has changed: it is done again, whoever asked for it
+                raise
             except StorageError as error:
                 self._fail(error)
                 raise
