@@ -22,6 +22,8 @@ _HOLDER = ".holder"  # names the lock's holder for the refusal; the lock itself 
 _LOCK_TRIES = 3  # in case someone asks in that instant who holds it
 _LOCK_RETRY_S = 0.01
 _LOOKS_FOR_HOLDER = 100  # as far apart
+# What a file system says of a sector that does not read, or whose own checksum differs (ext4, XFS).
+_BAD_MEDIUM = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 _WHOLE = 0o666  # the user's umask decides
 _synced_directories: set[Path] = set()  # whose names this process knows to be durable
 
@@ -195,6 +197,11 @@ def _draft(data: bytes | memoryview | Iterable[bytes | memoryview], target: Path
 def is_full(error: OSError) -> bool:
     """Whether a refusal is for want of room, which ends when someone frees some."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether a refusal to read speaks of the medium, and not of this process: its rights, its open files."""
+    return error.errno in _BAD_MEDIUM
 
 
 def free_bytes(path: Path) -> int:

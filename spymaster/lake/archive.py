@@ -131,14 +131,16 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 def _decoded(path: Path, *_state: int) -> dict[str, Entry]:
     """Read a manifest whose file was not replaced since; nobody changes what this returns."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(bytes(durable.read(path)))
         if crc32c(_compact(document["parts"])) != document["crc32c"]:
             raise ValueError("its CRC32C differs")
         return {
             name: Entry(rows, size, summed, segment, tuple((i, n, first, last) for i, n, first, last in captures))
             for name, (rows, size, summed, segment, captures) in document["parts"].items()
         }
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        if isinstance(error, OSError) and not durable.is_damage(error):
+            raise
         raise LayoutError(
             f"{path} does not read ({error}). The parts that it names are as they were. Next: move it away, run "
             f"spymaster verify, and then spymaster archive, which makes it again of the parts that are there"

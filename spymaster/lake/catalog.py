@@ -108,7 +108,8 @@ class Catalog:
     def refresh(self) -> None:
         """Make the index match the files: add what is missing, drop what is gone.
 
-        A part that does not read is left out: its CRC32C would vouch for the damage. `verify` reports it.
+        A part that does not read is left out: its CRC32C would vouch for the damage. `verify` reports it. So is one
+        of which the medium does not give the bytes: an index that cannot be made would stop the recording.
         """
         known = {path for (path,) in self._all("select path from files")}
         present = dict(list_parts(self._bronze))
@@ -116,7 +117,12 @@ class Catalog:
         for relative, partition in present.items():
             if relative not in known:
                 path = archive.locate(self._data_root, relative)
-                data = durable.read(path)
+                try:
+                    data = durable.read(path)
+                except OSError as error:
+                    if durable.is_damage(error):
+                        continue
+                    raise
                 if misread(path, data) is not None:
                     continue
                 footer = read_footer(path)

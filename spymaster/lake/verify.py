@@ -112,7 +112,7 @@ def verify(
     Raises:
         UsageError: there is neither log nor lake, or `date` is none.
         LayoutError: the lake is laid out otherwise.
-        OSError: a file cannot be read.
+        OSError: a file cannot be read, and the medium is not why: what that keeps back is a finding.
     """
     if date is not None:
         paths.check_date(date)
@@ -168,6 +168,20 @@ def verify(
     verdict.findings += verdict.silver.findings
     verdict.notes += verdict.silver.notes
     return verdict
+
+
+def _read(path: Path) -> memoryview | str:
+    """Return a file's bytes, or what the medium says where it does not give them.
+
+    Raises:
+        OSError: they cannot be read for another reason, of which nothing follows.
+    """
+    try:
+        return durable.read(path)
+    except OSError as error:
+        if not durable.is_damage(error):
+            raise
+        return f"cannot be read: {error.strerror}"
 
 
 def _list_until_still(bronze: Path) -> dict[str, Partition]:
@@ -247,15 +261,16 @@ def _audit_files(
     sound = {}
     for number, (relative, partition) in enumerate(parts.items(), 1):
         path = archive.locate(data_root, relative)
-        data = durable.read(path)
+        data = _read(path)
         claims = [claim for claim in (indexed.get(relative), archived.get(relative)) if claim is not None]
         if relative not in indexed:
             verdict.notes.append(
                 f"bronze/{relative} is not in the catalog. Next: if no daemon runs, spymaster catalog rebuild"
             )
         place = path.relative_to(data_root).as_posix()
-        summed = crc32c(data)
-        if any((len(data), summed) != (claim.size_bytes, claim.crc32c) for claim in claims):
+        if isinstance(data, str):
+            verdict.findings.append(f"{place} {data}")
+        elif any((len(data), crc32c(data)) != (claim.size_bytes, claim.crc32c) for claim in claims):
             verdict.findings.append(f"{place} has other bytes than were written (CRC32C differs)")
         elif (problem := misread(path, data)) is not None:
             verdict.findings.append(f"{place} does not read: {problem}")
@@ -272,7 +287,9 @@ def _audit_quarantine(wal_root: Path, data_root: Path, verdict: Verdict) -> None
     for entry in quarantined(wal_root):
         if entry.description is None:
             verdict.notes.append(f"{entry.path} has no description: a recovery was cut short. Next: spymaster recover")
-        elif hashlib.sha256(durable.read(entry.path)).hexdigest() != entry.description.get("sha256"):
+        elif isinstance(data := _read(entry.path), str):
+            verdict.findings.append(f"{entry.path} in quarantine {data}")
+        elif hashlib.sha256(data).hexdigest() != entry.description.get("sha256"):
             verdict.notes.append(f"{entry.path} reads otherwise than when it was put there. Next: spymaster recover")
     described = {path: path.with_suffix("") for path in (wal_root / QUARANTINE).glob("[!.]*.arrow.json")}
     described |= {path: path.with_suffix(".bin") for path in (data_root / QUARANTINE).rglob("[!.]*.json")}
@@ -313,13 +330,14 @@ def _load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: 
 
 def _system_rows(wal_root: Path, bronze: Path, wanted: set[EventSchema]) -> Iterator[tuple[EventSchema, pa.Table]]:
     stems = {paths.stream_stem(schema.name, events.SYSTEM_SYMBOL) for schema in wanted}
-    for _, _, found, schema, rows, _ in _read_log(wal_root, stems):
+    for _, _, found, schema, rows, _ in _read_log(wal_root, [], stems):  # what does not read is a finding of its own
         if found.header is not None and schema in wanted:
             yield schema, rows
     for schema in wanted:
         folder = bronze / schema.name.replace(".", "/")
         for path in sorted(folder.rglob("part-*.parquet")):
-            if misread(path, durable.read(path)) is None:  # else it is a finding of its own
+            data = _read(path)
+            if not isinstance(data, str) and misread(path, data) is None:  # else it is a finding of its own
                 yield schema, pq.read_table(path, partitioning=None)
 
 
@@ -351,9 +369,11 @@ def _segments(wal_root: Path) -> Iterator[tuple[Path, SegmentName]]:
 
 
 def _read_log(
-    wal_root: Path, stems: set[str] | None = None
+    wal_root: Path, findings: list[str], stems: set[str] | None = None
 ) -> Iterator[tuple[Path, SegmentName, Scan, EventSchema | None, pa.Table, Predecessor | None]]:
     """Yield every segment, or those of some streams, with its rows and what it says of the one before.
+
+    One that the medium does not give is added to the findings.
 
     A segment may be sealed, so renamed, or retired between the listing and the reading; hence listings until one has
     no name that was not tried. A retired one's rows are in Bronze.
@@ -366,10 +386,13 @@ def _read_log(
             return
         for path, name in fresh:
             try:
-                raw = durable.read(path)
+                raw = _read(path)
             except FileNotFoundError:
                 continue  # not held for tried: an active segment's name comes back
             tried.add(path)
+            if isinstance(raw, str):
+                findings.append(f"{path} {raw}. Next: spymaster recover")
+                continue
             found = scan(raw)
             if found.header is None:
                 yield path, name, found, None, pa.table({}), None
@@ -383,7 +406,7 @@ def _read_log(
 def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Verdict) -> None:
     """Add the rows that are in the log; report what does not read."""
     waiting = 0
-    for path, name, found, schema, rows, before in _read_log(wal_root):
+    for path, name, found, schema, rows, before in _read_log(wal_root, verdict.findings):
         if found.problem is not None:
             line = f"{path}: {found.problem} at byte {found.end}, after {found.rows} sound rows"
             if name.sealed or found.islands or found.rows < found.durable_row:

@@ -91,6 +91,7 @@ def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
         known_gaps: `gap_id`s that the lake holds.
 
     Raises:
+        WalError: the medium does not give a segment's bytes, or another version wrote it. It is as it was.
         OSError: a segment cannot be read, or the disk refused a copy. Nothing was removed that is not copied.
     """
     recovery = _Recovery(wal_root, run_capture, set(known_gaps))
@@ -154,7 +155,7 @@ class _Recovery:
         for path in self._wal_root.iterdir():
             name = paths.parse_segment_name(path.name)
             if name is not None and name.stem == stem and path not in self.result.sealed:
-                raw = durable.read(path)
+                raw = _read_segment(path)
                 files.append(_Found(path, name, raw, scan(raw)))
         return sorted(files, key=lambda file: (file.name.ahead, file.name.number is None, file.name.number or 0))
 
@@ -218,7 +219,13 @@ class _Recovery:
 
         All of them: the lake leaves out those that it has. Returns their stream, if it did.
         """
-        raw = durable.read(entry.path)
+        try:
+            raw = durable.read(entry.path)
+        except OSError as error:
+            if not durable.is_damage(error):
+                raise
+            self.result.notes.append(f"{entry.path} in quarantine cannot be read ({error.strerror}); left as it is")
+            return None
         file = _Found(entry.path, paths.SegmentName(entry.stem, 0, False, False), raw, scan(raw))
         try:
             header = file.scan.header or _header_by_name(file)
@@ -288,7 +295,7 @@ def quarantined(wal_root: Path) -> list[Quarantined]:
     for path in sorted((wal_root / QUARANTINE).glob("*.arrow")):
         description = None
         if _description(path).exists():
-            with suppress(ValueError):  # it is only a report, and is written again
+            with suppress(ValueError, OSError):  # it is only a report, and is written again
                 description = json.loads(_description(path).read_bytes())
         sound_rows = description.get("sound_rows", 0) if isinstance(description, dict) else 0
         entries.append(Quarantined(path, path.stem.rpartition("-")[0], sound_rows, description))
@@ -301,7 +308,7 @@ def highest_number(wal_root: Path, stem: str) -> int:
     for path in wal_root.iterdir():
         name = paths.parse_segment_name(path.name)
         if name is not None and name.stem == stem:
-            head = durable.read(path, MAX_METADATA_BYTES + 8)
+            head = _read_segment(path, MAX_METADATA_BYTES + 8)
             try:
                 highest = max(highest, name.number or 0, decode_header(head)[0].number)
             except WalError:
@@ -313,10 +320,29 @@ def _gap_ids_in(wal_root: Path) -> set[int]:
     """Return the gaps that sealed segments hold already, from a recovery that was cut short."""
     known: set[int] = set()
     for path in wal_root.glob(f"{_GAPS_STEM}.*.arrow"):
-        raw = durable.read(path)
+        raw = _read_segment(path)
         rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
         known.update(rows["gap_id"].to_numpy().tolist())
     return known
+
+
+def _read_segment(path: Path, limit: int | None = None) -> memoryview:
+    """Return a segment's bytes, or its first `limit`.
+
+    Raises:
+        WalError: the medium does not give them. That they are damage would be a guess: a cable may be loose.
+        OSError: they cannot be read for another reason.
+    """
+    try:
+        return durable.read(path, limit)
+    except OSError as error:
+        if not durable.is_damage(error):
+            raise
+        raise WalError(
+            f"{path} cannot be read ({error.strerror}), so which of its rows are lost is not known. It is as it was. "
+            f"Next: mend the disk, or put in its place a copy that has zeros for bad sectors (ddrescue), and run "
+            f"spymaster recover, which names the rows that are missing then"
+        ) from error
 
 
 def _header_by_name(file: _Found) -> Header | None:

@@ -13,7 +13,7 @@ from crc32c import crc32c
 from spymaster import connect, durable, events, paths
 from spymaster.errors import LayoutError, LockedError, UsageError
 from spymaster.events import Stream
-from spymaster.lake import silver
+from spymaster.lake import archive, silver
 from spymaster.lake.archiver import archive_before, archive_locks
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import Catalog, read_files, rebuild
@@ -23,6 +23,7 @@ from spymaster.lake.status import status
 from spymaster.lake.verify import verify
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
+from tests import bad_sector
 from tests.faults import storage_calls
 from tests.faults.nursery import nursery
 from tests.faults.storage_calls import Kill
@@ -199,6 +200,14 @@ def test_hours_that_are_not_compacted_or_changed_since_stay_and_are_named(root):
         file.unlink()
     with pytest.raises(UsageError, match="12h is not compacted"):
         archive_before(root / "lake", AFTER)
+
+
+def test_a_bad_sector_under_a_manifest_is_a_finding(root, monkeypatch):
+    archive_before(root / "lake", AFTER)
+    archive._decoded.cache_clear()
+    bad_sector.lies_under(monkeypatch, "_archived.json")
+
+    assert any("does not read ([Errno 5] Input/output error)" in line for line in findings(root))
 
 
 def test_late_rows_of_an_archived_hour_are_read_with_it_and_archived_once_it_is_compacted_again(root):

@@ -13,6 +13,7 @@ from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.lake.status import segments, status
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
+from tests import bad_sector
 from tests.rows import NOON_NS, TRADES, numbered
 
 
@@ -146,6 +147,19 @@ def test_a_part_that_does_not_read_is_not_adopted(lake):
     rebuild(lake)
 
     assert sum(file.rows for file in read_files(lake).values()) == 100
+
+
+def test_a_part_under_which_a_sector_is_bad_is_not_adopted_until_it_reads_again(lake, monkeypatch):
+    before = dump(lake)
+    part = next((lake / "bronze").rglob("*.parquet"))
+    with monkeypatch.context() as patch:
+        bad_sector.lies_under(patch, part.name)
+        rebuild(lake)
+    assert sum(file.rows for file in read_files(lake).values()) == 100
+
+    Catalog(lake).close()
+
+    assert dump(lake) == before
 
 
 def test_the_index_knows_the_dates_and_captures_of_a_part(lake):

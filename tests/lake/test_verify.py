@@ -23,6 +23,7 @@ from spymaster.lake.recorder import Recorder
 from spymaster.lake.verify import verify
 from spymaster.wal.segment import Header, scan
 from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
+from tests import bad_sector
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 from tests.test_daemon import Child
 
@@ -192,6 +193,26 @@ def test_a_flipped_bit_in_a_part_is_found(root):
     path.write_bytes(data)
 
     assert any("CRC32C differs" in line for line in audit(root).findings)
+
+
+def test_a_bad_sector_under_a_part_is_a_finding(root, monkeypatch):
+    path = parts(root)[1]
+    bad_sector.lies_under(monkeypatch, path.name)
+
+    (bad, missing) = audit(root).findings
+
+    assert bad == f"{path.relative_to(root / 'lake').as_posix()} cannot be read: Input/output error"
+    assert "100 rows are missing" in missing
+
+
+@pytest.mark.parametrize("where", ["bronze/system", "quarantine", "wal/futures_trades_ES.901.arrow"])
+def test_a_bad_sector_elsewhere_is_a_finding(root, monkeypatch, where):
+    (root / "wal" / "futures_trades_ES.900.arrow").write_bytes(b"not ours")
+    asyncio.run(recovered(root))
+    write_segment(root, numbered(TRADES, 10, 300, capture_id=77), 901)
+    bad_sector.lies_under(monkeypatch, where)
+
+    assert any(where in line and "cannot be read: Input/output error" in line for line in audit(root).findings)
 
 
 def test_a_date_audits_the_captures_that_touch_it_whole(root):

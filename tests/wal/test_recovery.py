@@ -12,6 +12,7 @@ from spymaster.events import SYSTEM_GAPS, Stream
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, scan
 from spymaster.wal.writer import CaptureRows, StreamLog
+from tests import bad_sector
 from tests.rows import TRADES, delivered, numbered
 
 STREAM = Stream("futures.trades", "ES")
@@ -121,6 +122,46 @@ def test_what_reads_well_again_stands_in_the_log_whole_and_in_order(tmp_path):
     found = salvage(tmp_path, 10, set())
 
     assert recovered_rows(found).slice(10).equals(numbered(TRADES, 20))  # after the ten of the first recovery
+
+
+def test_a_bad_sector_under_quarantine_does_not_stop_recovery(tmp_path, monkeypatch):
+    log_with(tmp_path, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    active.write_bytes(active.read_bytes()[:-5])
+    first = salvage(tmp_path, 9, set())
+    (kept,) = (tmp_path / "quarantine").glob("*.arrow")
+    bad_sector.lies_under(monkeypatch, "quarantine")
+
+    found = salvage(tmp_path, 10, set())
+
+    assert found.sealed == first.sealed
+    assert f"{kept} in quarantine cannot be read (Input/output error)" in found.notes[0]
+    assert kept.exists()
+
+
+def test_a_bad_sector_under_the_log_stops_recovery_which_names_the_segment_and_leaves_it(tmp_path, monkeypatch):
+    log_with(tmp_path, 10, 10)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    bad_sector.lies_under(monkeypatch, f"/{STEM}.arrow")
+
+    with pytest.raises(WalError, match=rf"{STEM}\.arrow cannot be read .*It is as it was\. Next: mend the disk"):
+        salvage(tmp_path, 9, set())
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_segment_without_its_bad_sectors_is_salvaged_on_both_sides_of_them(tmp_path):
+    """What the refusal of the test before tells the user to do."""
+    log_with(tmp_path, *[100] * 8)
+    active = tmp_path / f"{STEM}.arrow"
+    raw = bytearray(active.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 512] = bytes(512)
+    active.write_bytes(raw)
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found).num_rows == 700
+    assert sum(hole.end_row - hole.first_row for hole in found.holes) == 100
 
 
 def test_damaged_acknowledged_rows_are_named_salvaged_on_both_sides_and_recorded_once_as_a_gap(tmp_path):
