@@ -23,8 +23,8 @@ from spymaster import durable, events, paths
 from spymaster.errors import UsageError, WalError
 from spymaster.events import Stream
 from spymaster.paths import SegmentName
-from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, totals_named
-from spymaster.wal.segment import Frame, Scan, decode_rows, scan
+from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
+from spymaster.wal.segment import Frame, Predecessor, Scan, decode_rows, scan
 
 Verdict = Literal["sound", "torn tail", "damaged"]
 
@@ -98,9 +98,9 @@ def _segments_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _total_named(segment: str, stem: str, beside: Iterable[Path]) -> int | None:
-    """Return the rows that a segment's successor states of it; the last statement holds. None where there is none."""
-    total = None
+def _named_by_successor(segment: str, stem: str, beside: Iterable[Path]) -> Predecessor | None:
+    """Return what a segment's successor states of it; the last statement holds. None where there is none."""
+    found = None
     for path in beside:
         name = paths.parse_segment_name(path.name)
         if name is None or name.stem != stem:
@@ -109,8 +109,8 @@ def _total_named(segment: str, stem: str, beside: Iterable[Path]) -> int | None:
             raw = durable.read(path)
         except FileNotFoundError:
             continue  # retired by the daemon since the listing
-        total = totals_named(raw, scan(raw)).get(segment, total)
-    return total
+        found = named_before(raw, scan(raw)).get(segment, found)
+    return found
 
 
 def _audited(path: Path, beside: Iterable[Path]) -> Audit | None:
@@ -134,11 +134,13 @@ def _audited(path: Path, beside: Iterable[Path]) -> Audit | None:
     missing: list[Hole] = []
     total = None
     if found.header is not None and rows is not None:
+        whole = None
         if not any(frame.kind == "seal" for frame in frames):
-            total = _total_named(found.header.segment, name.stem, beside)
+            whole = _named_by_successor(found.header.segment, name.stem, beside)
+        total = whole.rows if whole else None
         holes = holes_in(found, name, found.header, total)
         holes += [hole_of(found.header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison]
-        missing = [name_rows(hole, frames, rows) for hole in holes]
+        missing = [name_rows(hole, frames, rows, whole) for hole in holes]
     problem, problem_at = _first_problem(found, poison, name)
     unsound = bool(poison) or (problem is not None and (name.sealed or found.header is None))
     if found.header is None and name.ahead and not found.islands:

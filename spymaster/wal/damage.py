@@ -7,7 +7,7 @@ import pyarrow as pa
 from spymaster.events import Stream
 from spymaster.paths import SegmentName
 from spymaster.wal.gaps import Gap, gap_id
-from spymaster.wal.segment import Frame, Header, Scan, predecessor_of
+from spymaster.wal.segment import MAX_NAMED_CAPTURES, Frame, Header, Predecessor, Scan, named, predecessor_of
 
 
 class Hole(NamedTuple):
@@ -48,10 +48,10 @@ def hole_of(header: Header, first_row: int, end_row: int | None, *, acknowledged
     return Hole(header.stream, header.segment, first_row, end_row, None, None, None, acknowledged)
 
 
-def totals_named(raw: memoryview, found: Scan) -> dict[str, int]:
-    """Return the row counts that a segment's zero-row frames state of the one before it; the last one holds."""
+def named_before(raw: memoryview, found: Scan) -> dict[str, Predecessor]:
+    """Return what a segment's zero-row frames state of the one before it, by its id; the last statement holds."""
     named = [predecessor_of(raw, frame) for frame in [*found.frames, *found.islands] if frame.rows == 0]
-    return {before.segment: before.rows for before in named if before is not None}
+    return {before.segment: before for before in named if before is not None}
 
 
 def holes_in(found: Scan, name: SegmentName, header: Header, total: int | None) -> list[Hole]:
@@ -85,26 +85,50 @@ def holes_in(found: Scan, name: SegmentName, header: Header, total: int | None) 
     return holes
 
 
-def name_rows(hole: Hole, sound: list[Frame], rows: pa.Table) -> Hole:
-    """Say which `capture_seq`s a hole took, where one capture stands on a side of it."""
+def name_rows(hole: Hole, sound: list[Frame], rows: pa.Table, whole: Predecessor | None) -> Hole:
+    """Say which `capture_seq`s a hole took, where one capture stands on both sides of it, or alone behind it.
+
+    Args:
+        hole: the missing rows.
+        sound: the frames that read.
+        rows: their rows.
+        whole: the segment as the next one names it, if it does.
+    """
     before = sum(frame.rows for frame in sound if frame.end_row <= hole.first_row)
     captures = rows["capture_id"].to_numpy()
     numbers = rows["capture_seq"].to_numpy()
-    one_capture = len(captures) > 0 and captures.min() == captures.max()
-    between = 0 < before < len(captures) and captures[before - 1] == captures[before]
+    if hole.end_row is None or before == len(captures):
+        return hole if whole is None else _name_tail(hole, sound, rows, whole)
+    one_capture = captures.min() == captures.max()
+    between = before > 0 and captures[before - 1] == captures[before]
     if not one_capture and not between:
         return hole  # whose rows they were cannot be known
     # Another hole may stand between this one and the sound rows beside it.
-    reached = max((frame.end_row for frame in sound if frame.rows and frame.end_row <= hole.first_row), default=0)
-    first = int(numbers[before - 1]) + 1 + hole.first_row - reached if before > 0 else None
-    last = None
-    if before < len(captures) and hole.end_row is not None:
-        resumed = min(frame.first_row for frame in sound if frame.rows and frame.first_row >= hole.end_row)
-        last = int(numbers[before]) - 1 - (resumed - hole.end_row)
-    if first is not None and last is None and hole.end_row is not None:
-        last = first + hole.end_row - hole.first_row - 1
-    if first is None and last is not None and hole.end_row is not None:
-        first = last - (hole.end_row - hole.first_row) + 1
-        if first < 0:
-            return hole  # some of them are of a capture that ended in the hole
-    return hole._replace(capture_id=int(captures[max(before - 1, 0)]), first_seq=first, last_seq=last)
+    resumed = min(frame.first_row for frame in sound if frame.rows and frame.first_row >= hole.end_row)
+    last = int(numbers[before]) - 1 - (resumed - hole.end_row)
+    first = last - (hole.end_row - hole.first_row) + 1
+    if before > 0:
+        reached = max(frame.end_row for frame in sound if frame.rows and frame.end_row <= hole.first_row)
+        first = int(numbers[before - 1]) + 1 + hole.first_row - reached
+    if first < 0:
+        return hole  # some of them are of a capture that ended in the hole
+    return hole._replace(capture_id=int(captures[before]), first_seq=first, last_seq=last)
+
+
+def _name_tail(hole: Hole, sound: list[Frame], rows: pa.Table, whole: Predecessor) -> Hole:
+    """Name a hole behind which nothing reads: a capture may have begun in it, so the next segment has to say whose.
+
+    It names each capture's last row, so that the rows are known where one capture alone lacks its own.
+    """
+    seen = dict(named(hole.segment, rows).last)
+    short = [(capture, last) for capture, last in whole.last if seen.get(capture, -1) < last]
+    end = whole.rows if hole.end_row is None else hole.end_row
+    if len(short) != 1 or len(whole.last) == MAX_NAMED_CAPTURES or end > whole.rows:
+        return hole
+    ((capture, last),) = short
+    reached = max((frame.end_row for frame in sound if frame.rows), default=0)
+    first = last + 1 - (whole.rows - reached)
+    if first < 0 or first != seen.get(capture, first - 1) + 1:
+        return hole  # some of them are of a capture that ended in the hole
+    first += hole.first_row - reached
+    return hole._replace(capture_id=capture, first_seq=first, last_seq=first + end - hole.first_row - 1)

@@ -30,7 +30,7 @@ import pyarrow as pa
 from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
-from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, totals_named
+from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
 from spymaster.wal.gaps import gap_rows
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
@@ -115,7 +115,7 @@ class _Recovery:
         files = self._read(stem)
         known = {path.stat().st_ino for path in self._wal_root.iterdir()}
         kept = [entry for entry in quarantined(self._wal_root) if entry.stem == stem]
-        totals = {segment: rows for file in files for segment, rows in totals_named(file.raw, file.scan).items()}
+        wholes = {segment: before for file in files for segment, before in named_before(file.raw, file.scan).items()}
         done: set[str] = set()
         last: Predecessor | None = None
         stream: Stream | None = None
@@ -132,7 +132,8 @@ class _Recovery:
             if header.segment in done:
                 continue  # a crash between link and unlink: two names, one segment
             done.add(header.segment)
-            holes = holes_in(file.scan, file.name, header, totals.get(header.segment))
+            whole = wholes.get(header.segment)
+            holes = holes_in(file.scan, file.name, header, whole.rows if whole else None)
             rows, poison = decode_rows(file.raw, [*file.scan.frames, *file.scan.islands], stream)
             if file.name.sealed and file.scan.sealed and not poison:
                 self._keep(file.path, file.scan.rows)
@@ -142,7 +143,7 @@ class _Recovery:
                 if file.name.ahead or file.name.number is not None:
                     self._retire(file)  # nothing but a header and zero-row frames
             else:
-                last, idle = self._salvage(file, header, rows, poison, holes, last) or last, False
+                last, idle = self._salvage(file, header, rows, poison, holes, whole, last) or last, False
         for entry in kept:
             if entry.path.stat().st_ino not in known and (again := self._read_again(entry)) is not None:
                 stream, idle = again, False
@@ -170,6 +171,7 @@ class _Recovery:
         rows: pa.Table,
         poison: list[tuple[Frame, str]],
         holes: list[Hole],
+        whole: Predecessor | None,
         last: Predecessor | None,
     ) -> Predecessor | None:
         """Copy a segment's sound rows into a new sealed one, record what is missing, and let the origin go.
@@ -179,7 +181,8 @@ class _Recovery:
         frames = [*file.scan.frames, *file.scan.islands]
         bad = {frame.offset for frame, _ in poison}
         holes = [*holes, *(hole_of(header, frame.first_row, frame.end_row, acknowledged=True) for frame, _ in poison)]
-        holes = [name_rows(hole, [frame for frame in frames if frame.offset not in bad], rows) for hole in holes]
+        sound = [frame for frame in frames if frame.offset not in bad]
+        holes = [name_rows(hole, sound, rows, whole) for hole in holes]
         copy = self._copy(header, file.name.stem, rows, last) if rows.num_rows else self._followed(file, rows)
         self._record(holes)
         spans = _unsound_spans(file.scan)
@@ -387,9 +390,10 @@ def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
     known = {other.scan.header.segment for other in files if other.scan.header and not _of_another_number(other)}
     for other in files:
         if other.scan.header and other.scan.header.number == number + 1:
-            for segment, rows in totals_named(other.raw, other.scan).items():
-                if segment not in known:
-                    return [Hole(stream, segment, 0, rows, None, None, None, acknowledged=True)] if rows else []
+            for before in named_before(other.raw, other.scan).values():
+                if before.segment not in known:
+                    hole = Hole(stream, before.segment, 0, before.rows, None, None, None, acknowledged=True)
+                    return [hole] if before.rows else []
     if not file.name.sealed:
         return []
     by_content = hashlib.sha256(file.raw).hexdigest()[:32]  # so that the same file found twice is one gap

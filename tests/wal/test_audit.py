@@ -88,7 +88,7 @@ def test_the_same_cut_below_the_watermark_is_damage_and_names_the_rows(tmp_path)
     assert entry.verdict == "damaged"
     (hole,) = entry.missing
     assert (hole.first_row, hole.end_row, hole.acknowledged) == (10, 20, True)
-    assert (hole.capture_id, hole.first_seq, hole.last_seq) == (7, 10, 19)
+    assert hole.capture_id is None  # another may have begun in them; no next segment says
 
 
 def test_damage_in_the_middle_is_delimited_by_byte_and_by_row(tmp_path):
