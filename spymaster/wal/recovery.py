@@ -113,7 +113,7 @@ class _Recovery:
     def stream(self, stem: str) -> None:
         """Salvage one stream's files, then leave an empty active segment that carries its number on."""
         files = self._read(stem)
-        known = {path.stat().st_ino for path in self._wal_root.iterdir()}
+        known = {file.path.stat().st_ino for file in files}
         kept = [entry for entry in quarantined(self._wal_root) if entry.stem == stem]
         wholes = {segment: before for file in files for segment, before in named_before(file.raw, file.scan).items()}
         done: set[str] = set()

@@ -253,6 +253,13 @@ def test_a_sealed_segment_of_which_nothing_reads_is_acknowledged_damage(tmp_path
     assert salvage(tmp_path, 9, set()).holes == []
 
 
+def test_a_link_in_the_log_that_leads_nowhere_is_none_of_recoverys_business(tmp_path):
+    log_with(tmp_path, 10)
+    (tmp_path / "control.sock").symlink_to(tmp_path / "gone")
+
+    assert recovered_rows(salvage(tmp_path, 9, set())).num_rows == 10
+
+
 def test_two_names_of_one_segment_are_one_segment(tmp_path):
     log = log_with(tmp_path, 10)
     log.seal()
