@@ -210,12 +210,33 @@ class _Recovery:
 
     def _copy(self, origin: Header, stem: str, rows: pa.Table, last: Predecessor | None) -> Predecessor:
         """Make the chosen rows durable in a new sealed segment, which names its origin."""
+        if (left := self._copy_left(origin, stem, rows)) is not None:
+            durable.sync_directory(self._wal_root)  # whoever left it may not have got that far
+            return named(left.segment, rows)
         number = highest_number(self._wal_root, stem) + 1
         header = Header.new(origin.stream, number, clock.utc_now_ns(), origin=origin.segment)
         target = paths.sealed_segment(self._wal_root, stem, number)
         durable.publish(segment_pieces(header, rows, last), target)
         self._keep(target, rows.num_rows)
         return named(header.segment, rows)
+
+    def _copy_left(self, origin: Header, stem: str, rows: pa.Table) -> Header | None:
+        """Return the copy of just these rows that an earlier recovery made, which did not get to let the origin go.
+
+        Else each try would leave one more, and fill a disk that refuses what comes after the copy.
+        """
+        for path in self._wal_root.glob(f"{stem}.*.arrow"):
+            name = paths.parse_segment_name(path.name)
+            with suppress(WalError):  # no header: no copy of ours
+                header = decode_header(_read_segment(path, MAX_METADATA_BYTES + 8))[0]
+                if name is None or not name.sealed or (header.origin, header.number) != (origin.segment, name.number):
+                    continue
+                raw = _read_segment(path)
+                found = scan(raw)
+                held, poison = decode_rows(raw, found.frames, header.stream)
+                if found.sealed and found.header == header and not poison and held.equals(rows):
+                    return header
+        return None
 
     def _read_again(self, entry: "Quarantined") -> Stream | None:
         """Bring the rows of a quarantined file into the log if more of them read than when it was put there.

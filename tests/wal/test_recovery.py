@@ -283,7 +283,7 @@ def test_a_poisoned_segment_is_recovered_like_an_unsealed_one(tmp_path):
     assert not found.acknowledged_damage
 
 
-def test_a_recovery_killed_between_copy_and_retirement_finds_the_rows_again(tmp_path):
+def test_a_recovery_killed_between_copy_and_retirement_finds_its_copy_again(tmp_path):
     log_with(tmp_path, 10)
     origin = (tmp_path / f"{STEM}.arrow").read_bytes()
     salvage(tmp_path, 9, set())
@@ -291,7 +291,34 @@ def test_a_recovery_killed_between_copy_and_retirement_finds_the_rows_again(tmp_
 
     found = salvage(tmp_path, 9, set())
 
-    assert len(found.sealed) == 2  # equal keys in two segments: the lake takes one of each
+    assert recovered_rows(found).equals(numbered(TRADES, 10))
+
+
+def test_a_copy_with_other_rows_than_its_origin_has_is_not_taken_for_all_of_them(tmp_path):
+    log_with(tmp_path, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    origin = active.read_bytes()
+    active.write_bytes(origin[:-5])  # misread
+    salvage(tmp_path, 9, set())
+    active.write_bytes(origin)
+
+    found = salvage(tmp_path, 9, set())
+
+    assert recovered_rows(found)["capture_seq"].to_pylist() == [*range(10), *range(20)]  # the lake takes one of each
+
+
+def test_a_quarantine_that_refuses_does_not_fill_the_log_with_copies(tmp_path):
+    log_with(tmp_path, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    active.write_bytes(active.read_bytes()[:-5])
+    (tmp_path / "quarantine").write_text("a file")
+    for _ in range(3):
+        with pytest.raises(FileExistsError):
+            salvage(tmp_path, 9, set())
+        assert len(list(tmp_path.glob(f"{STEM}.*.arrow"))) == 1
+    (tmp_path / "quarantine").unlink()
+
+    assert recovered_rows(salvage(tmp_path, 9, set())).equals(numbered(TRADES, 10))
 
 
 def test_no_flipped_bit_of_a_header_takes_a_row_with_it(tmp_path):
