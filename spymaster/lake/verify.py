@@ -134,7 +134,7 @@ def verify(
             indexed = {}
             verdict.findings.append(str(error))
         archived = _audit_archive(data_root, verdict)
-        parts = _list_until_still(bronze)
+        parts, later = _list_twice(bronze)
         known = archived | indexed
         absent = {relative: file for relative, file in known.items() if relative not in parts}
         if date is not None:
@@ -154,10 +154,14 @@ def verify(
         spoiled = absent.keys() | parts.keys()
         parts = _audit_files(data_root, parts, indexed, archived, verdict, progress, todo)
         spoiled -= parts.keys()
+        known_to: dict[tuple[str, int], int] = {}  # the last row of each stream and capture that some part speaks of
         for relative in parts:
             footer = read_footer(archive.locate(data_root, relative))
             _declare_before(connection, footer.stream, footer.before)
+            for capture_id, seq in (*((span.capture_id, span.last_seq) for span in footer.captures), *footer.before):
+                known_to[footer.stream, capture_id] = max(seq, known_to.get((footer.stream, capture_id), -1))
         _load_bronze_keys(connection, data_root, parts)
+        _load_later_keys(connection, data_root, later, known_to)
         # For a moment a row may stand in two segments, or in one and in Bronze: of equal keys one counts.
         connection.execute("insert into keys select distinct * from log_keys except select * from keys")
         _load_system(connection, wal_root, bronze, "begin")
@@ -184,14 +188,13 @@ def _read(path: Path) -> memoryview | str:
         return f"cannot be read: {error.strerror}"
 
 
-def _list_until_still(bronze: Path) -> dict[str, Partition]:
-    """Return the parts as of one moment: a walk may pass a folder before a part comes, and meet a later part."""
-    parts: dict[str, Partition] = {}
-    for _ in range(MAX_LISTINGS):
-        before, parts = parts, dict(list_parts(bronze))
-        if before.keys() == parts.keys():
-            break
-    return parts
+def _list_twice(bronze: Path) -> tuple[dict[str, Partition], dict[str, Partition]]:
+    """Return the parts, and those that a second listing has more.
+
+    A walk may pass a folder before a part comes, and meet a later part: what came before that one is in the second.
+    """
+    parts = dict(list_parts(bronze))
+    return parts, {relative: where for relative, where in list_parts(bronze) if relative not in parts}
 
 
 def _captures_in(part: Path) -> frozenset[int] | None:
@@ -308,6 +311,28 @@ def _load_bronze_keys(connection: duckdb.DuckDBPyConnection, data_root: Path, pa
             "insert into keys select ?, ?, capture_id, capture_seq from read_parquet(?, hive_partitioning = false)",
             [schema, value, files],
         )
+
+
+def _load_later_keys(
+    connection: duckdb.DuckDBPyConnection,
+    data_root: Path,
+    later: dict[str, Partition],
+    known_to: dict[tuple[str, int], int],
+) -> None:
+    """Add the rows of parts that came meanwhile, where they come before rows that were listed, and no newer ones."""
+    for relative, partition in later.items():
+        path = archive.locate(data_root, relative)
+        try:
+            footer = read_footer(path)
+        except LayoutError:
+            continue  # a finding of the next audit
+        for span in footer.captures:
+            if span.first_seq <= (last := known_to.get((footer.stream, span.capture_id), -1)):
+                connection.execute(
+                    "insert into keys select ?, ?, capture_id, capture_seq from read_parquet(?, hive_partitioning = "
+                    "false) where capture_id = ? and capture_seq <= ?",
+                    [partition.schema, partition.value, escape_glob(path), span.capture_id, last],
+                )
 
 
 def _load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: Path, event: str) -> None:

@@ -21,7 +21,7 @@ from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import rebuild
 from spymaster.lake.recorder import Recorder
 from spymaster.lake.verify import verify
-from spymaster.wal.segment import Header, scan
+from spymaster.wal.segment import Header, Predecessor, scan
 from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
 from tests import bad_sector
 from tests.rows import NOON_NS, TRADES, delivered, numbered
@@ -295,6 +295,36 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
 
     assert (5, "futures.trades/ES", 10 + rows_after, False) in verdict.proofs
     assert len(done) == 1 + flushed
+
+
+@pytest.mark.parametrize("capture_of", [lambda number: 5, lambda number: 5 + number], ids=["one", "each its own"])
+def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkeypatch, capture_of):
+    listed = verify_module.list_parts
+    published: list[Predecessor] = []
+
+    def publish() -> str:
+        number = len(published)
+        capture = capture_of(number)
+        start = 10 * number if capture == 5 else 0
+        header = Header.new(STREAM, 901 + number, NOON_NS + number)
+        path = root / "wal" / f"futures_trades_ES.{901 + number}.arrow"
+        rows = numbered(TRADES, 10, start, capture)
+        path.write_bytes(encode_segment(header, rows, published[-1] if published else None))
+        (part,) = flush_segment(root / "lake" / "bronze", path, again=False)
+        path.unlink()
+        published.append(Predecessor(header.segment, 10, ((capture, start + 9),)))
+        return part.relative
+
+    def listing(bronze):
+        """Pass a folder just before a part comes there, and meet the next part."""
+        missed = publish()
+        publish()
+        yield from [entry for entry in listed(bronze) if entry[0] != missed]
+
+    monkeypatch.setattr(verify_module, "list_parts", listing)
+
+    assert [line for line in audit(root).findings if "missing" in line] == []
+    assert len(published) >= 4
 
 
 def test_a_cut_frame_at_the_end_of_an_active_segment_is_no_finding(root):
