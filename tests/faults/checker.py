@@ -1,4 +1,5 @@
-"""Compares Bronze with what children reported before they died. It reads the files without our code."""
+"""Compares Bronze with what children reported before they died. It reads the files without our code, and asks
+the simulated market alone what it gave."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,16 +10,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spymaster.feeds.sim import SimFeed
+from spymaster.torture import differing, market_rows
+
 Key = tuple[str, int]  # a schema and a capture
 
 
 @dataclass
 class Journal:
-    """What children reported: which rows they were about to append, and which were acknowledged."""
+    """What children reported: which rows they were about to append, and which were acknowledged.
+
+    Attributes:
+        market: the simulated market that the child records which is heard now, as `SimFeed.parse` takes it.
+        markets: that of each capture.
+    """
 
     appending: dict[Key, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     acknowledged: dict[Key, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     acknowledged_rows: int = 0  # of market data
+    market: str | None = None
+    markets: dict[int, str] = field(default_factory=dict)
     stage: str = ""
     other: list[str] = field(default_factory=list)
 
@@ -34,8 +45,15 @@ class Journal:
             ranges[schema, int(capture)].append(span)
             if word == "acknowledged" and not schema.startswith("system."):
                 self.acknowledged_rows += span[1] - span[0] + 1
+                if self.market is not None:
+                    self.markets[int(capture)] = self.market
         else:
             self.other.append(line)
+
+    @property
+    def captures(self) -> set[int]:
+        """Every capture that a child spoke of."""
+        return {capture for ranges in (self.appending, self.acknowledged) for _, capture in ranges}
 
 
 @dataclass
@@ -96,7 +114,10 @@ def read_bronze(lake: Path, tally: Tally) -> dict[Key, pa.Table]:
 
 
 def check(lake: Path, journal: Journal) -> Tally:
-    """Count what is wrong with Bronze; values are compared for the rows that children were heard to append."""
+    """Count what is wrong with Bronze.
+
+    Values are compared for the rows that children were heard to append, and for those of simulated markets.
+    """
     from tests.faults.workload import STREAMS, batch
 
     tally = Tally()
@@ -109,6 +130,8 @@ def check(lake: Path, journal: Journal) -> Tally:
         tally.doubled += len(numbers) - len(np.unique(numbers))
         ranges = journal.appending.get((schema, capture))
         if ranges is None:
+            if not schema.startswith("system."):
+                tally.invented += _invented(schema, capture, rows, journal)
             continue
         stream = next(stream for stream in STREAMS if stream.schema == schema)
         given = pa.Table.from_batches([batch(stream, first, last - first + 1) for first, last in ranges])
@@ -123,3 +146,14 @@ def check(lake: Path, journal: Journal) -> Tally:
             columns = zip(kept.columns, known.columns, strict=True)
             tally.invented += sum(1 for one, other in columns if not one.equals(other))
     return tally
+
+
+def _invented(schema: str, capture: int, rows: pa.Table, journal: Journal) -> int:
+    """Return how many rows no market gave: of a capture that nobody announced, or with other values."""
+    if capture not in journal.captures:
+        return rows.num_rows
+    if capture not in journal.markets:
+        return 0
+    wanted = int(rows["capture_seq"].to_numpy().max()) + 1
+    given = market_rows(SimFeed.parse(journal.markets[capture]), {schema: wanted}).get(schema)
+    return rows.num_rows if given is None else differing(rows, given)

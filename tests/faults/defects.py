@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spymaster import durable
+from spymaster.events import EventSchema
 from spymaster.lake import bronze, compactor, recorder, silver
 from spymaster.lake.bronze import Part
 from spymaster.wal.writer import SegmentWriter
@@ -62,6 +64,19 @@ def publish_again() -> None:
         return rows
 
     bronze._missing = missing
+
+
+def publish_other_prices() -> None:
+    """Change a value of each row on its way to Bronze."""
+    encode = bronze.encode_parquet
+
+    def encode_others(schema: EventSchema, rows: pa.Table, *more: Any) -> memoryview:
+        if "price" in rows.column_names:
+            at = rows.schema.get_field_index("price")
+            rows = rows.set_column(at, rows.schema.field(at), pc.add(rows["price"], 0.25))
+        return encode(schema, rows, *more)
+
+    bronze.encode_parquet = encode_others
 
 
 def lock_nothing() -> None:
@@ -139,6 +154,7 @@ PLANT: dict[str, Callable[[], None]] = {
         retire_before_publish,
         publish_in_place,
         publish_again,
+        publish_other_prices,
         lock_nothing,
         publish_silver_in_place,
         publish_silver_unfinished,

@@ -226,12 +226,13 @@ def kills_at_random(
 ROWS_UNDER_LOAD: Final = 1_000
 
 
-def kill_under_load(folder: Path, kills: int, chance: random.Random) -> KillFigures:
+def kill_under_load(folder: Path, kills: int, chance: random.Random, defect: str | None = None) -> KillFigures:
     folder.mkdir(parents=True)
     figures, journal = KillFigures(), Journal()
     while figures.kills < kills:
         before = journal.acknowledged_rows
-        child = nursery().start(folder, "run", "--source", f"sim-es:seed={chance.randrange(1 << 30)},rate=10000")
+        journal.market = f"seed={chance.randrange(1 << 30)},rate=10000,start=2025-12-16T14:30:00Z"
+        child = nursery().start(folder, "run", "--source", f"sim-es:{journal.market}", defect=defect)
 
         def enough(line: str, before: int = before) -> bool:
             journal.hear(line)

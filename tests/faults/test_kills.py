@@ -1,8 +1,16 @@
 """A killed process loses nothing that it acknowledged, doubles nothing, and leaves no torn file where readers look."""
 
+import random
+
 import pytest
 
-from tests.faults.kills import PHASES, Point, kill_on_one_lake, kills_at_random, kills_at_syscalls
+from spymaster.events import Stream
+from spymaster.lake.bronze import flush_segment
+from spymaster.wal.segment import Header
+from spymaster.wal.writer import encode_segment
+from tests.faults.checker import Journal, Tally, check
+from tests.faults.kills import PHASES, Point, kill_on_one_lake, kill_under_load, kills_at_random, kills_at_syscalls
+from tests.rows import NOON_NS, TRADES, numbered
 
 
 @pytest.mark.usefixtures("storage_taps")
@@ -45,3 +53,19 @@ def test_these_kills_would_show_a_recovery_that_publishes_what_is_in_bronze_alre
     figures = kill_on_one_lake(tmp_path / "defective", [(0, Point("retire", 1))], [], "publish again")
 
     assert figures.wrong.doubled > 0
+
+
+def test_these_kills_would_show_rows_with_other_values_than_the_market_gave(tmp_path):
+    figures = kill_under_load(tmp_path / "defective", 1, random.Random(0), "publish other prices")
+
+    assert figures.wrong.invented > 0
+    assert (figures.wrong.lost, figures.wrong.doubled, figures.wrong.torn) == (0, 0, 0)
+
+
+def test_rows_of_a_capture_that_nobody_announced_would_show(tmp_path):
+    segment = tmp_path / "segment.arrow"
+    header = Header.new(Stream("futures.trades", "ES"), 1, NOON_NS)
+    segment.write_bytes(encode_segment(header, numbered(TRADES, 30, capture_id=666), None))
+    flush_segment(tmp_path / "lake" / "bronze", segment, again=False)
+
+    assert check(tmp_path / "lake", Journal()) == Tally(invented=30)
