@@ -438,6 +438,8 @@ def _load_wal(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Ve
                 verdict.findings.append(f"{line}. Next: spymaster recover")
             else:
                 verdict.notes.append(f"{line}: being written, or what a crash cut")
+        elif name.sealed and not found.sealed:  # cut between two frames, so that it reads well as far as it goes
+            verdict.findings.append(f"{path} ends without its seal, after {found.rows} rows. Next: spymaster recover")
         if schema is None:
             continue
         waiting += rows.num_rows

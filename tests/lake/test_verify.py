@@ -340,6 +340,15 @@ def test_a_cut_frame_at_the_end_of_an_active_segment_is_no_finding(root):
     assert sum("being written" in line for line in verdict.notes) == 2
 
 
+@pytest.mark.parametrize("frames_left", [-1, -2], ids=["before its seal", "before its last rows"])
+def test_a_sealed_segment_that_ends_between_two_frames_is_a_finding(root, frames_left):
+    sealed = write_segment(root, numbered(TRADES, 10, 300, capture_id=77), 901)
+    frames = scan(memoryview(sealed.read_bytes())).frames
+    sealed.write_bytes(sealed.read_bytes()[: frames[frames_left].offset])
+
+    assert any(f"{sealed} ends without its seal" in line for line in audit(root).findings)
+
+
 def test_a_date_whose_parts_are_gone_is_not_proven(root):
     for path in parts(root):
         path.unlink()
