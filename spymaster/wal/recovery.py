@@ -82,6 +82,15 @@ class _Found(NamedTuple):
     scan: Scan
 
 
+class _Outline(NamedTuple):
+    """What is kept of a file while others of its stream have their turn: a log may be larger than the memory."""
+
+    path: Path
+    name: paths.SegmentName
+    header: Header | None
+    names: dict[str, Predecessor]  # what it states of the segment before, by its id
+
+
 def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
     """Turn every segment under `wal_root` into sound sealed ones. The caller holds the directory's lock.
 
@@ -112,17 +121,18 @@ class _Recovery:
 
     def stream(self, stem: str) -> None:
         """Salvage one stream's files, then leave an empty active segment that carries its number on."""
-        files = self._read(stem)
+        files = self._outlines(stem)
         known = {file.path.stat().st_ino for file in files}
         kept = [entry for entry in quarantined(self._wal_root) if entry.stem == stem]
-        wholes = {segment: before for file in files for segment, before in named_before(file.raw, file.scan).items()}
+        wholes = {segment: before for file in files for segment, before in file.names.items()}
         done: set[str] = set()
         last: Predecessor | None = None
         stream: Stream | None = None
         idle = True
-        for file in files:
+        for outline in files:
+            file = _read(outline.path, outline.name)
             header = file.scan.header or _header_by_name(file)
-            if header is None or _of_another_number(file):
+            if header is None or _of_another_number(file.scan.header, file.name):
                 self._record(_holes_of_unreadable(file, files))
                 self._quarantine(file, [(0, len(file.raw))], file.scan.problem or "no header of its own")
                 self._retire(file)
@@ -151,13 +161,12 @@ class _Recovery:
             encoder = FrameEncoder(events.schema_named(stream.schema).log)
             plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
 
-    def _read(self, stem: str) -> list[_Found]:
+    def _outlines(self, stem: str) -> list[_Outline]:
         files = []
         for path in self._wal_root.iterdir():
             name = paths.parse_segment_name(path.name)
             if name is not None and name.stem == stem and path not in self.result.sealed:
-                raw = _read_segment(path)
-                files.append(_Found(path, name, raw, scan(raw)))
+                files.append(_outline(_read(path, name)))
         return sorted(files, key=lambda file: (file.name.ahead, file.name.number is None, file.name.number or 0))
 
     def _keep(self, sealed: Path, rows: int) -> None:
@@ -369,6 +378,15 @@ def _read_segment(path: Path, limit: int | None = None) -> memoryview:
         ) from error
 
 
+def _read(path: Path, name: paths.SegmentName) -> _Found:
+    raw = _read_segment(path)
+    return _Found(path, name, raw, scan(raw))
+
+
+def _outline(file: _Found) -> _Outline:
+    return _Outline(file.path, file.name, file.scan.header, named_before(file.raw, file.scan))
+
+
 def _header_by_name(file: _Found) -> Header | None:
     """Return what a segment with a damaged header is by its file's name and its sound frames; None without any.
 
@@ -386,10 +404,9 @@ def _header_by_name(file: _Found) -> Header | None:
     return Header(file.scan.islands[0].segment, stream, file.name.number or 0, clock.utc_now_ns(), None)
 
 
-def _of_another_number(file: _Found) -> bool:
+def _of_another_number(header: Header | None, name: paths.SegmentName) -> bool:
     """Whether a file begins with another segment's bytes, as a recycled block leaves them: its name says its number."""
-    header, number = file.scan.header, file.name.number
-    return header is not None and number is not None and header.number != number
+    return header is not None and name.number is not None and header.number != name.number
 
 
 def _stream_by_name(stem: str) -> Stream | None:
@@ -400,7 +417,7 @@ def _stream_by_name(stem: str) -> Stream | None:
     return None
 
 
-def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
+def _holes_of_unreadable(file: _Found, files: list[_Outline]) -> list[Hole]:
     """Return what is missing with a segment of which nothing reads: all its rows, if by its name it had been sealed.
 
     The next segment, if it is there, says which segment that was and how many rows it had.
@@ -408,10 +425,11 @@ def _holes_of_unreadable(file: _Found, files: list[_Found]) -> list[Hole]:
     stream, number = _stream_by_name(file.name.stem), file.name.number
     if stream is None or number is None:
         return []
-    known = {other.scan.header.segment for other in files if other.scan.header and not _of_another_number(other)}
+    sound = [other for other in files if not _of_another_number(other.header, other.name)]
+    known = {other.header.segment for other in sound if other.header}
     for other in files:
-        if other.scan.header and other.scan.header.number == number + 1:
-            for before in named_before(other.raw, other.scan).values():
+        if other.header and other.header.number == number + 1:
+            for before in other.names.values():
                 if before.segment not in known:
                     hole = Hole(stream, before.segment, 0, before.rows, None, None, None, acknowledged=True)
                     return [hole] if before.rows else []

@@ -1,6 +1,7 @@
 """What recovery makes of each kind of damage. Every test plants the damage in real segments."""
 
 import json
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -258,6 +259,28 @@ def test_a_link_in_the_log_that_leads_nowhere_is_none_of_recoverys_business(tmp_
     (tmp_path / "control.sock").symlink_to(tmp_path / "gone")
 
     assert recovered_rows(salvage(tmp_path, 9, set())).num_rows == 10
+
+
+def test_recovery_holds_a_few_segments_in_memory_however_many_there_are(tmp_path, monkeypatch):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    rows = CaptureRows(log, capture_id=1)
+    for _ in range(12):
+        rows.append(delivered(TRADES, 10, start=rows.next_seq))
+        log.seal()
+        log.commit()
+    read, held, most = durable.read, [], []
+
+    def reading(path, limit=None):
+        raw = read(path, limit)
+        if limit is None:
+            held.append(weakref.ref(raw))
+            most.append(sum(reference() is not None for reference in held))
+        return raw
+
+    monkeypatch.setattr(durable, "read", reading)
+
+    assert len(salvage(tmp_path, 9, set()).sealed) == 12
+    assert max(most) <= 3
 
 
 def test_two_names_of_one_segment_are_one_segment(tmp_path):
