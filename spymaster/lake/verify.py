@@ -11,10 +11,12 @@ rows, which come before the rows they announce, last.
 """
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -36,6 +38,7 @@ from spymaster.wal.recovery import QUARANTINE, quarantined
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 
 MAX_LISTINGS: Final = 10  # of the log, until one names no segment that was not read
+_MEMORY: Final = "1GB"  # for the keys of some 7 million rows; those of more go to temporary files
 _NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
 _NOT_ACKNOWLEDGED: Final = "not_acknowledged"
 
@@ -64,13 +67,15 @@ create view placed as
   left join streams own
     on own.capture_id = k.capture_id and own.schema = k.schema and own.symbol = k.partition_value
   left join streams wild on wild.capture_id = k.capture_id and wild.schema = k.schema and wild.symbol = 'ALL';
+create view held as  -- grouped twice, because a distinct count does not go to temporary files
+  select capture_id, schema, symbol, sum(times)::bigint as rows, count(*) as numbers, max(capture_seq) as last
+  from (select capture_id, schema, symbol, capture_seq, count(*) as times from placed group by all)
+  group by all;
 create view audit as
-  select capture_id, schema, symbol, count(k.capture_seq) as rows,
-         count(distinct k.capture_seq) as numbers, coalesce(max(k.capture_seq), -1) as last,
-         coalesce(any_value(s.begun), false) as begun, s.whole, s.at_least, s.origin
-  from placed k full join streams s using (capture_id, schema, symbol)
-  group by all
-  having count(k.capture_seq) > 0 or s.at_least > 0;
+  select capture_id, schema, symbol, coalesce(h.rows, 0) as rows, coalesce(h.numbers, 0) as numbers,
+         coalesce(h.last, -1) as last, coalesce(s.begun, false) as begun, s.whole, s.at_least, s.origin
+  from held h full join streams s using (capture_id, schema, symbol)
+  where h.rows > 0 or s.at_least > 0;
 """
 
 
@@ -113,6 +118,7 @@ def verify(
         UsageError: there is neither log nor lake, or `date` is none.
         LayoutError: the lake is laid out otherwise.
         OSError: a file cannot be read, and the medium is not why: what that keeps back is a finding.
+        duckdb.OutOfMemoryException: neither memory nor the disk for temporary files is enough.
     """
     if date is not None:
         paths.check_date(date)
@@ -124,7 +130,7 @@ def verify(
             f"Next: check DATA_ROOT and WAL_ROOT; spymaster config show"
         )
     verdict = Verdict()
-    with duckdb.connect() as connection:
+    with _spilling() as connection:
         connection.execute(_TABLES)
         _load_system(connection, wal_root, bronze, "end")
         _load_wal(connection, wal_root, verdict)
@@ -172,6 +178,15 @@ def verify(
     verdict.findings += verdict.silver.findings
     verdict.notes += verdict.silver.notes
     return verdict
+
+
+@contextmanager
+def _spilling() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database for keys that goes to temporary files where a lake has more of them than memory may hold."""
+    with tempfile.TemporaryDirectory() as spill:
+        config: dict[str, Any] = {"memory_limit": _MEMORY, "threads": 2, "temp_directory": spill}
+        with duckdb.connect(config=config) as connection:
+            yield connection
 
 
 def _read(path: Path) -> memoryview | str:

@@ -327,6 +327,21 @@ def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkey
     assert len(published) >= 4
 
 
+def test_the_keys_of_a_lake_that_is_larger_than_memory_go_to_temporary_files(root, monkeypatch):
+    load, used = verify_module._load_bronze_keys, []
+
+    def load_many(connection, *arguments):
+        load(connection, *arguments)
+        connection.execute("insert into keys select 'futures.trades', 'ES', 5, range from range(2000000)")
+        used.extend(connection.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchone())
+
+    monkeypatch.setattr(verify_module, "_load_bronze_keys", load_many)
+    monkeypatch.setattr(verify_module, "_MEMORY", "64MB", raising=False)
+
+    assert any("5 (no begin row), futures.trades/ES: 2000000 rows" in line for line in audit(root).findings)
+    assert used[0] <= 64_000_000
+
+
 def test_a_cut_frame_at_the_end_of_an_active_segment_is_no_finding(root):
     sealed = write_segment(root, numbered(TRADES, 10, 300, capture_id=77), 901)
     whole = sealed.read_bytes()
