@@ -1,4 +1,4 @@
-"""Power cuts and kills at every storage call of the real recorder and of recovery; and proof that this can fail."""
+"""Power cuts and kills at storage calls of the real recorder and of recovery; and proof that this can fail."""
 
 import pytest
 
