@@ -6,8 +6,9 @@ whatever dates it touches. Each segment, and each part made of one, names the la
 tail, a segment or a whole capture that vanished is missed even where no end row counts it. Reads only; takes no lock.
 
 A daemon may record meanwhile, so the order of reading is the proof: end rows before the rows they count, the log
-before the lake that its rows move to, the catalog and the archive's manifests before the parts they list, and begin
-rows, which come before the rows they announce, last.
+before the lake that its rows move to, the catalog and the archive's manifests before the parts they list, Bronze twice,
+so that what comes meanwhile is not missed before what is seen, and begin rows, which come before the rows they
+announce, last.
 """
 
 import hashlib

@@ -50,8 +50,8 @@ def hole_of(header: Header, first_row: int, end_row: int | None, *, acknowledged
 
 def named_before(raw: memoryview, found: Scan) -> dict[str, Predecessor]:
     """Return what a segment's zero-row frames state of the one before it, by its id; the last statement holds."""
-    named = [predecessor_of(raw, frame) for frame in [*found.frames, *found.islands] if frame.rows == 0]
-    return {before.segment: before for before in named if before is not None}
+    stated = [predecessor_of(raw, frame) for frame in [*found.frames, *found.islands] if frame.rows == 0]
+    return {before.segment: before for before in stated if before is not None}
 
 
 def holes_in(found: Scan, name: SegmentName, header: Header, total: int | None) -> list[Hole]:
