@@ -23,7 +23,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from spymaster import durable, events
-from spymaster.errors import LayoutError, SpymasterError, UsageError
+from spymaster.errors import DiskFullError, LayoutError, SpymasterError, UsageError
 from spymaster.lake import archive
 from spymaster.lake.bronze import Part, list_parts, misread, read_footer, recorded_numbers
 
@@ -78,6 +78,7 @@ class Catalog:
         Raises:
             LayoutError: the lake is laid out otherwise.
             UsageError: `catalog.db` is a folder.
+            DiskFullError: there is no room to take files in.
         """
         self._data_root, self._bronze = data_root, data_root / "bronze"
         durable.make_directories(data_root)
@@ -86,6 +87,11 @@ class Catalog:
         try:
             self._open(path)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFullError(
+                    f"{path} is on a full disk ({error}). Nothing was changed, nothing is lost. Next: free space "
+                    f"there, then run the command again"
+                ) from error
             if _speaks_of_the_disk(error, path):
                 raise
             durable.replace(path, path.with_name(f"{FILE_NAME}.damaged"))

@@ -5,7 +5,7 @@ import sqlite3
 import duckdb
 import pytest
 
-from spymaster.errors import LayoutError, UsageError
+from spymaster.errors import DiskFullError, LayoutError, UsageError
 from spymaster.events import Stream
 from spymaster.lake import views
 from spymaster.lake.bronze import flush_segment, put_sum
@@ -14,7 +14,9 @@ from spymaster.lake.status import segments, status
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 from tests import bad_sector
+from tests.lake.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, numbered
+from tests.small_disk import small_disk
 
 
 @pytest.fixture
@@ -191,3 +193,21 @@ def test_the_views_see_no_file_outside_bronze(lake):
     for query in ("copy (select 1) to '{}/x.csv'", "attach '{}/x.db'", "from read_csv('{}/catalog.db')"):
         with pytest.raises(duckdb.Error):
             connection.execute(query.format(lake))
+
+
+def test_a_full_disk_that_has_no_room_for_the_index_is_one_line_and_nothing_is_changed(tmp_path):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        Catalog(disk.root / "lake").close()
+        before = (disk.root / "lake" / "catalog.db").read_bytes()
+        for number in range(200):  # more than fits into the pages that the file has
+            flush(disk.root, TRADES, numbered(TRADES, 1, number), created_ns=NOON_NS + number)
+        disk.leave(0)
+
+        with pytest.raises(DiskFullError, match="on a full disk.*Nothing was changed.*Next: free space"):
+            Catalog(disk.root / "lake")
+
+        assert (disk.root / "lake" / "catalog.db").read_bytes() == before
+        disk.free()
+        index = Catalog(disk.root / "lake")
+        assert len(index.recorded_numbers(1, TRADES.name)) == 200
+        index.close()
