@@ -137,7 +137,7 @@ def _sync_ignored(segment: writer.SegmentWriter) -> None:
     segment.durable_row = target
 
 
-def _rows_left_behind(log: writer.StreamLog, old: writer.SegmentWriter) -> None:
+def _rows_left_behind(log: writer.StreamLog, old: writer.SegmentWriter, reason: OSError) -> None:
     """After a failed sync the rows count as written to the successor, and are not."""
     real = writer.SegmentWriter.append
 
@@ -145,7 +145,7 @@ def _rows_left_behind(log: writer.StreamLog, old: writer.SegmentWriter) -> None:
         real(segment, batch.slice(0, 0), kind, predecessor)
 
     with patched((writer.SegmentWriter, "append", append)):
-        _abandon(log, old)
+        _abandon(log, old, reason)
 
 
 _abandon = writer.StreamLog._abandon
