@@ -139,8 +139,9 @@ class _Recovery:
                 idle = False
                 continue
             stream = header.stream
-            if header.segment in done:
-                continue  # a crash between link and unlink: two names, one segment
+            if header.segment in done:  # a crash between link and unlink: two names, one segment
+                durable.sync_directory(self._wal_root)  # the sealed name, before the other one goes
+                continue
             done.add(header.segment)
             whole = wholes.get(header.segment)
             holes = holes_in(file.scan, file.name, header, whole.rows if whole else None)

@@ -17,6 +17,7 @@ from tests.crash.explorer import (
     bronze_rows,
     check_acknowledged,
     check_call,
+    check_recovery,
     judge,
     parts_of,
     promised,
@@ -123,6 +124,24 @@ def test_a_crash_between_the_two_names_of_a_seal_leaves_one_segment():
             kill_and_cut(scratch, disk, promise)
             outcome = scratch.recover(disk.killed())
             assert bronze_rows(outcome.after) == Counter(promise.appended)
+
+
+def test_of_a_segment_with_two_names_the_one_that_stays_is_durable_before_the_other_goes():
+    """Also where a recovery was killed on the way, so that the next one finds nothing to remove, and so to sync."""
+    trace = run_recorder(Workload(flushes=1))
+    links = [n for n, call in enumerate(trace.calls, 1) if call.name == "link" and call.target.startswith("wal/")]
+
+    with Scratch() as scratch:
+        for linked in links:
+            ((disk, _),) = disks_of(trace, linked, linked)
+            outcome = scratch.recover(disk.killed())
+            check_recovery(disk, outcome)
+            first = disk.next_inode
+            for call in outcome.calls:
+                disk.apply(call, first)
+                check_recovery(disk, scratch.recover(disk.killed()))
+
+    assert len(links) > 2
 
 
 def test_a_crash_inside_the_copy_that_recovery_makes_loses_and_doubles_no_row():
