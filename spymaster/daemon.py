@@ -329,7 +329,8 @@ class Daemon:
 
     async def _record(self, delivery: Delivery, summary: CaptureSummary, *, paced: bool) -> None:
         info = delivery.info
-        normalizer = normalizer_of(info)
+        # In a thread, as the first for frames on a machine waits some seconds for its scanner to be compiled.
+        normalizer = await asyncio.to_thread(normalizer_of, info)
         capture = Capture(
             capture_id_of(info),
             normalizer.source,

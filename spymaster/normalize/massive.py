@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from spymaster.events import (
     OPTIONS_GREEKS_SNAPSHOTS,
@@ -199,6 +200,18 @@ CONTRACT: Final = Channel(
 )
 
 _REASON_CHARACTERS: Final = 60
+
+
+class Part(NamedTuple):
+    """Rows of one kind of event out of several frames.
+
+    Attributes:
+        columns: what the vendor sends, by our names.
+        frames: the number of the frame that each row came in.
+    """
+
+    columns: Columns
+    frames: NDArray[np.int64]
 
 
 class UnreadableError(Exception):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize import massive, massive_frames
+from spymaster.normalize import massive, massive_plain
 from spymaster.normalize.massive_flatfile import MassiveFlatFile
 from spymaster.normalize.massive_frames import MassiveFrames
 from spymaster.normalize.massive_rest import MassivePages
@@ -216,19 +216,12 @@ CHANGED = st.tuples(st.sampled_from([STOCK_TRADE, STOCK_QUOTE]), ANY_EVENT).map(
 def test_both_ways_of_reading_frames_and_a_third_agree(frames: list[Any]) -> None:
     messages = [(encoded(frame), RECEIVED) for frame in frames]
     slow = MassiveFrames(cluster="stocks")
-    by_value = Normalized([], [])
-    slow._read_each(messages, by_value)
+    slow._plain = None
+    by_value = slow.normalize(messages)
     fast = MassiveFrames(cluster="stocks")
-    try:
-        batches, ignored = fast._read_together(messages)
-    except massive_frames._NotPlainError:
-        pass  # which any frame may be; what must not be is another row
-    else:
-        assert by_value.unreadable == []
-        assert {schema.name: batch for schema, batch in batches} == {
-            schema.name: batch for schema, batch in by_value.batches
-        }
-        assert ignored == slow.ignored
+    done = fast.normalize(messages)
+    assert done == by_value
+    assert fast.ignored == slow.ignored
 
     expected = []
     for frame, _ in messages:
@@ -242,13 +235,6 @@ def test_both_ways_of_reading_frames_and_a_third_agree(frames: list[Any]) -> Non
         theirs = [row for schema, row in expected if schema == name]
         ours = [row for schema, row in made if schema == name]
         assert [{key: row[key] for key in other} for row, other in zip(ours, theirs, strict=True)] == theirs
-
-
-def test_plain_frames_take_the_fast_way() -> None:
-    events = [STOCK_TRADE, STOCK_QUOTE, {key: STOCK_TRADE[key] for key in ("ev", "sym", "t")}]
-    batches, _ = MassiveFrames(cluster="stocks")._read_together([(encoded(events), RECEIVED)])
-
-    assert [batch.num_rows for _, batch in batches] == [2, 1]
 
 
 # Pages.
@@ -517,7 +503,6 @@ def test_damaged_messages_never_crash_and_never_give_a_wrong_row() -> None:
 
 
 def test_the_torture_sees_a_planted_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-
-    monkeypatch.setattr(massive_frames, "NS_PER_MS", massive.NS_PER_MS + 1)
+    monkeypatch.setattr(massive_plain, "NS_PER_MS", massive.NS_PER_MS + 1)
 
     assert massive_fuzz.torture(2_000, 1, lambda done: None).wrong_rows > 0
