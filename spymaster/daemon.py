@@ -329,7 +329,7 @@ class Daemon:
 
     async def _record(self, delivery: Delivery, summary: CaptureSummary, *, paced: bool) -> None:
         info = delivery.info
-        # In a thread, as the first for frames on a machine waits some seconds for its scanner to be compiled.
+        # In a thread, as a normalizer of frames waits for its scanner, on a new machine some seconds.
         normalizer = await asyncio.to_thread(normalizer_of, info)
         capture = Capture(
             capture_id_of(info),

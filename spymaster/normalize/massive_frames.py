@@ -171,14 +171,16 @@ class MassiveFrames:
             columns = {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in columns}
         times = None if received is None else pa.array(received[frames])
         batch = batch_of(channel.schema, columns, self.source, times)
+        if len(parts) == 1:
+            return batch
         order: Any = pa.array(np.argsort(frames, kind="stable"))
-        return batch if len(parts) == 1 else batch.take(order)
+        return batch.take(order)
 
 
 def _plain_frames(channels: Mapping[str, Channel]) -> "PlainFrames | None":
     if importlib.util.find_spec("numba") is None:
         return None
-    # Loading numba takes most of a second, and the first time on a machine the compiling some more.
+    # Loading numba takes most of a second, and the first time on a machine the compiling some more: here, not later.
     from spymaster.normalize.massive_plain import PlainFrames  # noqa: PLC0415
 
     return PlainFrames(channels)

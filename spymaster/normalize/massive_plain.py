@@ -11,7 +11,8 @@ from spymaster.normalize import massive_scan
 from spymaster.normalize.massive import MAX_MS, NS_PER_MS, Channel, Columns, Field, Part
 from spymaster.paths import MAX_SYMBOL_BYTES
 
-_EVENT_BYTES: Final = len('{"ev":"T","sym":"A","t":1}')  # no plain event is shorter
+_EVENT_BYTES: Final = len('{"ev":"T","sym":"A","t":1}')  # no plain event is shorter: as many rows need room
+_KEPT_EVENTS: Final = 100_000  # for more of them, of a single great frame, the room is given back
 _UNITS: Final = {
     "whole": massive_scan.WHOLE,
     "size": massive_scan.WHOLE,
@@ -23,7 +24,7 @@ _UNITS: Final = {
     "codes": massive_scan.CODES,
     "code": massive_scan.CODE,
 }
-_MOST: Final = 2**63 - 1
+_ANY_LENGTH: Final = 2**31 - 1
 
 
 class PlainFrames:
@@ -31,6 +32,7 @@ class PlainFrames:
 
     def __init__(self, channels: Mapping[str, Channel]) -> None:
         self._channels = channels
+        self._scanner = massive_scan.load()
         self._kinds = np.frombuffer("".join(channels).encode(), np.uint8)
         self._fields = _fields(channels)
         self._make_room(0)
@@ -44,12 +46,14 @@ class PlainFrames:
         if most > self._sent.shape[1]:
             self._make_room(most)
         rows = np.zeros(len(self._kinds), np.int64)
-        massive_scan.scan(text, ends, self._kinds, self._fields, self._numbers, self._sent, self._frames, rows)
+        self._scanner.scan(text, ends, self._kinds, self._fields, self._numbers, self._sent, self._frames, rows)
         parts = {
-            name: Part(self._columns(text, kind, count), self._frames[kind, :count].copy())
-            for kind, (name, count) in enumerate(zip(self._channels, rows.tolist(), strict=True))
-            if count
+            name: Part(self._columns(channel, text, kind, int(rows[kind])), self._frames[kind, : rows[kind]].copy())
+            for kind, (name, channel) in enumerate(self._channels.items())
+            if rows[kind]
         }
+        if most > _KEPT_EVENTS:
+            self._make_room(0)
         return parts, np.flatnonzero(ends < 0).tolist()
 
     def _make_room(self, rows: int) -> None:
@@ -57,9 +61,8 @@ class PlainFrames:
         self._numbers = np.empty((kinds, rows, places), np.int64)
         self._sent, self._frames = np.empty((kinds, rows), np.int64), np.empty((kinds, rows), np.int64)
 
-    def _columns(self, text: NDArray[np.uint8], kind: int, rows: int) -> Columns:
+    def _columns(self, channel: Channel, text: NDArray[np.uint8], kind: int, rows: int) -> Columns:
         columns: Columns = {}
-        channel = list(self._channels.values())[kind]
         sent = self._sent[kind, :rows]
         by_all, by_any = int(np.bitwise_and.reduce(sent)), int(np.bitwise_or.reduce(sent))
         for place, field in enumerate(channel.fields.values()):
@@ -68,9 +71,30 @@ class PlainFrames:
                 columns[field.column] = pa.nulls(rows, column_type)
                 continue
             valid = None if by_all >> place & 1 else _bitmap(sent >> place & 1)
-            numbers = self._numbers[kind, :rows, place]
-            columns[field.column] = _ARRAYS[field.unit](text, numbers, valid, column_type)
+            numbers = self._numbers[kind, :rows, place].copy()
+            columns[field.column] = self._array(field.unit, text, numbers, valid, column_type)
         return columns
+
+    def _array(
+        self, unit: str, text: NDArray[np.uint8], numbers: NDArray[np.int64], valid: pa.Buffer | None, column_type: Any
+    ) -> pa.Array:
+        rows = len(numbers)
+        if unit == "ms":
+            numbers *= NS_PER_MS
+        elif unit in ("whole", "size"):
+            numbers = numbers.astype(column_type.to_pandas_dtype())
+        elif unit != "price":
+            ends = np.empty(rows + 1, np.int32)
+            length = int((numbers & massive_scan.LENGTH).sum())
+            if unit in ("codes", "code"):
+                codes = np.empty(length, np.int16)
+                self._scanner.copy_codes(text, numbers, ends, codes)
+                children = [pa.array(codes[: ends[-1]])]
+                return pa.Array.from_buffers(column_type, rows, [valid, _buffer(ends)], children=children)
+            texts = np.empty(length, np.uint8)
+            self._scanner.copy_texts(text, numbers, ends, texts)
+            return pa.Array.from_buffers(column_type, rows, [valid, _buffer(ends), _buffer(texts)])
+        return pa.Array.from_buffers(column_type, rows, [valid, _buffer(numbers)])
 
 
 def _fields(channels: Mapping[str, Channel]) -> NDArray[np.int64]:
@@ -96,7 +120,7 @@ def _limits(field: Field, column_type: Any) -> tuple[int, int]:
     if field.unit in ("whole", "size"):
         most = 2 ** (column_type.bit_width - 1) - 1
         return -most, most
-    return 0, _MOST
+    return 0, _ANY_LENGTH
 
 
 def _buffer(values: Any) -> pa.Buffer:
@@ -105,44 +129,3 @@ def _buffer(values: Any) -> pa.Buffer:
 
 def _bitmap(bits: NDArray[np.int64]) -> pa.Buffer:
     return _buffer(np.packbits(bits.astype(np.bool_), bitorder="little"))
-
-
-def _wholes(_: Any, numbers: NDArray[np.int64], valid: pa.Buffer | None, column_type: Any) -> pa.Array:
-    values = numbers.astype(column_type.to_pandas_dtype())
-    return pa.Array.from_buffers(column_type, len(numbers), [valid, _buffer(values)])
-
-
-def _times(_: Any, numbers: NDArray[np.int64], valid: pa.Buffer | None, column_type: Any) -> pa.Array:
-    return pa.Array.from_buffers(column_type, len(numbers), [valid, _buffer(numbers * NS_PER_MS)])
-
-
-def _prices(_: Any, numbers: NDArray[np.int64], valid: pa.Buffer | None, column_type: Any) -> pa.Array:
-    return pa.Array.from_buffers(column_type, len(numbers), [valid, _buffer(numbers.copy())])
-
-
-def _texts(text: NDArray[np.uint8], spans: NDArray[np.int64], valid: pa.Buffer | None, column_type: Any) -> pa.Array:
-    ends = np.empty(len(spans) + 1, np.int32)
-    copied = np.empty(int((spans & massive_scan.LENGTH).sum()), np.uint8)
-    massive_scan.copy_texts(text, spans, ends, copied)
-    return pa.Array.from_buffers(column_type, len(spans), [valid, _buffer(ends), _buffer(copied)])
-
-
-def _codes(text: NDArray[np.uint8], spans: NDArray[np.int64], valid: pa.Buffer | None, column_type: Any) -> pa.Array:
-    ends = np.empty(len(spans) + 1, np.int32)
-    copied = np.empty(int((spans & massive_scan.LENGTH).sum()), np.int16)
-    massive_scan.copy_codes(text, spans, ends, copied)
-    codes = pa.array(copied[: ends[-1]])
-    return pa.Array.from_buffers(column_type, len(spans), [valid, _buffer(ends)], children=[codes])
-
-
-_ARRAYS: Final = {
-    "whole": _wholes,
-    "size": _wholes,
-    "ms": _times,
-    "price": _prices,
-    "text": _texts,
-    "ticker": _texts,
-    "option": _texts,
-    "codes": _codes,
-    "code": _codes,
-}

@@ -1,9 +1,9 @@
-"""Plain frames of Massive's websocket to numbers and texts in columns, compiled by numba. Pure.
+"""Plain frames of Massive's websocket to numbers and texts in columns, compiled by numba.
 
 A plain frame is what the vendor sends all day: an array of recorded events without spaces, `ev` first in each, strings
-of printable ASCII without escapes, whole numbers of up to 18 digits, prices of up to 15 and no value that its column
-could not hold. Whatever else it may be, sound or not, `scan` leaves it to `massive_frames`, which reads it value by
-value; so nothing needs to be judged here, only be recognized.
+of printable ASCII without escapes, numbers of up to 18 digits (prices: below 2**53 without their point) and no value
+that its column could not hold. Whatever else it may be, sound or not, `scan` leaves it to `massive_frames`, which reads
+it value by value; so nothing needs to be judged here, only be recognized.
 
 A price is exact: digits below 2**53 over a power of ten below 10**19 are two floats without error, and their quotient
 is the float nearest to the text.
@@ -13,10 +13,14 @@ the place of its first byte shifted left by 32 and its length, stands for them.
 
 Functions that read at a place return where what they read ends, or `NOT_PLAIN`. The text ends with a zero, at which
 every loop stops: none looks for an end of its own.
+
+numba keeps what it compiled on disk, but neither syncs nor checks it: a cache that is cut short, another user's or on a
+full disk is done without (`load`).
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
@@ -38,24 +42,50 @@ _EXACT: Final = 2**53
 LENGTH: Final = 2**32 - 1
 LEAST_CODE: Final = 1 - 2**15
 MOST_CODE: Final = 2**15 - 1
-_POWERS: Final = 10.0 ** np.arange(_MOST_DIGITS + 1)
+_POWERS: Final = np.array([float(f"1e{power}") for power in range(_MOST_DIGITS + 1)])
 _wide: Any = np.int64  # to calculate with a byte
 
 Text = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 KEY, UNIT, LEAST, MOST, NEEDED = range(5)  # what is known of a field
 
-
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
+class Scanner(NamedTuple):
+    """The compiled functions, each as the one of its name here."""
+
+    scan: Callable[[Text, Numbers, Text, Numbers, Numbers, Numbers, Numbers, Numbers], None]
+    copy_texts: Callable[[Text, Numbers, NDArray[np.int32], Text], None]
+    copy_codes: Callable[[Text, Numbers, NDArray[np.int32], NDArray[np.int16]], None]
+
+
+@lru_cache(maxsize=1)
+def load() -> Scanner:
+    """Compile the scanner, which takes seconds, or take it from numba's cache."""
+    try:
+        return _tried(cache=True)
+    except Exception:  # noqa: BLE001 - of a bad cache it may be any; without one the same is tried again, unguarded
+        return _tried(cache=False)
+
+
+def _tried(*, cache: bool) -> Scanner:
+    """Return the scanner after a call of each function, with which it is compiled."""
+    compiled = njit(cache=cache, nogil=True, boundscheck=True)
+    scanner = Scanner(*(compiled(function) for function in (scan, copy_texts, copy_codes)))
+    text, numbers = np.frombuffer(b"[]\0", np.uint8), np.zeros((1, 1, 5), np.int64)
+    spans = np.zeros(1, np.int64)
+    scanner.scan(text, spans + 2, text[:1], numbers, numbers, numbers[0], numbers[0], spans)
+    scanner.copy_texts(text, spans, np.zeros(2, np.int32), np.zeros(0, np.uint8))
+    scanner.copy_codes(text, spans, np.zeros(2, np.int32), np.zeros(0, np.int16))
+    return scanner
+
+
 def _compiled(function: _Function) -> _Function:
-    # The cache lies beside Python's own, and whoever can write there can write this file.
-    compiled: Any = njit(cache=True, nogil=True, boundscheck=True)(function)
+    compiled: Any = njit(nogil=True, boundscheck=True)(function)  # kept on disk with the function that calls it
     return compiled  # type: ignore[no-any-return]
 
 
-@_compiled
 def scan(
     text: Text,
     ends: Numbers,
@@ -192,7 +222,6 @@ def _span(begin: int, end: int) -> int:
     return begin << 32 | end - begin
 
 
-@_compiled
 def copy_texts(text: Text, spans: Numbers, ends: NDArray[np.int32], copied: Text) -> None:
     """Copy the texts of a column.
 
@@ -212,7 +241,6 @@ def copy_texts(text: Text, spans: Numbers, ends: NDArray[np.int32], copied: Text
         ends[row + 1] = written
 
 
-@_compiled
 def copy_codes(text: Text, spans: Numbers, ends: NDArray[np.int32], copied: NDArray[np.int16]) -> None:
     """Copy the codes of a column: single ones or lists.
 
