@@ -251,7 +251,7 @@ def test_beside_a_recording_daemon_nothing_is_found(tmp_path):
     child = Child(roots, "sim-es:rate=5000")
     child.wait_for_rows(1_000)
     try:
-        for _ in range(5):
+        for _ in range(2):
             done = subprocess.run(
                 [sys.executable, "-m", "spymaster", "verify"], env=roots, capture_output=True, text=True, timeout=120
             )
