@@ -67,22 +67,25 @@ def holes_in(found: Scan, name: SegmentName, header: Header, total: int | None) 
     watermark = found.durable_row
     row = found.rows
     for island in found.islands:
-        if island.first_row > row:
-            acknowledged = name.sealed or row < watermark
-            holes.append(hole_of(header, row, island.first_row, acknowledged=acknowledged))
+        holes += _missing(header, row, island.first_row, island.first_row if name.sealed else watermark)
         row = island.end_row
     if any(frame.kind == "seal" for frame in [*found.frames, *found.islands]):
         return holes
-    end: int | None = watermark
     if name.sealed:
-        end = total
-    elif name.poisoned:
-        end = max(watermark, total or 0)  # its successor names the rows that were durable
-    if end is None or row < end:
-        holes.append(hole_of(header, row, end, acknowledged=True))
-    elif total is not None and row < total:  # a power cut took its tail and left rows that follow in the next segment
-        holes.append(hole_of(header, row, total, acknowledged=False))
-    return holes
+        if total is None or row < total:
+            holes.append(hole_of(header, row, total, acknowledged=True))
+        return holes
+    # A power cut may take an active segment's tail and leave rows that follow in the next one. That one names rows of a
+    # poisoned segment that were durable.
+    end = max(watermark, total or 0)
+    return holes + _missing(header, row, end, end if name.poisoned else watermark)
+
+
+def _missing(header: Header, first_row: int, end_row: int, watermark: int) -> list[Hole]:
+    """Return the rows that are missing: those below the watermark, which were acknowledged, and the others."""
+    cut = min(max(first_row, watermark), end_row)
+    spans = ((first_row, cut, True), (cut, end_row, False))
+    return [hole_of(header, first, end, acknowledged=below) for first, end, below in spans if first < end]
 
 
 def name_rows(hole: Hole, sound: list[Frame], rows: pa.Table, whole: Predecessor | None) -> Hole:

@@ -391,6 +391,29 @@ def test_a_sealed_segment_with_a_batch_that_does_not_decode_does_not_stop_recove
     assert (found.holes[0].first_seq, found.holes[0].last_seq) == (5, 9)
 
 
+def test_a_gap_of_damage_names_no_row_that_was_lost_before_it_was_acknowledged(tmp_path):
+    log = StreamLog(tmp_path, STREAM, 1 << 30)
+    rows = CaptureRows(log, capture_id=1)
+    rows.append(delivered(TRADES, 5))
+    log.commit()
+    rows.append(delivered(TRADES, 5, start=5))
+    rows.append(delivered(TRADES, 5, start=10))
+    active = tmp_path / f"{STEM}.arrow"
+    raw = bytearray(active.read_bytes())
+    acknowledged, lost, _ = [frame for frame in scan(memoryview(bytes(raw))).frames if frame.rows]
+    for frame in (acknowledged, lost):
+        raw[frame.offset + 100] ^= 1
+    active.write_bytes(raw)
+
+    found = salvage(tmp_path, 9, set())
+
+    gaps = recovered_rows(found, Stream("system.gaps", "spymaster"))
+    assert gaps.select(["cause", "first_seq", "last_seq"]).to_pylist() == [
+        {"cause": "wal_damage", "first_seq": 0, "last_seq": 4},
+        {"cause": "not_acknowledged", "first_seq": 5, "last_seq": 9},
+    ]
+
+
 def test_rows_lost_before_they_were_acknowledged_are_a_gap_and_no_damage(tmp_path):
     log = StreamLog(tmp_path, STREAM, 1 << 30)
     rows = CaptureRows(log, capture_id=1)
