@@ -5,6 +5,9 @@ ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
   silver_trades silver_mbp10 silver_read hot_tail enrich
 
+# Every process would compile 40,000 lines anew, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test torture bench lock clean
 
 run: .venv/installed

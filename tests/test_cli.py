@@ -1,7 +1,6 @@
 """The command line as a user meets it: help, answers, and one clear line for each kind of bad input."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,20 +11,35 @@ import pytest
 
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
 from spymaster.feeds.sim import SimFeed
+from tests.command_line import clean_environment, spymaster
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def shell(tmp_path):
-    """Run the command line in an empty folder; returns the finished process."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
-    environment |= {"PYTHONPATH": str(REPOSITORY), "FLUSH_INTERVAL_SEC": "1"}
+def settings():
+    """The environment of someone who has set nothing but a quicker flush."""
+    return clean_environment(FLUSH_INTERVAL_SEC="1", PYTHONPATH=str(REPOSITORY))
+
+
+@pytest.fixture
+def shell(tmp_path, settings):
+    """Run the command line in an empty folder; returns what came of it."""
 
     def call(*arguments, **extra):
+        return spymaster(*arguments, environment=settings | extra, folder=tmp_path)
+
+    return call
+
+
+@pytest.fixture
+def process(tmp_path, settings):
+    """Run it as a process of its own."""
+
+    def call(*arguments):
         return subprocess.run(
             [sys.executable, "-m", "spymaster", *arguments],
-            cwd=tmp_path, env=environment | extra, capture_output=True, text=True, timeout=120,
+            cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
     return call
@@ -59,23 +73,23 @@ def test_every_command_has_help_with_an_example(shell, command):
         assert option in done.stdout
 
 
-def test_a_first_run_simulates_a_market_and_answers_a_query(shell, tmp_path):
-    done = shell("run", "--duration", "4")
+def test_a_first_run_simulates_a_market_and_answers_a_query(process, tmp_path):
+    done = process("run", "--duration", "4")
 
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout
     for schema in SCHEMAS.values():
         folder = tmp_path / "data/lake/bronze" / schema.name.replace(".", "/")
         assert list(folder.rglob("part-*.parquet")) or schema is SYSTEM_GAPS, folder
-    answer = shell("sql", "select count(*) as n from futures_mbp10 where bid_px_1 >= ask_px_1", "--json")
+    answer = process("sql", "select count(*) as n from futures_mbp10 where bid_px_1 >= ask_px_1", "--json")
     assert json.loads(answer.stdout) == {"columns": ["n"], "rows": [[0]]}
-    assert shell("verify").returncode == 0
-    status = json.loads(shell("status", "--json").stdout)
+    assert process("verify").returncode == 0
+    status = json.loads(process("status", "--json").stdout)
     assert status["alarms"] == []
     assert status["wal"]["rows"] == 0
     disk = sum(path.stat().st_size for path in (tmp_path / "data/lake/bronze").rglob("*.parquet"))
     assert status["bronze_total"]["bytes"] == disk == sum(tier["bytes"] for tier in status["bronze"].values())
-    segments = json.loads(shell("wal", "ls", "--json").stdout)
+    segments = json.loads(process("wal", "ls", "--json").stdout)
     assert {segment["state"] for segment in segments} == {"active"}
 
 
@@ -117,6 +131,11 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(shell, tmp_path, arg
     assert line in refusal(shell(*arguments, **environment), 2)
     assert not list(tmp_path.rglob("*.parquet"))
     assert not list(tmp_path.rglob("*.arrow"))
+
+
+def test_a_process_that_fails_prints_its_one_line_and_nothing_else(process):
+    assert process("verify", "--date", "tomorrow").stdout == ""
+    refusal(process("verify", "--date", "tomorrow"), 2)
 
 
 @pytest.mark.parametrize("name", ["WAL_ROOT", "DATA_ROOT"])

@@ -27,6 +27,7 @@ from spymaster.lake.verify import verify
 from spymaster.normalize.databento import DatabentoNormalizer
 from spymaster.wal.segment import scan
 from spymaster.wal.writer import CaptureRows, StreamLog
+from tests.command_line import spymaster
 from tests.conftest import RECORDED_DBN_SCHEMAS
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.rows import TRADES, delivered
@@ -48,17 +49,11 @@ def roots(tmp_path):
     }
 
 
-def spymaster(roots, *arguments, code=0):
+def asked(roots, *arguments, code=0):
     """Run the command line and return what `--json` printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spymaster", *arguments, "--json"],
-        env=roots,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    return json.loads(done.stdout)
+    done = spymaster(*arguments, "--json", environment=roots)
+    assert done.returncode == code, done
+    return done.document
 
 
 class Child:
@@ -112,8 +107,8 @@ def test_a_file_that_was_killed_half_way_is_completed_each_row_once_and_then_kno
     child.kill()
     assert child.rows < expected
 
-    finished = spymaster(roots, "run", "--source", f"dbn:{path}", "--speed", "0")
-    known = spymaster(roots, "run", "--source", f"dbn:{path}", "--speed", "0")
+    finished = asked(roots, "run", "--source", f"dbn:{path}", "--speed", "0")
+    known = asked(roots, "run", "--source", f"dbn:{path}", "--speed", "0")
 
     assert finished["rows"] == {"futures.mbp10": expected}
     assert 0 < finished["captures"][0]["appended"] < expected
@@ -122,13 +117,13 @@ def test_a_file_that_was_killed_half_way_is_completed_each_row_once_and_then_kno
     assert known["streams"] == {}
     books = Counter(count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.mbp10")
     assert books == {1: expected}
-    (proof,) = [p for p in spymaster(roots, "verify")["captures"] if p["stream"] == "futures.mbp10/ES"]
+    (proof,) = [p for p in asked(roots, "verify")["captures"] if p["stream"] == "futures.mbp10/ES"]
     assert proof == {**proof, "rows": expected, "whole": True}
 
 
 def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_data):
     """The normalizer's every value is compared with the vendor library's in `normalize/test_databento_vendor.py`."""
-    summary = spymaster(roots, "backfill", f"dbn:{real_data}", code=1)  # files of other schemas are refused, by name
+    summary = asked(roots, "backfill", f"dbn:{real_data}", code=1)  # files of other schemas are refused, by name
     captures = {capture["origin"].removeprefix("dbn:"): capture for capture in summary["captures"]}
     recorded = {path: capture for path, capture in captures.items() if not capture["error"]}
     assert {path for path in captures if _vendor_schema(path) in RECORDED_DBN_SCHEMAS} == set(recorded)
@@ -146,7 +141,7 @@ def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_dat
         for name, batches in expected.items():
             stored = _stored(roots, name, capture["capture_id"])
             assert stored.equals(pa.Table.from_batches(batches)), (path, name)
-    assert spymaster(roots, "verify")["proven"]
+    assert asked(roots, "verify")["proven"]
 
 
 def _vendor_schema(path: str) -> str:
@@ -171,10 +166,10 @@ def test_the_same_content_twice_in_one_run_is_one_capture(roots, real_data, tmp_
     for name in ("a.dbn.zst", "b.dbn.zst"):
         (folder / name).write_bytes(source.read_bytes())
 
-    summary = spymaster(roots, "run", "--source", f"dbn:{folder}", "--source", f"dbn:{source}", "--speed", "0")
+    summary = asked(roots, "run", "--source", f"dbn:{folder}", "--source", f"dbn:{source}", "--speed", "0")
 
     assert sorted(capture["already_captured"] for capture in summary["captures"]) == [False, True, True]
-    assert spymaster(roots, "verify")["proven"]
+    assert asked(roots, "verify")["proven"]
     assert {count for (schema, *_), count in bronze_counts(roots).items() if schema == "futures.trades"} == {1}
 
 
@@ -284,7 +279,7 @@ def test_a_run_over_damage_says_so_while_it_goes_on(roots):
 def test_a_run_over_damage_exits_3_and_its_summary_says_why(roots):
     leave_damage(roots, 1)
 
-    (problem,) = spymaster(roots, "run", "--source", "sim-es", "--duration", "0.5", code=3)["problems"]
+    (problem,) = asked(roots, "run", "--source", "sim-es", "--duration", "0.5", code=3)["problems"]
 
     assert "acknowledged rows were found damaged: futures.trades/ES: rows 5 to 9 of segment" in problem
 
@@ -299,7 +294,7 @@ def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
     child = Child(roots, "sim-es:rate=20000")
     child.wait_for_rows(ROWS_PER_KILL)
     child.kill(signal.SIGTERM)  # the child has no handler: like a kill
-    spymaster(roots, "recover")
+    asked(roots, "recover")
 
     running = subprocess.Popen(
         [sys.executable, "-m", "spymaster", "run", "--source", "sim-es:rate=20000", "--json"],
@@ -316,15 +311,15 @@ def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
     assert summary["rows"]["futures.mbp10"] > ROWS_PER_KILL
     for stream in summary["streams"].values():
         assert stream["appended"] == stream["acknowledged"] == stream["in_bronze"]
-    assert spymaster(roots, "status")["wal"]["rows"] == 0
-    assert spymaster(roots, "verify")["proven"]
+    assert asked(roots, "status")["wal"]["rows"] == 0
+    assert asked(roots, "verify")["proven"]
 
 
 def test_a_second_daemon_on_the_same_log_is_refused_by_the_name_of_the_first(roots):
     child = Child(roots, "sim")
     child.wait_for_rows(1)
     try:
-        refused = spymaster(roots, "run", "--duration", "1", code=2)
+        refused = asked(roots, "run", "--duration", "1", code=2)
     finally:
         child.kill()
 

@@ -1,6 +1,5 @@
 """`spymaster doctor`: what it says of this machine, and each check seen to fail on a planted fault."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,18 +9,15 @@ import pytest
 
 from spymaster import clock, doctor, settings
 from spymaster.doctor import Latency
+from tests.command_line import spymaster
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def run_doctor(folder, *arguments, **environment):
     """Run the command in a folder; return its exit code and its checks by name."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spymaster", "doctor", "--json", *arguments],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    document = json.loads(done.stdout)
+    done = spymaster("doctor", "--json", *arguments, environment=os.environ | environment, folder=folder)
+    document = done.document
     assert document["fit"] == (done.returncode == 0), done.stderr
     return done, {check["name"]: check for check in document["checks"]}
 

@@ -104,8 +104,12 @@ class Explorer:
         self._chance = random.Random(seed)
         self._tried: set[tuple[bytes, frozenset[Key]]] = set()
 
-    def explore(self, enough: Callable[[], bool] = lambda: False) -> None:
+    def explore(self, enough: Callable[[], bool] = lambda: False, first: int = 0) -> None:
         """Try the states after every call, until that is `enough`: first every eighth call, then those between.
+
+        Args:
+            enough: asked after each call.
+            first: the call after which to begin.
 
         Raises:
             Violation: the first that is found.
@@ -114,8 +118,9 @@ class Explorer:
             disk = Disk()
             for number in range(len(self._trace.calls) + 1):
                 call = self._trace.calls[number - 1] if number else None
+                crash = number >= first and number % STRIDE == offset
                 try:
-                    self._after(disk, call, number, crash=number % STRIDE == offset, check=offset == 0)
+                    self._after(disk, call, number, crash=crash, check=offset == 0)
                 except Violation as violation:
                     violation.add_note(f"after call {number} of the recorder: {call}")
                     raise

@@ -5,8 +5,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 
 import duckdb
@@ -24,6 +22,7 @@ from spymaster.lake.archiver import archive_before
 from spymaster.lake.compactor import MARKET_SCHEMAS, compact, partitions
 from spymaster.normalize.databento import DatabentoNormalizer
 from spymaster.normalize.massive_flatfile import MassiveFlatFile
+from tests.command_line import spymaster
 from tests.lake import silver_oracle
 from tests.lake.silver_oracle import flush
 from tests.rows import BOOKS, NOON_NS, TRADES, numbered
@@ -474,11 +473,11 @@ def test_how_old_greeks_may_be_can_be_chosen_and_verify_knows_what_was(tmp_path)
 
     found = []
     for seconds in ("10", "30", "30", "1"):
-        command = [sys.executable, "-m", "spymaster", "compact", "--all", "--json", "--data-root", str(lake)]
-        done = subprocess.run(
-            command, env=os.environ | {"GREEKS_TOLERANCE_SEC": seconds}, capture_output=True, text=True, check=True
-        )
-        result = json.loads(done.stdout)["partitions"][-1]
+        done = spymaster(
+            "compact", "--all", "--json", "--data-root", str(lake),
+            environment=os.environ | {"GREEKS_TOLERANCE_SEC": seconds},
+        )  # fmt: skip
+        result = done.document["partitions"][-1]
         found.append((result["status"], result["enriched"]))
         verdict = verify_silver.audit_silver(lake, verify_silver.list_files(lake), (), lambda number: None)
         assert (verdict.findings, verdict.notes) == ([], [])
@@ -554,8 +553,7 @@ def test_compact_says_what_it_did_in_a_table_and_in_json(tmp_path):
     flush(tmp_path, TRADES, numbered(TRADES, 100))
 
     def run(*more):
-        command = [sys.executable, "-m", "spymaster", "compact", "--data-root", str(tmp_path / "lake"), *more]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return spymaster("compact", "--data-root", str(tmp_path / "lake"), *more)
 
     document = json.loads(run("--date", "2025-12-22", "--json").stdout)
     table = run("--all")

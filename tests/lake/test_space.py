@@ -18,6 +18,7 @@ from spymaster.daemon import Daemon
 from spymaster.errors import DiskFullError
 from spymaster.lake.space import DiskLevel, Space, require_room_to_recover
 from spymaster.lake.verify import verify
+from tests.command_line import spymaster
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.small_disk import MB, small_disk
 
@@ -460,11 +461,6 @@ def start():
         each.communicate()
 
 
-def command(environment, *arguments) -> subprocess.CompletedProcess:
-    run = [sys.executable, "-m", "spymaster", *arguments]
-    return subprocess.run(run, env=environment, capture_output=True, text=True, timeout=60)
-
-
 def test_sigterm_on_a_full_disk_seals_and_reports_within_the_reserve(process, start):
     disk, environment = process
     running = start(environment, "-m", "spymaster", "run", "--source", "sim-es:rate=5000", "--json")
@@ -510,8 +506,8 @@ def test_a_daemon_killed_on_a_full_disk_is_recovered_once_there_is_room_and_noth
     disk.leave(0)
     before = contents(disk.root)
 
-    refused = command(environment, "recover")
-    refused_run = command(environment, "run", "--duration", "1")
+    refused = spymaster("recover", environment=environment)
+    refused_run = spymaster("run", "--duration", "1", environment=environment)
 
     for tried in (refused, refused_run):
         assert tried.returncode == 4

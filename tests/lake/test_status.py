@@ -25,6 +25,7 @@ from spymaster.lake.space import DiskLevel
 from spymaster.lake.status import PROMISE, Status, gauges
 from spymaster.lake.verify import verify
 from spymaster.wal.segment import scan
+from tests.command_line import spymaster
 from tests.lake.test_recorder import Numbers, hasty, recording, until
 from tests.rows import TRADES, delivered
 from tests.silver_files import compacted
@@ -56,11 +57,6 @@ def roots(tmp_path):
     }
 
 
-def call(roots, *arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "spymaster", *arguments]
-    return subprocess.run(command, env=roots, capture_output=True, text=True, timeout=120)
-
-
 def status(roots) -> Status:
     return status_module.status(Path(roots["WAL_ROOT"]), Path(roots["DATA_ROOT"]))
 
@@ -87,10 +83,10 @@ def running(roots, source="sim-es:rate=20000", rows=500):
 def test_a_running_daemon_says_which_rows_are_at_risk(roots, tmp_path):
     with running(roots) as child:
         appended_before, published_before = rows_in_log(tmp_path / "wal"), child.rows
-        found = json.loads(call(roots, "status", "--json").stdout)
+        found = json.loads(spymaster("status", "--json", environment=roots).stdout)
         appended_after, socket_file = rows_in_log(tmp_path / "wal"), (tmp_path / "wal" / SOCKET_NAME).lstat()
         child.wait_for_rows(found["daemon"]["appended_not_durable"] + found["daemon"]["durable_not_in_bronze"])
-        told = call(roots, "status").stdout
+        told = spymaster("status", environment=roots).stdout
 
     daemon = found["daemon"]
     assert (daemon["pid"], found["holder"], daemon["state"]) == (child.process.pid, str(child.process.pid), "recording")
@@ -163,7 +159,7 @@ def test_after_a_kill_the_rows_in_the_log_are_counted_and_the_way_out_is_named(r
 def test_a_daemon_that_does_not_answer_is_named_in_one_line(roots):
     with running(roots) as child:
         child.process.send_signal(signal.SIGSTOP)
-        done = call(roots, "status", "--json")
+        done = spymaster("status", "--json", environment=roots)
         child.process.send_signal(signal.SIGCONT)
 
     found = json.loads(done.stdout)
@@ -256,7 +252,7 @@ def test_clients_gone_wild_do_not_disturb_the_recording(roots, tmp_path):
     assert not Path(address).exists()
     for stream in summary["streams"].values():
         assert stream["appended"] == stream["acknowledged"] == stream["in_bronze"]
-    assert call(roots, "verify").returncode == 0
+    assert spymaster("verify", environment=roots).returncode == 0
 
 
 def test_rows_that_bronze_refuses_stay_in_the_gauge_until_it_takes_them(tmp_path, monkeypatch):
@@ -356,7 +352,7 @@ def test_the_bytes_and_files_of_silver_stand_beside_those_of_bronze(roots, tmp_p
     files = list((tmp_path / "lake" / "silver").rglob("*.parquet"))
     size = sum(path.stat().st_size for path in files)
     assert status(roots)["silver"] == {"bytes": size, "files": len(files)}
-    (line,) = [line for line in call(roots, "status").stdout.splitlines() if "Silver" in line]
+    (line,) = [line for line in spymaster("status", environment=roots).stdout.splitlines() if "Silver" in line]
     assert re.findall(r"[\w,]+(?: \w+)*", line) == ["Silver", str(len(files)), "not counted", f"{size:,}"]
 
 
@@ -375,7 +371,7 @@ def test_a_sync_that_had_no_row_to_make_durable_says_nothing_of_the_disk(tmp_pat
 
 
 def test_the_promise_is_printed_where_nothing_runs_and_nothing_is(roots):
-    done = call(roots | {"FLUSH_INTERVAL_SEC": "5"}, "status")
+    done = spymaster("status", environment=roots | {"FLUSH_INTERVAL_SEC": "5"})
 
     assert (done.returncode, done.stderr) == (0, "")
     for cause, loss in PROMISE:

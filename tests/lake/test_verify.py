@@ -3,8 +3,6 @@
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +22,7 @@ from spymaster.lake.verify import verify
 from spymaster.wal.segment import Header, Predecessor, scan
 from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
 from tests import bad_sector
+from tests.command_line import spymaster
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 from tests.test_daemon import Child
 
@@ -252,9 +251,7 @@ def test_beside_a_recording_daemon_nothing_is_found(tmp_path):
     child.wait_for_rows(1_000)
     try:
         for _ in range(2):
-            done = subprocess.run(
-                [sys.executable, "-m", "spymaster", "verify"], env=roots, capture_output=True, text=True, timeout=120
-            )
+            done = spymaster("verify", environment=roots)
             assert done.returncode == 0, done.stdout + done.stderr
     finally:
         child.kill()

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +18,7 @@ from spymaster.lake.compactor import MARKET_SCHEMAS
 from spymaster.lake.verify import verify
 from spymaster.lake.verify_silver import audit_silver, list_files
 from spymaster.paths import Partition
+from tests.command_line import spymaster
 from tests.lake.silver_oracle import flush
 from tests.lake.test_compactor import as_capture
 from tests.lake.test_verify import record
@@ -417,8 +416,7 @@ def test_the_command_counts_the_silver_that_it_audited(tmp_path):
 
     def run(*more):
         roots = ["--data-root", str(tmp_path / "lake"), "--wal-root", str(tmp_path / "wal")]
-        command = [sys.executable, "-m", "spymaster", "verify", *roots, *more]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return spymaster("verify", *roots, *more)
 
     sound = run()
     assert (sound.returncode, sound.stderr) == (0, "")
