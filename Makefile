@@ -5,7 +5,7 @@ ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
   silver_trades silver_mbp10 silver_read hot_tail enrich
 
-# Every process would compile 40,000 lines anew, and the tests start hundreds.
+# Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test torture bench lock clean

@@ -134,8 +134,10 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(shell, tmp_path, arg
 
 
 def test_a_process_that_fails_prints_its_one_line_and_nothing_else(process):
-    assert process("verify", "--date", "tomorrow").stdout == ""
-    refusal(process("verify", "--date", "tomorrow"), 2)
+    done = process("verify", "--date", "tomorrow")
+
+    refusal(done, 2)
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("name", ["WAL_ROOT", "DATA_ROOT"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -27,7 +26,7 @@ from spymaster.lake.verify import verify
 from spymaster.normalize.databento import DatabentoNormalizer
 from spymaster.wal.segment import scan
 from spymaster.wal.writer import CaptureRows, StreamLog
-from tests.command_line import spymaster
+from tests.command_line import clean_environment, spymaster
 from tests.conftest import RECORDED_DBN_SCHEMAS
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.rows import TRADES, delivered
@@ -39,8 +38,7 @@ CHILD = Path(__file__).with_name("daemon_process.py")
 @pytest.fixture
 def roots(tmp_path):
     """Environment of a fresh lake with fast flushes and small segments, so that a kill meets all of them."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
-    return environment | {
+    return clean_environment() | {
         "DATA_ROOT": str(tmp_path / "lake"),
         "WAL_ROOT": str(tmp_path / "wal"),
         "FLUSH_INTERVAL_SEC": "0.3",

@@ -27,6 +27,7 @@ from spymaster.lake.recorder import Recorder
 from spymaster.lake.views import connect
 from spymaster.wal.recovery import retire
 from spymaster.wal.writer import CaptureRows, StreamLog
+from tests.command_line import clean_environment
 from tests.faults.nursery import nursery
 from tests.lake.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, delivered, numbered
@@ -355,7 +356,7 @@ def test_polls_beside_flushes_retirements_compactions_and_archiving_hold_each_ev
 
 
 def test_polls_beside_a_daemon_hold_what_it_acknowledged(tmp_path):
-    roots = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))} | {
+    roots = clean_environment() | {
         "DATA_ROOT": str(tmp_path / "lake"), "WAL_ROOT": str(tmp_path / "wal"), "FLUSH_INTERVAL_SEC": "0.1",
         "WAL_SEGMENT_SIZE_MB": "1", "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip

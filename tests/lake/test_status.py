@@ -25,7 +25,7 @@ from spymaster.lake.space import DiskLevel
 from spymaster.lake.status import PROMISE, Status, gauges
 from spymaster.lake.verify import verify
 from spymaster.wal.segment import scan
-from tests.command_line import spymaster
+from tests.command_line import clean_environment, spymaster
 from tests.lake.test_recorder import Numbers, hasty, recording, until
 from tests.rows import TRADES, delivered
 from tests.silver_files import compacted
@@ -47,8 +47,7 @@ durable.sync = slow
 @pytest.fixture
 def roots(tmp_path):
     """Environment of a fresh lake whose rows stay in the log, unless a test says otherwise."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
-    return environment | {
+    return clean_environment() | {
         "DATA_ROOT": str(tmp_path / "lake"),
         "WAL_ROOT": str(tmp_path / "wal"),
         "FLUSH_INTERVAL_SEC": "300",
@@ -83,7 +82,7 @@ def running(roots, source="sim-es:rate=20000", rows=500):
 def test_a_running_daemon_says_which_rows_are_at_risk(roots, tmp_path):
     with running(roots) as child:
         appended_before, published_before = rows_in_log(tmp_path / "wal"), child.rows
-        found = json.loads(spymaster("status", "--json", environment=roots).stdout)
+        found = spymaster("status", "--json", environment=roots).document
         appended_after, socket_file = rows_in_log(tmp_path / "wal"), (tmp_path / "wal" / SOCKET_NAME).lstat()
         child.wait_for_rows(found["daemon"]["appended_not_durable"] + found["daemon"]["durable_not_in_bronze"])
         told = spymaster("status", environment=roots).stdout

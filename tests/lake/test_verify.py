@@ -1,7 +1,6 @@
 """An audit that can fail: each kind of loss is planted and must become a finding."""
 
 import asyncio
-import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from spymaster.lake.verify import verify
 from spymaster.wal.segment import Header, Predecessor, scan
 from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
 from tests import bad_sector
-from tests.command_line import spymaster
+from tests.command_line import clean_environment, spymaster
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 from tests.test_daemon import Child
 
@@ -240,8 +239,7 @@ def test_rows_still_in_the_log_count_as_held(tmp_path):
 
 
 def test_beside_a_recording_daemon_nothing_is_found(tmp_path):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SPYMASTER_", "DATABENTO"))}
-    roots = environment | {
+    roots = clean_environment() | {
         "DATA_ROOT": str(tmp_path / "lake"),
         "WAL_ROOT": str(tmp_path / "wal"),
         "FLUSH_INTERVAL_SEC": "0.2",
