@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from bench.market import START_NS, delivered
 from bench.rounds import Figures
 from spymaster import clock
+from spymaster.compaction import compactor
 from spymaster.events import EventSchema, Stream
-from spymaster.lake import compactor
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
 from spymaster.wal.segment import Header

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from bench.market import START_NS
 from bench.rounds import Figures, interleave, report
-from spymaster.lake.enrich import enrich
+from spymaster.compaction.enrich import enrich
 
 ROUNDS = 7
 TRADES, SNAPSHOTS, OPTIONS = 900_000, 500_000, 6_000

@@ -17,7 +17,7 @@ from bench.rounds import Figures, report, spread
 from spymaster import clock
 from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake.bronze import flush_segment
-from spymaster.lake.views import connect
+from spymaster.query.lake import connect
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 

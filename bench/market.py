@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from spymaster.events import EventSchema
-from spymaster.feeds.sim import SimFeed, SimulatedMarket
-from spymaster.normalize.databento import DatabentoNormalizer
+from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.simulation.source import SimFeed, SimulatedMarket
 
 START_NS = 1_766_413_800_000_000_000  # 2025-12-22 14:30 UTC, the open in New York
 SEED, RATE = 1, 20_000

@@ -18,8 +18,8 @@ import pyarrow as pa
 from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from bench.rounds import Figures, interleave, report
-from spymaster.normalize.massive import FRAMES, MAX_MS, NS_PER_MS, batch_of
-from spymaster.normalize.massive_frames import MassiveFrames
+from spymaster.normalize.massive.fields import FRAMES, MAX_MS, NS_PER_MS, batch_of
+from spymaster.normalize.massive.frames import MassiveFrames
 
 FRAMES_SENT = 5_000
 EVENTS = 20

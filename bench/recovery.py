@@ -18,7 +18,7 @@ from bench.rounds import Figures, interleave, report
 from spymaster import events
 from spymaster.events import EventSchema, Stream
 from spymaster.lake.catalog import Catalog
-from spymaster.lake.recovery import recover
+from spymaster.recording.recovery import recover
 from spymaster.wal.writer import StreamLog
 
 ROUNDS = 3

@@ -17,8 +17,9 @@ import pyarrow as pa
 from bench.market import START_NS, delivered
 from bench.rounds import Figures, interleave, report
 from spymaster import SilverReader, clock, durable
+from spymaster.compaction import compactor
 from spymaster.events import FUTURES_TRADES, Stream
-from spymaster.lake import compactor, silver
+from spymaster.lake import silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
 from spymaster.wal.segment import Header

@@ -18,17 +18,18 @@ import pyarrow.parquet as pq
 
 from spymaster import clock, events, paths, settings
 from spymaster.bus import Bus, Subscription
+from spymaster.compaction import compactor
+from spymaster.compaction.compactor import THREADS, Compacted, Progress
 from spymaster.errors import UsageError
-from spymaster.events import EventSchema, Stream
-from spymaster.lake import compactor
-from spymaster.lake.captures import Capture
+from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
+from spymaster.events.captures import Capture, random_capture_id
 from spymaster.lake.catalog import Catalog
-from spymaster.lake.compactor import MARKET_SCHEMAS, THREADS, Compacted, Progress
-from spymaster.lake.reader import Form, Reader
-from spymaster.lake.recorder import RecordedRows, Recorder, random_capture_id
-from spymaster.lake.recovery import Recovered, recover, writer_locks
-from spymaster.lake.silver_reader import SilverRows
-from spymaster.lake.views import Lake
+from spymaster.lake.locks import writer_locks
+from spymaster.query.bronze_rows import Form, Reader
+from spymaster.query.lake import Lake
+from spymaster.query.silver_rows import SilverRows
+from spymaster.recording.recorder import RecordedRows, Recorder
+from spymaster.recording.recovery import Recovered, recover
 
 _API_VERSION: Final = 1
 _FILLED: Final = {"aggressor": 0, "is_snapshot": False}  # what an event that does not say means

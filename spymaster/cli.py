@@ -23,19 +23,26 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from spymaster import clock, doctor, screen, settings, torture
+from spymaster import clock, screen, settings
+from spymaster.compaction import compactor
+from spymaster.compaction.archiver import archive_before
 from spymaster.daemon import Daemon
 from spymaster.errors import SpymasterError, StorageError, UsageError
-from spymaster.events import OPTIONS_TRADES, schema_named
-from spymaster.feeds import sim, sim_day, sim_plant
-from spymaster.lake import catalog, compactor, views
-from spymaster.lake.archiver import archive_before, archive_locks
-from spymaster.lake.recorder import random_capture_id
-from spymaster.lake.recovery import Recovered, recover, writer_locks
-from spymaster.lake.status import Status, segments, status
-from spymaster.lake.verify import verify
+from spymaster.events import MARKET_SCHEMAS, OPTIONS_TRADES, schema_named
+from spymaster.events.captures import random_capture_id
+from spymaster.lake import catalog
+from spymaster.lake.locks import archive_locks, writer_locks
 from spymaster.paths import check_date
+from spymaster.proof import doctor
+from spymaster.proof import kill_trials as torture
+from spymaster.proof.verify import verify
+from spymaster.query import lake as views
+from spymaster.query.status import Status, segments, status
+from spymaster.recording.recovery import Recovered, recover
 from spymaster.settings import Settings
+from spymaster.simulation import day as sim_day
+from spymaster.simulation import plant as sim_plant
+from spymaster.simulation import source as sim
 from spymaster.wal import audit
 
 OK: Final = 0
@@ -292,7 +299,7 @@ def compact_command(
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
     loaded = _load(data_root, None)
-    schemas = [schema_named(schema)] if schema is not None else compactor.MARKET_SCHEMAS
+    schemas = [schema_named(schema)] if schema is not None else MARKET_SCHEMAS
     with compactor.lock(loaded.data_root), _progress("partitions", as_json=as_json) as advance:
         wanted = compactor.partitions(loaded.data_root, schemas, date, date)
         results = compactor.compact(

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from spymaster import clock, durable
 from spymaster.errors import ControlError
@@ -31,6 +31,67 @@ MAX_CONNECTIONS: Final = 32  # at once; one more is told so and closed
 REQUEST_S: Final = 2.0  # from the connection to the answer's last byte, as the daemon sees it
 ANSWER_S: Final = 2.0  # how long a question waits
 _RETRY_S: Final = 0.02
+
+
+class StreamGauges(TypedDict):
+    """Rows of one stream in this run, by what they have passed and what they wait for."""
+
+    appended: int
+    acknowledged: int
+    in_bronze: int
+    appended_not_durable: int
+    durable_not_in_bronze: int
+
+
+class SyncTimes(TypedDict):
+    """What syncs took that made rows durable: of the newest `count`."""
+
+    count: int
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class Backlog(TypedDict):
+    """Sealed segments that are not in Bronze."""
+
+    segments: int
+    bytes: int
+    oldest_s: float | None
+
+
+class Disk(TypedDict):
+    """The room of log and Bronze at the last look. `level`: ok, warn, bronze_stopped or ingest_stopped."""
+
+    level: str
+    log_free_bytes: int
+    bronze_free_bytes: int
+    text: str
+
+
+class Gauges(TypedDict):
+    """What a recorder knows of the rows on their way, without reading a file."""
+
+    streams: dict[str, StreamGauges]
+    appended_not_durable: int
+    durable_not_in_bronze: int
+    oldest_not_durable_s: float | None
+    sync: SyncTimes
+    backlog: Backlog
+    disk: Disk
+    flush_s: float
+    readers: int
+    dropped_rows: int
+    problems: list[str]
+
+
+class DaemonStatus(Gauges):
+    """What a running daemon answers."""
+
+    pid: int
+    version: str
+    state: str
+    uptime_s: float
 
 
 def ask(folder: Path, command: str, timeout_s: float = ANSWER_S) -> dict[str, Any] | None:

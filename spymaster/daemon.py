@@ -17,28 +17,28 @@ import pyarrow as pa
 
 from spymaster import clock, durable
 from spymaster.bus import Bus
-from spymaster.control import ControlServer
-from spymaster.errors import BronzeRefusedError, DiskFullError, SourceError, StorageError, UsageError, WalError
+from spymaster.control import ControlServer, DaemonStatus
+from spymaster.errors import BronzeRefusedError, DiskFullError, SourceError, StorageError, WalError
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, EventSchema, Stream
-from spymaster.feeds.dbn_file import DbnFileFeed
+from spymaster.events.captures import Capture, random_capture_id
+from spymaster.feeds import raw_manifest
+from spymaster.feeds.day_files import FlatFileDelivery
 from spymaster.feeds.feed import Delivery, DeliveryInfo, Feed
-from spymaster.feeds.flat_file import FlatFileDelivery, FlatFileFeed
-from spymaster.feeds.sim import MarketFeed, SimFeed, open_market
-from spymaster.lake import raw_manifest
-from spymaster.lake.captures import Capture
 from spymaster.lake.catalog import CaptureRecord
-from spymaster.lake.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder, random_capture_id
-from spymaster.lake.recovery import Recovered
-from spymaster.lake.status import DaemonStatus, gauges
-from spymaster.normalize.databento import NORMALIZER_VERSION as DATABENTO_VERSION
-from spymaster.normalize.databento import DatabentoNormalizer
-from spymaster.normalize.massive import NORMALIZER_VERSION as MASSIVE_VERSION
-from spymaster.normalize.massive_flatfile import MassiveFlatFile
-from spymaster.normalize.massive_frames import MassiveFrames
-from spymaster.normalize.massive_rest import MassivePages
-from spymaster.normalize.normalized import Normalized, Unreadable
+from spymaster.normalize.databento.normalizer import NORMALIZER_VERSION as DATABENTO_VERSION
+from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.massive.fields import NORMALIZER_VERSION as MASSIVE_VERSION
+from spymaster.normalize.massive.frames import MassiveFrames
+from spymaster.normalize.massive.pages import MassivePages
+from spymaster.normalize.normalizer import Normalized, Unreadable
 from spymaster.normalize.symbols import SEVERAL, one_root
+from spymaster.recording.gauges import gauges
+from spymaster.recording.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder
+from spymaster.recording.recovery import Recovered
 from spymaster.settings import Settings
+from spymaster.simulation.source import MarketFeed
+from spymaster.sources import open_feeds
 
 QUANTUM_NS: Final = 20_000_000  # paced rows are released at least every 20 ms of wall time
 MAX_TOLD_HOLES: Final = 10  # of a recovery; `system.gaps` has all
@@ -89,28 +89,6 @@ class Normalizer(Protocol):
     def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized: ...
 
     def finish(self) -> None: ...
-
-
-def open_feeds(source: str) -> list[Feed]:
-    """Return the feeds that a `--source` names: a simulated market has one for each of its four deliveries.
-
-    Raises:
-        UsageError: no such kind of source, or its options are wrong.
-        SourceError: the file is not there.
-    """
-    kind, _, rest = source.partition(":")
-    if kind == "sim":
-        return [*open_market(rest)]
-    if kind == "sim-es":
-        return [SimFeed.parse(rest)]
-    if kind == "dbn" and rest:
-        return [DbnFileFeed(rest)]
-    if kind == "flatfile" and rest:
-        return [FlatFileFeed(rest)]
-    raise UsageError(
-        f"source {source!r} is not known. Nothing was started. Next: use sim[:seed=1,rate=2000], dbn:PATH (a .dbn or "
-        f".dbn.zst file, a folder, or a pattern) or flatfile:PATH (a .csv.gz day file, a folder, or a pattern)"
-    )
 
 
 def normalizer_of(info: DeliveryInfo) -> Normalizer:

@@ -9,8 +9,10 @@ from rich.live import Live
 from rich.table import Table
 
 from spymaster import clock
+from spymaster.control import Gauges, SyncTimes
 from spymaster.daemon import Daemon
-from spymaster.lake.status import Gauges, Status, SyncTimes, gauges
+from spymaster.query.status import Status
+from spymaster.recording.gauges import gauges
 
 REFRESH_S = 0.5
 

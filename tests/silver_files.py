@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spymaster.compaction.compactor import Compacted, compact, lock, partitions
+from spymaster.events import MARKET_SCHEMAS
 from spymaster.lake import silver
 from spymaster.lake.bronze import list_parts
-from spymaster.lake.compactor import MARKET_SCHEMAS, Compacted, compact, lock, partitions
 
 
 def compacted(data_root: Path) -> list[Compacted]:

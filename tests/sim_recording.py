@@ -8,10 +8,10 @@ import databento_dbn
 import numpy as np
 
 from spymaster.clock import NS_PER_SECOND
-from spymaster.feeds.sim import SimulatedMarket
-from spymaster.feeds.sim_deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter
-from spymaster.feeds.sim_market import Step
-from spymaster.feeds.sim_plant import Truth
+from spymaster.simulation.deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter
+from spymaster.simulation.market import Step
+from spymaster.simulation.plant import Truth
+from spymaster.simulation.source import SimulatedMarket
 
 NOON = 1_764_694_800 * NS_PER_SECOND  # 2025-12-02 17:00 UTC, of New York, in normal activity
 TRADE, MBP10, STATUS, DEFINITION, MAPPING = 0, 10, 18, 19, 22

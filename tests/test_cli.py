@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
-from spymaster.feeds.sim import SimFeed
+from spymaster.simulation.source import SimFeed
 from tests.command_line import clean_environment, spymaster
 
 REPOSITORY = Path(__file__).parents[1]

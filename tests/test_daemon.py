@@ -21,9 +21,9 @@ from spymaster import events, settings
 from spymaster.control import ask
 from spymaster.daemon import CaptureSummary, Daemon
 from spymaster.events import Stream
-from spymaster.feeds.dbn_file import DbnFileDelivery
-from spymaster.lake.verify import verify
-from spymaster.normalize.databento import DatabentoNormalizer
+from spymaster.feeds.dbn_files import DbnFileDelivery
+from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.proof.verify import verify
 from spymaster.wal.segment import scan
 from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.command_line import clean_environment, spymaster

@@ -31,6 +31,8 @@ SCHEMAS: Final = {
     )
 }
 
+MARKET_SCHEMAS: Final = tuple(schema for schema in SCHEMAS.values() if schema.kind == "market")
+
 # The names under which the seed documents know the Arrow schemas.
 StockTradeV1: Final = STOCKS_TRADES.log
 StockQuoteV1: Final = STOCKS_QUOTES.log
@@ -61,6 +63,7 @@ __all__ = [
     "BOOK_LEVELS",
     "FUTURES_MBP10",
     "FUTURES_TRADES",
+    "MARKET_SCHEMAS",
     "MBP10V1",
     "OPTIONS_GREEKS_SNAPSHOTS",
     "OPTIONS_TRADES",

@@ -1,7 +1,7 @@
 """What an event schema is: one Arrow schema with its partition key, its identity columns and its units."""
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -11,6 +11,9 @@ PARTITION_FIELDS: Final = (
     pa.field("date", pa.string(), nullable=False, metadata={"meaning": "UTC date of ts_event_ns, YYYY-MM-DD"}),
     pa.field("hour", pa.int32(), nullable=False, metadata={"meaning": "UTC hour of ts_event_ns, 0 to 23"}),
 )
+
+
+Kind = Literal["market", "own"]  # what a vendor sent, or what we say of it
 
 
 def field(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
@@ -45,6 +48,7 @@ class EventSchema:
         identity: the columns that tell one event from another beside source and time, in the order in which
             they enter `event_id`: the instrument, price, size and seq (None where it has no such column), then more.
         log: the schema of its rows in the WAL and on the bus, with name, version, units and meanings as metadata.
+        kind: `own` events have no Silver and are never archived.
     """
 
     name: str
@@ -53,6 +57,7 @@ class EventSchema:
     hourly: bool
     identity: tuple[str | None, ...]
     log: pa.Schema
+    kind: Kind
 
     @property
     def delivered(self) -> pa.Schema:
@@ -76,6 +81,7 @@ def event_schema(
     version: int = 1,
     partition_by: str = "symbol",
     hourly: bool = True,
+    kind: Kind = "market",
 ) -> EventSchema:
     """Declare an event schema: the columns every schema has, around its own `fields`."""
     columns = [
@@ -91,4 +97,4 @@ def event_schema(
     if missing:
         raise ValueError(f"{name}: {missing} are no columns")
     log = pa.schema(columns, {"schema_name": name, "schema_version": str(version)})
-    return EventSchema(name, version, partition_by, hourly, identity, log)
+    return EventSchema(name, version, partition_by, hourly, identity, log, kind)

@@ -27,6 +27,7 @@ SYSTEM_CAPTURES = event_schema(
         optional("detail", pa.string(), "why it is not complete"),
     ],
     hourly=False,
+    kind="own",
     identity=("symbol", None, None, None, "of_capture_id", "event"),
 )
 
@@ -47,5 +48,6 @@ SYSTEM_GAPS = event_schema(
         field("detail", pa.string(), "what, where"),
     ],
     hourly=False,
+    kind="own",
     identity=("symbol", None, None, None, "gap_id"),
 )

@@ -1,0 +1,1 @@
+"""A vendor connection or file -> raw bytes."""

@@ -1,0 +1,1 @@
+"""What lies on disk below DATA_ROOT, and nothing that decides."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from spymaster.events import Stream
+from spymaster.events.gaps import Gap, gap_id
 from spymaster.paths import SegmentName
-from spymaster.wal.gaps import Gap, gap_id
 from spymaster.wal.segment import MAX_NAMED_CAPTURES, Frame, Header, Predecessor, Scan, named, predecessor_of
 
 

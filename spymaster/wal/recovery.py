@@ -30,8 +30,8 @@ import pyarrow as pa
 from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
+from spymaster.events.gaps import gap_rows
 from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
-from spymaster.wal.gaps import gap_rows
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
     Frame,

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from spymaster import durable, paths
-from spymaster.lake import bronze, recorder
-from spymaster.lake import recovery as recovery_of_lake
+from spymaster.lake import bronze
+from spymaster.recording import recorder
+from spymaster.recording import recovery as recovery_of_lake
 from spymaster.wal import recovery, writer
 from tests.crash.disk import Call
 from tests.crash.workload import Trace

@@ -33,7 +33,7 @@ from spymaster.errors import SpymasterError
 from spymaster.events import SYSTEM_GAPS, EventSchema, Stream
 from spymaster.lake import bronze, catalog
 from spymaster.lake.catalog import Catalog
-from spymaster.lake.recovery import recover
+from spymaster.recording.recovery import recover
 from spymaster.wal import recovery, segment, writer
 from spymaster.wal.segment import Header
 from tests.crash.disk import Call, Disk, State, links_of, recording

@@ -8,7 +8,7 @@ import pytest
 
 from spymaster.events import SYSTEM_GAPS
 from spymaster.lake.catalog import Catalog
-from spymaster.lake.recovery import Recovered, recover
+from spymaster.recording.recovery import Recovered, recover
 from spymaster.wal.segment import scan
 from tests.crash.disk import Disk, State
 from tests.crash.explorer import (

@@ -14,12 +14,12 @@ import pytest
 
 from spymaster import durable, events
 from spymaster.bus import Bus
+from spymaster.compaction.archiver import archive_before
 from spymaster.errors import SpymasterError
 from spymaster.events import Stream
-from spymaster.lake.archiver import archive_before
+from spymaster.events.captures import Capture
 from spymaster.lake.bronze import flush_segment
-from spymaster.lake.captures import Capture
-from spymaster.lake.recorder import Recorder
+from spymaster.recording.recorder import Recorder
 from spymaster.wal.recovery import retire
 from spymaster.wal.writer import CaptureRows, StreamLog
 from tests.crash.disk import Call, Recording, recording

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spymaster.feeds.sim import SimFeed
-from spymaster.torture import differing, market_rows
+from spymaster.proof.kill_trials import differing, market_rows
+from spymaster.simulation.source import SimFeed
 
 Key = tuple[str, int]  # a schema and a capture
 

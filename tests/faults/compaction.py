@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 from spymaster import events
 from spymaster.errors import SpymasterError
 from spymaster.events import EventSchema, Stream
-from spymaster.lake import silver, views
+from spymaster.lake import silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
+from spymaster.query import lake as views
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 from tests.faults.nursery import nursery

@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spymaster import durable
+from spymaster.compaction import compactor
 from spymaster.events import EventSchema
-from spymaster.lake import bronze, compactor, recorder, silver
+from spymaster.lake import bronze, silver
 from spymaster.lake.bronze import Part
+from spymaster.recording import recorder
 from spymaster.wal.writer import SegmentWriter
 
 

@@ -2,11 +2,11 @@
 
 from spymaster import durable, paths
 from spymaster.events import Stream
+from spymaster.events.captures import Capture, begin_row
 from spymaster.lake.bronze import flush_segment
-from spymaster.lake.captures import Capture, begin_row
 from spymaster.lake.catalog import Catalog
-from spymaster.lake.recovery import recover
-from spymaster.lake.verify import verify
+from spymaster.proof.verify import verify
+from spymaster.recording.recovery import recover
 from spymaster.wal.recovery import retire
 from spymaster.wal.segment import scan
 from spymaster.wal.writer import CaptureRows, StreamLog

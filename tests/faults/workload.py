@@ -25,13 +25,14 @@ import pyarrow.dataset  # the Parquet reader imports it on first use, once for a
 
 from spymaster import bus, cli, clock, daemon, events
 from spymaster.bus import Bus
+from spymaster.compaction import compactor
+from spymaster.compaction.compactor import Compacted
 from spymaster.errors import StorageError
 from spymaster.events import Stream
-from spymaster.lake import compactor, recorder
-from spymaster.lake.captures import Capture
-from spymaster.lake.compactor import Compacted
-from spymaster.lake.recorder import Recorder
-from spymaster.lake.recovery import writer_locks
+from spymaster.events.captures import Capture
+from spymaster.lake.locks import writer_locks
+from spymaster.recording import recorder
+from spymaster.recording.recorder import Recorder
 from tests.faults import defects
 from tests.rows import delivered
 

@@ -7,14 +7,14 @@ import pytest
 
 from spymaster.errors import DiskFullError, LayoutError, UsageError
 from spymaster.events import Stream
-from spymaster.lake import views
 from spymaster.lake.bronze import flush_segment, put_sum
 from spymaster.lake.catalog import Catalog, read_files, rebuild
-from spymaster.lake.status import segments, status
+from spymaster.query import lake as views
+from spymaster.query.status import segments, status
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 from tests import bad_sector
-from tests.lake.silver_oracle import flush
+from tests.compaction.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, numbered
 from tests.small_disk import small_disk
 

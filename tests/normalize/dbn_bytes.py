@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import zstandard
 
-from spymaster.normalize.databento import DatabentoNormalizer
-from spymaster.normalize.normalized import Unreadable
+from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.normalizer import Unreadable
 
 RECORDED = ("None", "trades", "mbp-10", "definition")
 UNDEF_I64, UNDEF_U64, UNDEF_U32 = 2**63 - 1, 2**64 - 1, 2**32 - 1

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from spymaster.normalize.massive_flatfile import MassiveFlatFile
-from spymaster.normalize.massive_frames import MassiveFrames
-from spymaster.normalize.massive_rest import MassivePages
-from spymaster.normalize.normalized import Normalized
+from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.massive.frames import MassiveFrames
+from spymaster.normalize.massive.pages import MassivePages
+from spymaster.normalize.normalizer import Normalized
 from tests.normalize import massive_oracle as oracle
 
 CHUNK = 2_000

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spymaster.errors import SourceError, SpymasterError, TruncatedError, UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize.databento import DatabentoNormalizer
+from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from tests.normalize.dbn_bytes import (
     DAY,
     DEFINITION,

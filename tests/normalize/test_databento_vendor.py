@@ -12,7 +12,7 @@ from databento.common.symbology import InstrumentMap
 
 from spymaster.errors import UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize.databento import DatabentoNormalizer
+from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from tests.normalize.dbn_bytes import RECORDED, UNDEF_I64, UNDEF_U64, Run, contents_of
 
 

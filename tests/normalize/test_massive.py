@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize import massive, massive_plain
-from spymaster.normalize.massive_flatfile import MassiveFlatFile
-from spymaster.normalize.massive_frames import MassiveFrames
-from spymaster.normalize.massive_rest import MassivePages
-from spymaster.normalize.normalized import Normalized
+from spymaster.normalize.massive import fields as massive
+from spymaster.normalize.massive import frame_columns as massive_plain
+from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.massive.frames import MassiveFrames
+from spymaster.normalize.massive.pages import MassivePages
+from spymaster.normalize.normalizer import Normalized
 from tests.normalize import massive_fuzz, massive_oracle
 from tests.normalize.massive_fuzz import LINES, OPTION_TRADE, SNAPSHOT, STATUS, STOCK_QUOTE, STOCK_TRADE
 

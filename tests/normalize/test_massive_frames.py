@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spymaster.normalize import massive_frames, massive_scan
-from spymaster.normalize.massive import Part
-from spymaster.normalize.massive_frames import MassiveFrames, Message
-from spymaster.normalize.normalized import Normalized
+from spymaster.normalize.massive import frame_scanner as massive_scan
+from spymaster.normalize.massive import frames as massive_frames
+from spymaster.normalize.massive.fields import Part
+from spymaster.normalize.massive.frames import MassiveFrames, Message
+from spymaster.normalize.normalizer import Normalized
 from tests.normalize.massive_fuzz import OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE
 from tests.normalize.test_massive import RECEIVED, encoded, read, rows
 from tests.sim_recording import Recorded
@@ -143,7 +144,7 @@ def kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     scanner: Any = massive_scan.load()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     own: Any = numba.njit(cache=True)(massive_scan.scan)
-    for path in Path(scanner.scan.stats.cache_path).glob("massive_scan.*"):
+    for path in Path(scanner.scan.stats.cache_path).glob("frame_scanner.*"):
         shutil.copy(path, own.stats.cache_path)
     massive_scan.load.cache_clear()
     yield Path(own.stats.cache_path)

@@ -16,7 +16,7 @@ from spymaster.events import Stream
 from spymaster.lake import bronze, catalog
 from spymaster.lake.bronze import Part, flush_segment, list_parts
 from spymaster.lake.catalog import Catalog, read_files, rebuild
-from spymaster.lake.verify import Verdict, _audit_files
+from spymaster.proof.verify import Verdict, _audit_files
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 from tests.crash.scratch import MEMORY_FOLDER

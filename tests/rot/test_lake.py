@@ -14,11 +14,11 @@ import pytest
 from spymaster.errors import LayoutError
 from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake import bronze, catalog
-from spymaster.lake import verify as verify_module
 from spymaster.lake.catalog import Catalog, read_files, rebuild
-from spymaster.lake.reader import Reader
-from spymaster.lake.recovery import recover
-from spymaster.lake.verify import verify
+from spymaster.proof import verify as verify_module
+from spymaster.proof.verify import verify
+from spymaster.query.bronze_rows import Reader
+from spymaster.recording.recovery import recover
 from spymaster.wal.segment import Header
 from spymaster.wal.writer import encode_segment
 from tests.rot.damage import TAILS, flipped, mutated_bytes

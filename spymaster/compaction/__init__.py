@@ -1,0 +1,1 @@
+"""Bronze -> Silver, and what is compacted to the archive."""

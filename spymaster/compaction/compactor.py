@@ -1,0 +1,460 @@
+"""Bronze -> Silver: every event once, one partition at a time, each published by one rename.
+
+The order that carries the guarantee, for one partition: list its parts, decide from their names whether anything has
+changed, write a draft span by span of event time, prove by other means that the draft holds the rows of those parts
+without those that were delivered again, and only then give it its name. A kill leaves the file that was there, or the
+new one, and a draft that the next run removes.
+"""
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from spymaster import durable, events, paths
+from spymaster.compaction import enrich
+from spymaster.compaction.conservation import Check, ConservationError
+from spymaster.errors import LayoutError, UsageError
+from spymaster.events import MARKET_SCHEMAS, EventSchema
+from spymaster.events.exactly_once import Edges, Once, keep_once
+from spymaster.events.identity import Identity, event_ids, identity_of, identity_time_ns
+from spymaster.lake import archive, silver
+from spymaster.lake.bronze import ROW_GROUP_ROWS, damage, read_footer
+from spymaster.lake.silver import Counts, Footer
+from spymaster.paths import Partition
+
+THREADS: Final = 2
+_SPAN_BYTES: Final = 32 << 20  # of columns in memory at once, of each thread; about seven times that with its copies
+_TEXT_BYTES: Final = 12  # of a text or a list, as an estimate
+_NS_PER_MS: Final = 1_000_000
+_CODES: Final = pa.dictionary(pa.int32(), pa.string())
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What became of one partition.
+
+    Attributes:
+        partition: of Bronze.
+        status: `compacted`, `unchanged` since the last time, or `refused`: nothing was published, see `reason`.
+        counts: of rows; of the last time if unchanged, None if refused.
+        parts: Bronze parts.
+        bytes_in: their size.
+        bytes_out: the Silver file's.
+        seconds: how long it took.
+        reason: why it was refused.
+    """
+
+    partition: Partition
+    status: Literal["compacted", "unchanged", "refused"]
+    counts: Counts | None
+    parts: int
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+    reason: str | None = None
+
+    @property
+    def mb_per_s(self) -> float:
+        """Megabytes of Bronze a second."""
+        return self.bytes_in / 1e6 / self.seconds if self.seconds else 0.0
+
+
+class _Span(NamedTuple):
+    """Event times that are compacted together; half-open, whole milliseconds."""
+
+    begin_ns: int
+    end_ns: int
+
+
+WHOLE: Final = _Span(-(2**63), 2**63 - 1)
+
+
+def partitions(
+    data_root: Path, schemas: Sequence[EventSchema], start_date: str | None = None, end_date: str | None = None
+) -> list[Partition]:
+    """Return the partitions of market data that Bronze or the archive has, with both dates included.
+
+    Raises:
+        UsageError: a date is none, or a schema has no Silver.
+        LayoutError: the lake is laid out otherwise.
+    """
+    for date in (start_date, end_date):
+        if date is not None:
+            paths.check_date(date)
+    for schema in schemas:
+        if schema not in MARKET_SCHEMAS:
+            raise UsageError(
+                f"{schema.name} has no Silver: it is our own. Nothing was done. Next: name a market schema"
+            )
+    found = {
+        partition
+        for schema in schemas
+        for tier in (data_root / "bronze", archive.bronze_of(data_root))
+        for partition in _folders(tier, schema)
+        if (start_date is None or start_date <= partition.date) and (end_date is None or partition.date <= end_date)
+        if any((tier / partition.folder).glob("part-*.parquet"))
+    }
+    return sorted(found, key=lambda own: (own.schema, own.value, _when(own)))
+
+
+def _folders(tier: Path, schema: EventSchema) -> Iterator[Partition]:
+    """Yield the partitions of a schema by their folders."""
+    base = tier / schema.name.replace(".", "/")
+    for folder in base.glob(f"{schema.partition_by}=*/date=*" + ("/hour=*" if schema.hourly else "")):
+        value, date, *hour = (component.partition("=")[2] for component in folder.relative_to(base).parts)
+        yield Partition(
+            schema.name, schema.partition_by, paths.decode_symbol(value), date, int(hour[0]) if hour else None
+        )
+
+
+def _when(partition: Partition) -> tuple[str, int]:
+    return partition.date, -1 if partition.hour is None else partition.hour
+
+
+@contextmanager
+def lock(data_root: Path) -> Iterator[None]:
+    """Hold the lock of the one process that writes Silver. The daemon may run beside it.
+
+    Raises:
+        LockedError: another process compacts here; names its pid.
+        UsageError: the folder cannot be written.
+    """
+    folder = data_root / "silver"
+    try:
+        durable.make_directories(folder)
+        with durable.lock_directory(folder):
+            yield
+    except PermissionError as error:
+        raise UsageError(
+            f"DATA_ROOT: {folder} cannot be written ({error.strerror}). Nothing was published. Next: mend its "
+            f"permissions, or choose another folder with DATA_ROOT"
+        ) from error
+
+
+def compact(
+    data_root: Path,
+    wanted: Sequence[Partition],
+    *,
+    threads: int = THREADS,
+    progress: Progress | None = None,
+    tolerance_ns: int = enrich.TOLERANCE_NS,
+) -> list[Compacted]:
+    """Make the Silver of some partitions, of those that changed. The caller holds the lock.
+
+    Args:
+        data_root: the lake.
+        wanted: partitions of Bronze; option trades find the greeks of those that are compacted.
+        threads: partitions at once.
+        progress: called with (partitions done, of how many).
+        tolerance_ns: how old greeks may be for an option trade.
+
+    Raises:
+        OSError: the disk refused; what was published before is whole.
+        KeyboardInterrupt: as soon as the partitions under way are given up; the next call does them.
+    """
+    own = _Worker(data_root, tolerance_ns)
+    late = [partition for partition in wanted if partition.schema == events.OPTIONS_TRADES.name]  # they read Silver
+    early = [partition for partition in wanted if partition.schema != events.OPTIONS_TRADES.name]
+    done: list[Compacted] = []
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for some in (early, late):
+                for result in pool.map(own.compact, some):
+                    done.append(result)
+                    if progress is not None:
+                        progress(len(done), len(wanted))
+        except BaseException:  # Ctrl-C too: a partition may take a minute
+            pool.shutdown(wait=False, cancel_futures=True)
+            own.stop()
+            raise
+    return done
+
+
+class _StoppedError(Exception):
+    """Nobody waits for this partition any more."""
+
+
+class Inputs(NamedTuple):
+    """What a partition's Silver is made of.
+
+    Attributes:
+        parts: of its Bronze, by name.
+        greeks: that its option trades may know; None for other schemas.
+        names: digest of the parts' names.
+        digest: of all of it.
+    """
+
+    parts: list[Path]
+    greeks: pa.Table | None
+    names: str
+    digest: str
+
+
+def inputs_of(data_root: Path, partition: Partition, tolerance_ns: int) -> Inputs:
+    """Return what a partition's Silver is to be made of now.
+
+    Raises:
+        LayoutError: an archived part is not there.
+    """
+    parts = silver.bronze_parts(data_root, partition)
+    greeks, more = None, b""
+    if partition.schema == events.OPTIONS_TRADES.name:
+        greeks, keys = enrich.greeks_for(data_root, partition, tolerance_ns)
+        more = keys + str(tolerance_ns).encode()
+    return Inputs(parts, greeks, silver.inputs_digest(parts), silver.inputs_digest(parts, more))
+
+
+class Following:
+    """What comes after partitions in time. Listed once, for one run over many of them."""
+
+    def __init__(self, data_root: Path) -> None:
+        self._data_root = data_root
+        self._folders: dict[Path, list[Path]] = {}
+        self._captures: dict[Path, frozenset[int] | None] = {}
+
+    def is_current(self, file: Footer, inputs: Inputs, partition: Partition) -> bool:
+        """Whether compacting a partition would make its file as it is."""
+        return file.inputs == inputs.digest and self.ended(partition, file.captures) in (None, file.ended)
+
+    def ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return those of a partition's captures that do not go on in the next one; None if that cannot be known."""
+        later = self._captures_after(partition) if captures else frozenset()
+        return None if later is None else tuple(capture_id for capture_id in captures if capture_id not in later)
+
+    def _captures_after(self, partition: Partition) -> frozenset[int] | None:
+        """Return the captures of the next partition in time that Bronze or the archive has; None if it is damaged."""
+        own = Path(partition.folder)
+        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
+        if here not in self._folders:
+            tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
+            self._folders[here] = sorted(
+                {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
+            )
+        folders = self._folders[here]
+        for folder in folders[bisect_right(folders, own) :]:
+            if folder not in self._captures:
+                date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
+                following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
+                self._captures[folder] = _captures_of(self._data_root, following)
+            if self._captures[folder] != frozenset():
+                return self._captures[folder]
+        return frozenset()
+
+
+def _captures_of(data_root: Path, partition: Partition) -> frozenset[int] | None:
+    try:
+        parts = silver.bronze_parts(data_root, partition)
+        return frozenset(span.capture_id for path in parts for span in read_footer(path).captures)
+    except LayoutError:
+        return None
+
+
+class _Worker:
+    """Compacts partitions; each thread has its own connection."""
+
+    def __init__(self, data_root: Path, tolerance_ns: int) -> None:
+        self._data_root, self._tolerance_ns = data_root, tolerance_ns
+        self._following = Following(data_root)
+        self._own = threading.local()
+        self._connections: list[duckdb.DuckDBPyConnection] = []
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let every thread give up soon: at its next span, or amid its proof. Their drafts go."""
+        self._stopped = True
+        for connection in self._connections:
+            connection.interrupt()
+
+    def compact(self, partition: Partition) -> Compacted:
+        began = time.monotonic()
+        try:
+            return self._compact(partition, began)
+        except (LayoutError, ConservationError, pa.ArrowException, duckdb.Error) as error:
+            return Compacted(partition, "refused", None, 0, 0, 0, time.monotonic() - began, str(error))
+
+    def _compact(self, partition: Partition, began: float) -> Compacted:
+        schema = events.SCHEMAS[partition.schema]
+        target = silver.file_of(self._data_root, partition)
+        inputs = inputs_of(self._data_root, partition, self._tolerance_ns)
+        size = sum(path.stat().st_size for path in inputs.parts)
+        before = silver.read_footer(target)
+        if before is not None and self._following.is_current(before, inputs, partition):
+            return Compacted(
+                partition, "unchanged", before.counts, len(inputs.parts), size, target.stat().st_size,
+                time.monotonic() - began,
+            )  # fmt: skip
+        durable.make_directories(target.parent)
+        for path in inputs.parts:
+            _require_sound(path)
+        if before is not None:
+            _require_no_fewer_rows(inputs.parts, target, before)
+        source = _open(schema, inputs.parts)
+        captures = _several_captures(inputs.parts)
+        ended = self._following.ended(partition, captures)
+        if ended is None:
+            ended = captures  # that none is known to go on is the most that may be unproven
+        with durable.replacing(target) as draft:
+            with silver.writer(draft, schema) as file:
+                check = Check(self._connection(), schema)
+                counts = self._write(file, schema, source, _edges(source, captures, ended), inputs.greeks, check)
+                tolerance_ns = 0 if inputs.greeks is None else self._tolerance_ns
+                silver.add_footer(file, Footer(inputs.names, inputs.digest, counts, captures, ended, tolerance_ns))
+            self._go_on()
+            check.conserved(inputs.parts, draft)
+        return Compacted(
+            partition, "compacted", counts, len(inputs.parts), size, target.stat().st_size, time.monotonic() - began
+        )
+
+    def _write(
+        self,
+        file: pq.ParquetWriter,
+        schema: EventSchema,
+        source: ds.Dataset,
+        edges: dict[int, Edges],
+        greeks: pa.Table | None,
+        check: Check,
+    ) -> Counts:
+        """Write every event of a partition once, and tell the check what was left out."""
+        kept = removed = repeats = unproven = enriched = 0
+        for span in spans(schema, source):
+            self._go_on()
+            rows = _read(source, span)
+            identity = identity_of(schema, rows)
+            once = keep_once(rows, identity, edges)
+            check.remove(rows, once.removed)
+            out = _silver_rows(schema, rows, identity, once)
+            if greeks is not None:
+                out = enrich.enrich(out, greeks, self._tolerance_ns)
+                enriched += out.num_rows - out["greeks_snapshot_id"].null_count
+            file.write_table(out.cast(silver.columns_of(schema)), row_group_size=ROW_GROUP_ROWS)
+            kept, removed = kept + len(once.kept), removed + len(once.removed)
+            repeats, unproven = repeats + once.repeats, unproven + once.unproven
+        return Counts(kept + removed, kept, removed, repeats, unproven, enriched)
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise _StoppedError
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if not hasattr(self._own, "connection"):
+            self._own.connection = duckdb.connect(config={"threads": 1, "memory_limit": "256MB"})
+            self._own.connection.execute("set enable_progress_bar = false")  # on by default where Python is interactive
+            self._connections.append(self._own.connection)
+        connection: duckdb.DuckDBPyConnection = self._own.connection
+        return connection
+
+
+def _several_captures(parts: Sequence[Path]) -> tuple[int, ...]:
+    """Return the captures whose rows parts have, in order; none where it is one alone, as then no event came twice."""
+    found = sorted({span.capture_id for path in parts for span in read_footer(path).captures})
+    return tuple(found) if len(found) > 1 else ()
+
+
+def _require_no_fewer_rows(parts: Sequence[Path], target: Path, before: Footer) -> None:
+    """Refuse to replace what may be all that is left of some rows: Bronze only grows.
+
+    Raises:
+        LayoutError: some of the Bronze that a file was made of is gone.
+    """
+    rows = sum(read_footer(path).rows for path in parts)
+    if rows < before.counts.rows_in:
+        raise LayoutError(
+            f"{target} was made of {before.counts.rows_in:,} rows of Bronze, which has {rows:,} of them now, so it may "
+            f"be all that is left of the others. It was left as it is. Next: bring Bronze's parts back from a copy; or "
+            f"move that file away, and run spymaster compact"
+        )
+
+
+def _edges(source: ds.Dataset, captures: tuple[int, ...], ended: tuple[int, ...]) -> dict[int, Edges]:
+    """Return where captures begin and end in a partition. With one capture alone nothing depends on it."""
+    begins: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    for batch in source.to_batches(columns=["ts_event_ns", "source", "capture_id", "capture_seq"]) if captures else ():
+        keys = pa.Table.from_batches([batch])
+        times, by_row, numbers = identity_time_ns(keys), keys["capture_id"].to_numpy(), keys["capture_seq"].to_numpy()
+        for capture_id in np.unique(by_row).tolist():
+            own = by_row == capture_id
+            for begin in times[own & (numbers == 0)].tolist():
+                begins[capture_id] = begin
+            if capture_id in ended:
+                ends[capture_id] = max(ends.get(capture_id, WHOLE.begin_ns), int(times[own].max()))
+    return {capture_id: Edges(begins.get(capture_id), ends.get(capture_id)) for capture_id in captures}
+
+
+def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:
+    """Cut a partition into spans of event time that fit into memory; a function of its rows alone.
+
+    Equal events share their millisecond, so each span is as closed as the partition.
+    """
+    most = _SPAN_BYTES // sum(_width(column.type) for column in schema.bronze)
+    stamps = np.empty(source.count_rows(), np.int64)
+    if len(stamps) <= most:
+        yield WHOLE
+        return
+    at = 0
+    for batch in source.to_batches(columns=["ts_event_ns"]):
+        stamps[at : at + batch.num_rows] = batch["ts_event_ns"].to_numpy()
+        at += batch.num_rows
+    stamps.sort()
+    cuts = np.unique(stamps[most::most] // _NS_PER_MS * _NS_PER_MS)
+    for begin_ns, end_ns in pairwise([WHOLE.begin_ns, *cuts.tolist(), WHOLE.end_ns]):
+        yield _Span(begin_ns, end_ns)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Return the bytes of a value, of those of varying size an estimate."""
+    return max(kind.bit_width // 8, 1) if pa.types.is_primitive(kind) else _TEXT_BYTES
+
+
+def _require_sound(part: Path) -> None:
+    """Refuse a part whose bytes are not those that were written: of some damage a Parquet reader says nothing.
+
+    Raises:
+        LayoutError: they are not.
+    """
+    wrong = damage(durable.read(part))
+    if wrong is not None:
+        raise LayoutError(
+            f"{part} does not read ({wrong}). Nothing was published of its hour. Next: spymaster verify, and restore "
+            f"that file from a copy"
+        )
+
+
+def _open(schema: EventSchema, parts: Sequence[Path]) -> ds.Dataset:
+    """Open parts as one, with texts as codes; a column that an older one has not got is null."""
+    texts = [column.name for column in schema.bronze if pa.types.is_string(column.type)]
+    # A flipped bit in a compressed page reads as other values.
+    checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = ds.ParquetFileFormat(ds.ParquetReadOptions(dictionary_columns=texts), default_fragment_scan_options=checked)
+    columns = pa.schema([column.with_type(_CODES) if column.name in texts else column for column in schema.bronze])
+    return ds.dataset([str(path) for path in parts], schema=columns, format=form)
+
+
+def _read(source: ds.Dataset, span: _Span) -> pa.Table:
+    """Return the rows of a span, as one chunk a column."""
+    stamp = ds.field("ts_event_ns")
+    inside = None if span == WHOLE else (stamp >= span.begin_ns) & (stamp < span.end_ns)
+    return source.to_table(filter=inside).combine_chunks()
+
+
+def _silver_rows(schema: EventSchema, rows: pa.Table, identity: Identity, once: Once) -> pa.Table:
+    """Return the rows that are kept, in Silver's order, with what names each event."""
+    if len(once.kept) < rows.num_rows or np.any(once.kept[1:] < once.kept[:-1]):
+        rows, identity = rows.take(once.kept), identity.take(once.kept)
+    named = rows.cast(schema.bronze).append_column(silver.EVENT_ID, event_ids(identity))
+    return named.append_column(silver.OCCURRENCE, pa.array(once.occurrence))

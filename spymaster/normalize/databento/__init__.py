@@ -1,0 +1,1 @@
+"""The DBN records of Databento -> record batches."""

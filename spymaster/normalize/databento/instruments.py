@@ -1,0 +1,254 @@
+"""Which instrument a DBN record is of, as far as header and stream have said. Pure.
+
+A record carries an id; venues may give it to another instrument the next day. What it means: what a mapping record
+says, from its place in the stream on and within the times it gives; else what the header says of the UTC date of the
+record's `ts_recv`. So an instrument is looked up once for each distinct (controls so far, span between two changes,
+id) of a piece, never row by row. A control is a record that changes what later records mean.
+
+Why a definition is remembered by its symbol, not by its id: tomorrow the id may be another instrument's.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from itertools import islice
+from typing import Final, NamedTuple
+
+import databento_dbn as dbn
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spymaster.clock import NS_PER_HOUR, NS_PER_SECOND
+from spymaster.events import EventSchema
+from spymaster.normalize.databento.records import (
+    MAX_NS,
+    PRICE_SCALE,
+    UNDEFINED_PRICE,
+    UNDEFINED_TIME,
+    Columns,
+    Group,
+    Records,
+    received_ns,
+    text,
+)
+from spymaster.normalize.symbols import UNMAPPED, Asked, Instrument, Venue, asked_by, one_root, partition_root
+
+_MIN_NS: Final = -(2**63)
+_NS_PER_DAY: Final = 24 * NS_PER_HOUR
+_EVERYTHING: Final = "ALL_SYMBOLS"
+_OPTION_CLASSES: Final = frozenset("CPTM")
+_COLUMNS: Final = {
+    "symbol": "root",
+    "underlying": "root",
+    "contract": "symbol",
+    "option_symbol": "symbol",
+    "exp_date": "exp_date",
+    "strike": "strike",
+    "right": "right",
+}
+
+
+class Span(NamedTuple):
+    """A symbol that an id stands for within [start_ns, end_ns), and what was asked for to get it."""
+
+    instrument_id: int
+    start_ns: int
+    end_ns: int
+    symbol: str
+    asked: Asked
+
+
+class Control(NamedTuple):
+    """A record that says that an id stands for a symbol, or describes an instrument."""
+
+    offset: int
+    says: Span | Instrument
+
+
+class Names(NamedTuple):
+    """The instruments of some records: record i is of `distinct[numbers[i]]`."""
+
+    distinct: list[Instrument]
+    numbers: NDArray[np.int32]
+
+    def columns(self, schema: EventSchema) -> Columns:
+        """Return the columns of `schema` that follow from the instrument alone."""
+        columns = {}
+        for name, part in _COLUMNS.items():
+            if name in schema.log.names:
+                parts = [getattr(instrument, part) for instrument in self.distinct]
+                columns[name] = pa.array(parts, schema.log.field(name).type).take(self.numbers)
+        return columns
+
+    def where(self, flags: Iterable[bool]) -> NDArray[np.bool_]:
+        """Return for each record the flag of its instrument."""
+        return np.fromiter(flags, np.bool_, len(self.distinct))[self.numbers]
+
+    def take(self, rows: slice | NDArray[np.intp]) -> "Names":
+        return Names(self.distinct, self.numbers[rows])
+
+
+class Instruments:
+    """What header and stream have said of instruments so far.
+
+    Attributes:
+        root: the one root of all symbols known before the first record; None if there are several, or none.
+    """
+
+    def __init__(self, metadata: dbn.Metadata, venue: Venue, symbols_in_stream: tuple[str, ...], learns: bool) -> None:
+        """Read the header.
+
+        Args:
+            metadata: the delivery's header.
+            venue: how its symbols are written.
+            symbols_in_stream: symbols that mapping records will name.
+            learns: whether definitions in the stream decide anything, so that they are worth remembering.
+        """
+        self._venue, self._learns = venue, learns
+        self._asked = asked_by(metadata.symbols if str(metadata.stype_in) == "parent" else (), venue)
+        self._read = lru_cache(65_536)(venue.read)
+        self._described: dict[str, Instrument] = {}
+        self._spans: dict[int, list[Span]] = {}
+        self._edges: NDArray[np.int64] = np.empty(0, np.int64)  # the times, sorted, at which some id may change
+
+        spans = _header_spans(metadata, self._asked)
+        self._learn(Control(0, span) for span in spans)
+        self._add_edges(spans)
+        names = {*({span.symbol for span in spans} or metadata.symbols), *symbols_in_stream}
+        self.root = None if _EVERYTHING in names else one_root(self._read(name, self._asked).root for name in names)
+
+    def mapped(self, mappings: Records) -> list[Span]:
+        """Return what mapping records say. Where the new symbol is only an id again, the one asked for names it."""
+        names = ("instrument_id", "start_ts", "end_ts", "stype_in_symbol", "stype_out_symbol")
+        spans = []
+        for number, start, end, symbol_in, symbol_out in zip(*(mappings[name].tolist() for name in names), strict=True):
+            asked_for, meant = text(symbol_in), text(symbol_out)
+            parent = asked_by([asked_for], self._venue)
+            span = Span(
+                instrument_id=number,
+                start_ns=_MIN_NS if start == UNDEFINED_TIME else start,
+                end_ns=MAX_NS if end == UNDEFINED_TIME else end,
+                symbol=asked_for if meant.isdigit() else meant,
+                asked=parent if parent.root else self._asked,
+            )
+            spans.append(span)
+        return spans
+
+    def described(self, definitions: Records) -> Iterator[Instrument]:
+        """Say what each definition tells of its instrument."""
+        names = ("raw_symbol", "asset", "instrument_class", "expiration", "strike_price")
+        for fields in zip(*(definitions[name].tolist() for name in names), strict=True):
+            symbol, asset, kind = (text(raw) for raw in fields[:3])
+            expiration, strike = fields[3:]
+            yield Instrument(
+                symbol=symbol,
+                root=self.root_of_definition(asset, symbol),
+                is_option=kind in _OPTION_CLASSES,
+                exp_date=None if expiration == UNDEFINED_TIME else _utc_date(expiration),
+                strike=strike / PRICE_SCALE if kind in ("C", "P") and strike != UNDEFINED_PRICE else None,
+                right=kind if kind in ("C", "P") else None,
+            )
+
+    def controls(self, mappings: Group | None, spans: list[Span], definitions: Group | None) -> list[Control]:
+        """Return what a piece says of instruments, in order. Nothing is learned yet."""
+        controls: list[Control] = []
+        if mappings:
+            self._add_edges(spans)
+            controls += map(Control, mappings.offsets.tolist(), spans)
+        if definitions and self._learns:
+            controls += map(Control, definitions.offsets.tolist(), self.described(definitions.records))
+        return sorted(controls, key=lambda control: control.offset)
+
+    def name(self, groups: list[Group], controls: list[Control]) -> list[Names]:
+        """Find each record's instrument, as known where it stands in the stream, and learn what `controls` say."""
+        waiting = iter(controls)
+        if not groups:
+            self._learn(waiting)
+            return []
+        ids = np.concatenate([group.records["instrument_id"] for group in groups]).astype(np.int64)
+        times = np.concatenate([received_ns(group.records) for group in groups])
+        offsets = np.concatenate([group.offsets for group in groups])
+        learned = np.searchsorted([control.offset for control in controls], offsets)
+        spans = np.searchsorted(self._edges, times, side="right")
+        moments, _ = _number(learned * (len(self._edges) + 1) + spans)
+        numbers, first = _number(moments.astype(np.int64) << 32 | ids)
+
+        distinct = [_NOBODY] * len(first)
+        known = 0
+        for number in np.argsort(learned[first]).tolist():
+            at = first[number]
+            self._learn(islice(waiting, int(learned[at]) - known))
+            known = int(learned[at])
+            distinct[number] = self._at(int(ids[at]), int(times[at]))
+        self._learn(waiting)
+        ends = np.cumsum([len(group.records) for group in groups])
+        return [Names(distinct, part) for part in np.split(numbers, ends[:-1])]
+
+    def root_of_mapping(self, span: Span) -> str:
+        return self._read(span.symbol, span.asked).root if span.symbol else self.root or UNMAPPED
+
+    def root_of_definition(self, asset: str | None, symbol: str | None) -> str:
+        if asset:
+            return partition_root(self._venue.product_root(asset))
+        return self._read(symbol, self._asked).root if symbol else self.root or UNMAPPED
+
+    def _at(self, instrument_id: int, instant_ns: int) -> Instrument:
+        """Return the instrument that an id stands for at an instant: of the spans that cover it, the latest learned."""
+        for span in reversed(self._spans.get(instrument_id, ())):
+            if span.start_ns <= instant_ns < span.end_ns and span.symbol:
+                return self._described.get(span.symbol) or self._read(span.symbol, span.asked)
+        return Instrument(None, self.root or UNMAPPED, self._asked.options)
+
+    def _learn(self, controls: Iterable[Control]) -> None:
+        for control in controls:
+            said = control.says
+            if isinstance(said, Instrument):
+                self._described[said.symbol or ""] = said
+            else:
+                known = self._spans.setdefault(said.instrument_id, [])
+                if not known or known[-1] != said:  # a live session repeats each mapping for each of its schemas
+                    known.append(said)
+
+    def _add_edges(self, spans: Iterable[Span]) -> None:
+        """Tell apart the times before, within and after each of `spans`."""
+        edges = {edge for span in spans for edge in (span.start_ns, span.end_ns)} - {_MIN_NS, MAX_NS}
+        if edges:
+            self._edges = np.union1d(self._edges, np.array(list(edges), np.int64))
+
+
+_NOBODY: Final = Instrument(None, UNMAPPED)
+
+
+def _header_spans(metadata: dbn.Metadata, asked: Asked) -> list[Span]:
+    """Return what the header says of ids, those that override others last: as with the vendor, the latest to start.
+
+    Why ties are settled too: where a header gives one id to two symbols for the same days, the vendor's decoder lists
+    them in another order each time, so that the same file could become other rows.
+    """
+    spans = []
+    for name, intervals in metadata.mappings.items():
+        for interval in intervals:
+            number, symbol = interval["symbol"], name
+            if str(metadata.stype_in) == "instrument_id":
+                number, symbol = symbol, number
+            if number.isascii() and number.isdigit():
+                start_ns, end_ns = _midnight_ns(interval["start_date"]), _midnight_ns(interval["end_date"])
+                spans.append(Span(int(number), start_ns, end_ns, symbol, asked))
+    return sorted(spans, key=lambda span: (span.start_ns, -span.end_ns, span.symbol))
+
+
+def _midnight_ns(day: date) -> int:
+    return max(_MIN_NS, min(MAX_NS, (day - date(1970, 1, 1)).days * _NS_PER_DAY))
+
+
+def _utc_date(ns: int) -> date:
+    return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).date()
+
+
+def _number(keys: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Number distinct keys by first appearance; return each key's number, and where each number first appears."""
+    numbers = pa.array(keys).dictionary_encode().indices.to_numpy()
+    first = np.empty(numbers.max(initial=-1) + 1, np.intp)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    return numbers, first

@@ -1,0 +1,289 @@
+"""DBN bytes to record batches: frame, sort by kind, decode by column. Pure; no object per record of market data.
+
+A delivery is a metadata header and then records. The header's version and the record's length choose how a kind is
+read (`dbn_records`); what id and header and stream say of it choose its instrument (`dbn_instruments`). Rows of one
+schema keep the order in which their records came, however the bytes were cut on their way here.
+
+What is not recorded is accounted for: kinds that we do not record are counted in `ignored`, rows whose instrument
+nothing named in `unmapped`, and a record that cannot become a row is handed back whole as `Unreadable`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import databento_dbn as dbn
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spymaster.errors import SourceError, TruncatedError, UnsupportedError
+from spymaster.events import (
+    FUTURES_MBP10,
+    FUTURES_TRADES,
+    OPTIONS_TRADES,
+    REFERENCE_INSTRUMENTS,
+    STOCKS_TRADES,
+    EventSchema,
+)
+from spymaster.normalize.databento.instruments import Instruments, Names, Span
+from spymaster.normalize.databento.records import (
+    DEFINITION,
+    KIND_NAMES,
+    LAYOUTS,
+    MAPPING,
+    MAX_NS,
+    MBP10,
+    TRADE,
+    Columns,
+    Group,
+    book_columns,
+    definition_columns,
+    faults,
+    frame,
+    gather,
+    mapping_columns,
+    market_columns,
+    repeat,
+)
+from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
+from spymaster.normalize.symbols import CME, OCC, SEVERAL, STOCKS, Venue
+
+NORMALIZER_VERSION: Final = 1
+
+# Decoded at once: it stays in the cache, and of records of 48 bytes or more no batch gets beyond 65,536 rows.
+PIECE_BYTES: Final = 512 * 1024
+_HEADER_BYTES: Final = 16
+
+
+class _Dataset(NamedTuple):
+    source: str
+    venue: Venue
+    kinds: dict[int, tuple[EventSchema, ...]]  # what its market records become
+
+
+_DATASETS: Final = {
+    "GLBX.MDP3": _Dataset("databento.glbx", CME, {TRADE: (FUTURES_TRADES, OPTIONS_TRADES), MBP10: (FUTURES_MBP10,)}),
+    "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}),
+    "XNAS.ITCH": _Dataset("databento.xnas", STOCKS, {TRADE: (STOCKS_TRADES,)}),
+}
+_SCHEMA_KINDS: Final = {"trades": TRADE, "mbp-10": MBP10, "definition": DEFINITION}
+
+
+class DatabentoNormalizer:
+    """Turns one delivery of DBN into rows. It keeps the symbols seen so far and the bytes of a record not yet whole.
+
+    Attributes:
+        source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
+        streams: the stream's symbol for every schema that this delivery can give.
+        ignored: records of kinds that are not recorded, by the vendor's name.
+        unmapped: rows whose instrument no mapping named.
+    """
+
+    def __init__(
+        self, *, header: bytes, origin: str, symbols_in_stream: tuple[str, ...] = (), simulated: bool = False
+    ) -> None:
+        """Read the metadata header, the bytes from `DBN` to its end.
+
+        Raises:
+            UnsupportedError: it announces a dataset, schema or DBN version that is not recorded.
+            SourceError: it is no DBN header.
+        """
+        metadata = _decode_header(header, origin)
+        self._dataset, self._kinds = _contents(metadata, origin)
+        self._layouts = {kind: LAYOUTS[header[3]][kind] for kind in (*self._kinds, DEFINITION, MAPPING)}
+        self._ts_out_bytes = 8 if metadata.ts_out else 0
+        self._start_ns = metadata.start if metadata.start <= MAX_NS else 0
+        self._origin, self._rest, self._rest_begins = origin, b"", len(header)
+
+        # Only where one stream gives trades of two schemas do definitions decide anything.
+        learns = metadata.schema is None and len(self._kinds[TRADE]) > 1
+        self._instruments = Instruments(metadata, self._dataset.venue, symbols_in_stream, learns)
+
+        self.source = "sim" if simulated else self._dataset.source
+        schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
+        self.streams = {schema.name: self._instruments.root or SEVERAL for schema in schemas}
+        self._delivered = {schema.name: schema.delivered for schema in schemas}
+        self.ignored: Counter[str] = Counter()
+        self.unmapped = 0
+
+    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized:
+        """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
+
+        Args:
+            messages: any number of bytes each, from where the one before left off, and when they arrived by our clock;
+                None for a file.
+
+        Raises:
+            SourceError: a record of length zero begins here, so nothing from here on can be framed. The rows before
+                it came with the call before.
+        """
+        done = Normalized([], [])
+        pieces = (
+            (data[start : start + PIECE_BYTES], ts_local_ns)
+            for data, ts_local_ns in messages
+            for start in range(0, len(data), PIECE_BYTES)
+        )
+        for number, (piece, ts_local_ns) in enumerate(pieces):
+            if (self._rest or piece)[0] == 0:
+                self._rest = b"\0"
+                if number == 0:
+                    raise self._unframed()
+                break  # the rows before it go first
+            self._rest += piece
+            self._normalize_rest(done, ts_local_ns)
+        return done
+
+    def finish(self) -> None:
+        """Check that the delivery ended where a record ends.
+
+        Raises:
+            TruncatedError: it did not; names the byte where it ends.
+            SourceError: it could not be framed to its end.
+        """
+        if not self._rest:
+            return
+        if self._rest[0] == 0:
+            raise self._unframed()
+        begun = f"the record that begins at byte {self._rest_begins} has {len(self._rest)} of {self._rest[0] * 4} bytes"
+        raise TruncatedError(self._origin, self._rest_begins + len(self._rest), begun)
+
+    def _unframed(self) -> SourceError:
+        return SourceError(
+            f"{self._origin} cannot be read on from byte {self._rest_begins}: a record of length zero begins there, so "
+            f"where the next one begins is unknown. The records before that byte are recorded, and the capture is "
+            f"marked incomplete. Next: fetch the file again and run the same command"
+        )
+
+    def _normalize_rest(self, done: Normalized, ts_local_ns: int | None) -> None:
+        offsets, end = frame(self._rest)
+        if end == 0:
+            return
+        unreadable: list[Unreadable] = []
+        groups = dict(self._groups(offsets, unreadable))
+        spans = self._instruments.mapped(groups[MAPPING].records) if MAPPING in groups else []
+        done.unreadable.extend(sorted(unreadable, key=lambda record: record.byte))
+        done.batches.extend(self._market(groups, spans, ts_local_ns))
+        done.batches.extend(self._reference(groups, spans, ts_local_ns))
+        self._rest, self._rest_begins = self._rest[end:], self._rest_begins + end
+
+    def _groups(self, offsets: NDArray[np.int64], unreadable: list[Unreadable]) -> Iterator[tuple[int, Group]]:
+        """Sort records by kind. Those that cannot become rows go to `unreadable`, those not wanted are counted."""
+        heads = np.ndarray((len(self._rest) - 1,), "<u2", self._rest, strides=(1,))[offsets]
+        for head in np.unique(heads).tolist():
+            kind, size = head >> 8, (head & 255) * 4
+            mine = offsets[heads == head]
+            if reason := self._misfit(kind, size):
+                unreadable.extend(self._unreadable(int(offset), reason) for offset in mine)
+            elif kind not in self._layouts:
+                self.ignored[KIND_NAMES[kind]] += len(mine)
+            else:
+                records = gather(self._rest, mine, size, self._layouts[kind])
+                at_fault = faults(kind, records)
+                unreadable.extend(self._unreadable(int(mine[row]), reason) for row, reason in at_fault.items())
+                sound = np.delete(np.arange(len(mine)), list(at_fault)) if at_fault else slice(None)
+                if len(at_fault) < len(mine):
+                    yield kind, Group(records[sound], mine[sound])
+
+    def _misfit(self, kind: int, size: int) -> str | None:
+        """Say why no record of this kind and size can be read, or None if it can, or need not be."""
+        name = KIND_NAMES.get(kind)
+        if name is None:
+            return f"no kind of record has the number {kind}"
+        if size < _HEADER_BYTES:
+            return f"a record of {size} bytes is shorter than a record's header"
+        if kind in self._layouts:
+            expected = self._layouts[kind].itemsize + self._ts_out_bytes
+            return None if size == expected else f"a record of kind {name} has {size} bytes instead of {expected}"
+        return f"the header announces no records of kind {name}" if kind in self._dataset.kinds else None
+
+    def _unreadable(self, offset: int, reason: str) -> Unreadable:
+        size = self._rest[offset] * 4
+        return Unreadable(self._rest[offset : offset + size], reason, self._rest_begins + offset)
+
+    def _market(self, groups: dict[int, Group], spans: list[Span], ts_local_ns: int | None) -> Iterator[Rows]:
+        market = {kind: group for kind, group in groups.items() if kind in self._kinds}
+        controls = self._instruments.controls(groups.get(MAPPING), spans, groups.get(DEFINITION))
+        named = self._instruments.name(list(market.values()), controls)
+        for (kind, group), names in zip(market.items(), named, strict=True):
+            self.unmapped += int(names.where(instrument.symbol is None for instrument in names.distinct).sum())
+            for schema, rows in _split(self._kinds[kind], names):
+                records = group.records[rows]
+                columns = market_columns(records) | names.take(rows).columns(schema)
+                if kind == MBP10:
+                    columns |= book_columns(records)
+                yield schema, self._batch(schema, columns, ts_local_ns)
+
+    def _reference(self, groups: dict[int, Group], spans: list[Span], ts_local_ns: int | None) -> Iterator[Rows]:
+        """Make rows of definitions and mappings, merged in the order in which they came."""
+        parts: list[Columns] = []
+        if DEFINITION in groups:
+            columns = definition_columns(groups[DEFINITION].records)
+            named = zip(columns["asset"].to_pylist(), columns["contract"].to_pylist(), strict=True)
+            roots = [self._instruments.root_of_definition(*names) for names in named]
+            parts.append(columns | {"symbol": pa.array(roots)})
+        if MAPPING in groups:
+            names = {
+                "symbol": pa.array([self._instruments.root_of_mapping(span) for span in spans]),
+                "contract": pa.array([span.symbol or None for span in spans], pa.string()),
+            }
+            fallback_ns = self._start_ns if ts_local_ns is None else ts_local_ns
+            parts.append(mapping_columns(groups[MAPPING].records, ts_local_ns, fallback_ns) | names)
+        if parts:
+            rows = pa.Table.from_batches([self._batch(REFERENCE_INSTRUMENTS, part, ts_local_ns) for part in parts])
+            came = np.concatenate([groups[kind].offsets for kind in (DEFINITION, MAPPING) if kind in groups])
+            yield REFERENCE_INSTRUMENTS, rows.take(np.argsort(came)).combine_chunks().to_batches()[0]
+
+    def _batch(self, schema: EventSchema, columns: Columns, ts_local_ns: int | None) -> pa.RecordBatch:
+        """Put columns in the schema's order; those that the vendor does not send are null."""
+        rows = len(columns["ts_event_ns"])
+        columns["source"] = repeat(self.source, pa.string(), rows)
+        columns["ts_local_ns"] = repeat(ts_local_ns, pa.int64(), rows)
+        delivered = self._delivered[schema.name]
+        arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in delivered]
+        return pa.RecordBatch.from_arrays(arrays, schema=delivered)
+
+
+def _decode_header(header: bytes, origin: str) -> dbn.Metadata:
+    known = ", ".join(map(str, LAYOUTS))
+    if header[:3] == b"DBN" and len(header) > 3 and header[3] not in LAYOUTS:
+        raise UnsupportedError(
+            f"{origin} is DBN of version {header[3]}; versions {known} can be read. Nothing was recorded from it. "
+            f"Next: upgrade spymaster, or have the vendor's library rewrite the file"
+        )
+    try:
+        as_is = dbn.VersionUpgradePolicy.AS_IS
+        return dbn.Metadata.decode(header, as_is)  # type: ignore[arg-type]  # the stub takes its members for int
+    except BaseException as error:
+        # On some damage the vendor's decoder panics, and a Rust panic is no Exception.
+        if not isinstance(error, dbn.DBNError) and type(error).__name__ != "PanicException":
+            raise
+        raise SourceError(
+            f"{origin} begins with no DBN header that can be read ({error}). Nothing was recorded from it. "
+            f"Next: check that it is a .dbn or .dbn.zst file, and fetch it again"
+        ) from error
+
+
+def _contents(metadata: dbn.Metadata, origin: str) -> tuple[_Dataset, dict[int, tuple[EventSchema, ...]]]:
+    """Return the dataset and which of its market records the header announces; without a schema, all of them."""
+    dataset = _DATASETS.get(metadata.dataset)
+    name = None if metadata.schema is None else str(metadata.schema)
+    kind = _SCHEMA_KINDS.get(name or "")
+    if dataset is None or (name and kind != DEFINITION and kind not in dataset.kinds):
+        known = "; ".join(
+            f"{code} with {', '.join(n for n, k in _SCHEMA_KINDS.items() if k == DEFINITION or k in known.kinds)}"
+            for code, known in _DATASETS.items()
+        )
+        raise UnsupportedError(
+            f"{origin} holds {name or 'records'} of {metadata.dataset!r}, which is not recorded. Nothing "
+            f"was recorded from it. Next: fetch one of these instead: {known}"
+        )
+    return dataset, {k: schemas for k, schemas in dataset.kinds.items() if name is None or k == kind}
+
+
+def _split(schemas: tuple[EventSchema, ...], names: Names) -> list[tuple[EventSchema, slice | NDArray[np.intp]]]:
+    """Return which rows go to which schema: options to the second, where there are two."""
+    if len(schemas) > 1 and (option := names.where(instrument.is_option for instrument in names.distinct)).any():
+        rows = ((schemas[0], np.flatnonzero(~option)), (schemas[1], np.flatnonzero(option)))
+        return [(schema, mine) for schema, mine in rows if len(mine)]
+    return [(schemas[0], slice(None))]

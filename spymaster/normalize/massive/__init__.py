@@ -1,0 +1,1 @@
+"""The frames, pages and day files of Massive -> record batches."""

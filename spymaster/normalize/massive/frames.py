@@ -1,0 +1,199 @@
+"""Massive's websocket: frames as they came, JSON arrays of events, to rows of trades and quotes. Pure.
+
+Frames are read many at a time: all that came within a tick. Plain ones are scanned at once into columns
+(`frame_scanner`). Each of the others goes the slow way, value by value (`fields.columns_of`), which is also what says
+why a frame cannot be read. Both ways give the same rows, and the rows keep the order of their frames. A frame that
+cannot be read goes to quarantine whole, and the others are not touched by it.
+
+The vendor's own messages (`status`) and events that are not recorded (aggregates, option quotes) are counted.
+
+Why a scanner of our own: the decoding alone into typed objects (msgspec), the fastest of the libraries', takes three
+quarters of its time, and from objects to columns it is more than twice as far again (bench/massive_frames). It is
+compiled by numba, which needs no compiler on the machine; where numba has no package, on Macs with Intel processors,
+all frames go the slow way.
+"""
+
+import importlib.util
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spymaster.normalize.massive.fields import (
+    FRAMES,
+    Channel,
+    Part,
+    UnreadableError,
+    batch_of,
+    columns_of,
+)
+from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
+from spymaster.normalize.symbols import SEVERAL
+
+if TYPE_CHECKING:
+    from spymaster.normalize.massive.frame_columns import PlainFrames
+
+_GROUP_BYTES: Final = 1024 * 1024  # become one batch of each kind
+
+Message = tuple[bytes, int | None]
+
+
+class _Kind(msgspec.Struct):
+    ev: str
+
+
+def _structure(name: str, channel: Channel) -> Any:
+    """Define a struct with our columns' names and any values, read from the vendor's fields."""
+    columns = [(field.column, Any, None) for field in channel.fields.values()]
+    rename = {field.column: key for key, field in channel.fields.items()}
+    return msgspec.defstruct(name, columns, rename=rename, gc=False, kw_only=True)
+
+
+_decode_raw: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
+_DECODERS: Final = {
+    cluster: {
+        kind: msgspec.json.Decoder(_structure(kind, channel), float_hook=Decimal).decode
+        for kind, channel in channels.items()
+    }
+    for cluster, channels in FRAMES.items()
+}
+
+
+class MassiveFrames:
+    """Turns the frames of one connection into rows.
+
+    Attributes:
+        source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
+        streams: the stream's symbol for every schema that this connection can give.
+        ignored: events that are not recorded, by the vendor's name.
+        unmapped: 0; every event names its instrument.
+    """
+
+    def __init__(self, *, cluster: str, symbol: str = SEVERAL, simulated: bool = False) -> None:
+        """Begin a connection.
+
+        Args:
+            cluster: `stocks` or `options`.
+            symbol: the one root that was subscribed, which names the streams; `ALL` for several.
+            simulated: the rows' source is `sim`.
+        """
+        self._channels, self._decoders = FRAMES[cluster], _DECODERS[cluster]
+        self._plain = _plain_frames(self._channels)
+        self.source = "sim" if simulated else f"massive.{cluster}"
+        self.streams = {channel.schema.name: symbol for channel in self._channels.values()}
+        self.ignored: Counter[str] = Counter()
+        self.unmapped = 0
+        self._byte = 0
+
+    def normalize(self, messages: Sequence[Message]) -> Normalized:
+        """Turn frames into rows.
+
+        Args:
+            messages: frames in order, each with our time of receipt; None where they were not received live.
+        """
+        done = Normalized([], [])
+        for group in _grouped(messages, _GROUP_BYTES):
+            done.batches.extend(self._read(group, done.unreadable))
+        return done
+
+    def finish(self) -> None:
+        """Do nothing: a frame is whole or was not sent."""
+
+    def _read(self, messages: Sequence[Message], unreadable: list[Unreadable]) -> list[Rows]:
+        parts: defaultdict[str, list[Part]] = defaultdict(list)
+        odd: Sequence[int] = range(len(messages))
+        if self._plain is not None:
+            plain, odd = self._plain.read([frame for frame, _ in messages])
+            for kind, part in plain.items():
+                parts[kind].append(part)
+        byte = self._byte + np.cumsum([0, *(len(frame) for frame, _ in messages)])
+        for number in odd:
+            frame = messages[number][0]
+            try:
+                some = self._read_odd(frame, number)
+            except UnreadableError as error:
+                unreadable.append(Unreadable(frame, str(error), int(byte[number])))
+            else:
+                for kind, part in some.items():
+                    parts[kind].append(part)
+        self._byte = int(byte[-1])
+        live = messages[0][1] is not None
+        received = np.array([time for _, time in messages], np.int64) if live else None
+        return [
+            (channel.schema, self._batch(channel, parts[kind], received))
+            for kind, channel in self._channels.items()
+            if kind in parts
+        ]
+
+    def _read_odd(self, frame: bytes, number: int) -> dict[str, Part]:
+        """Read a frame value by value.
+
+        Raises:
+            UnreadableError: it cannot become rows; it is for quarantine.
+        """
+        events: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        others: Counter[str] = Counter()
+        try:
+            frame.decode()
+            for raw in _decode_raw(frame):
+                kind = _decode_kind(raw).ev
+                if kind in self._decoders:
+                    event = self._decoders[kind](raw)
+                    fields = self._channels[kind].fields
+                    events[kind].append({key: getattr(event, field.column) for key, field in fields.items()})
+                else:
+                    others[kind] += 1
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidOperation) as error:
+            raise UnreadableError(f"it is no array of events: {error}") from error
+        parts = {
+            kind: Part(columns_of(mine, self._channels[kind]), np.full(len(mine), number))
+            for kind, mine in events.items()
+        }
+        self.ignored.update(others)
+        return parts
+
+    def _batch(self, channel: Channel, parts: list[Part], received: NDArray[np.int64] | None) -> pa.RecordBatch:
+        """Join parts in the order of their frames.
+
+        Args:
+            channel: what the events are.
+            parts: at least one.
+            received: when each frame was.
+        """
+        frames, columns = parts[0].frames, parts[0].columns
+        if len(parts) > 1:
+            frames = np.concatenate([part.frames for part in parts])
+            columns = {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in columns}
+        times = None if received is None else pa.array(received[frames])
+        batch = batch_of(channel.schema, columns, self.source, times)
+        if len(parts) == 1:
+            return batch
+        order: Any = pa.array(np.argsort(frames, kind="stable"))
+        return batch.take(order)
+
+
+def _plain_frames(channels: Mapping[str, Channel]) -> "PlainFrames | None":
+    if importlib.util.find_spec("numba") is None:
+        return None
+    # Loading numba takes most of a second, and the first time on a machine the compiling some more: here, not later.
+    from spymaster.normalize.massive.frame_columns import PlainFrames  # noqa: PLC0415
+
+    return PlainFrames(channels)
+
+
+def _grouped(messages: Sequence[Message], most_bytes: int) -> Iterator[Sequence[Message]]:
+    """Split messages into runs of at most so many bytes, or of one message that is larger."""
+    begin = size = 0
+    for number, (frame, _) in enumerate(messages):
+        if number > begin and size + len(frame) > most_bytes:
+            yield messages[begin:number]
+            begin, size = number, 0
+        size += len(frame)
+    if begin < len(messages):
+        yield messages[begin:]

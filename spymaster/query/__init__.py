@@ -1,0 +1,1 @@
+"""Log and lake -> SQL and frames. Reads only."""

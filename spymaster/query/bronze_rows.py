@@ -1,0 +1,193 @@
+"""Reads Bronze as people ask for it: a schema, an instrument, a span of event time.
+
+Paths are built from the question, never found by a recursive glob: at ten thousand files the glob is the cost.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from spymaster import clock, events, paths
+from spymaster.errors import UsageError
+from spymaster.events import EventSchema
+from spymaster.lake import archive, silver
+from spymaster.paths import Partition
+from spymaster.query.front_month import OUTRIGHT, BronzeTrades, ContractSelector
+from spymaster.query.one_table import MAX_TRIES
+
+Form = Literal["pandas", "arrow", "polars", "relation"]
+
+
+class Reader:
+    """Reads one Bronze. Results are pandas frames unless asked otherwise: `reader.arrow().read(...)`.
+
+    A pandas column of integers keeps them exactly: it is nullable where a value is missing, never a float.
+    """
+
+    def __init__(self, data_root: Path, form: Form = "pandas") -> None:
+        self._data_root = data_root
+        self._bronze = data_root / "bronze"
+        self._form: Form = form
+        self._connection = duckdb.connect()
+        self._contracts = ContractSelector(data_root, trades=BronzeTrades(data_root, self._connection))
+
+    def read(
+        self,
+        schema: str,
+        value: str,
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+        contract: str | None = None,
+        front_month_only: bool = False,
+    ) -> Any:
+        """Return rows of one partition value, sorted by `ts_event_ns`.
+
+        Args:
+            schema: with or without its version, e.g. `futures.trades`.
+            value: the root symbol or underlying.
+            date: UTC date; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+            columns: only these; None for all.
+            contract: only this contract.
+            front_month_only: only each date's outright that traded most in its regular hours, or in all hours where
+                none traded then. A date without trades takes the choice of the last earlier one, and keeps all but
+                spreads where there is none either.
+
+        Raises:
+            UsageError: an argument is not usable.
+            LayoutError: a part that was archived is not there.
+        """
+        kind = events.schema_named(schema)
+
+        def ask() -> Any:
+            files = self._files(kind, value, date, start_ns, end_ns)
+            names = self._columns(kind, columns)
+            if not files:
+                return self._shape(self._connection.from_arrow(_empty(kind).select(names)))
+            relation = self._relation(files, start_ns, end_ns)
+            if contract is not None:
+                relation = relation.filter(duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract))
+            elif front_month_only:
+                relation = relation.filter(self._front_month(files, value))
+            ordered = relation.order("ts_event_ns, capture_id, capture_seq")
+            return self._shape(ordered.project(", ".join(f'"{name}"' for name in names)))
+
+        for _ in range(MAX_TRIES - 1):
+            with suppress(duckdb.IOException):  # a part was archived since it was listed
+                return ask()
+        return ask()
+
+    def dates(self, folder: str, partition: str) -> list[str]:
+        """Return the dates on disk below e.g. `futures/trades`, `symbol=ES`, in order.
+
+        Raises:
+            UsageError: the schema or the partition is not written as the lake writes it.
+        """
+        kind = events.schema_named(folder.replace("/", "."))
+        key, given, value = partition.partition("=")
+        if not given or key != kind.partition_by or not value:
+            raise UsageError(
+                f"{partition!r} is not a partition of {folder}. Nothing was read. Next: give it as "
+                f"{kind.partition_by}={value or key or 'ES'}"
+            )
+        return self._days(f"{folder}/{key}={paths.encode_symbol(value)}")
+
+    def _files(
+        self, kind: EventSchema, value: str, date: str | None, start_ns: int | None, end_ns: int | None
+    ) -> list[str]:
+        base = f"{kind.name.replace('.', '/')}/{kind.partition_by}={paths.encode_symbol(value)}"
+        days = [paths.check_date(date)] if date is not None else self._days(base)
+        low = clock.utc_text(start_ns)[:13] if start_ns is not None else ""
+        high = clock.utc_text(end_ns - 1)[:13] if end_ns is not None else "9"
+        files = []
+        for day in days:
+            if not low[:10] <= day <= high[:10] + "~":
+                continue
+            hours = self._names(f"{base}/date={day}", "hour=", "[0-2][0-9]") if kind.hourly else [None]
+            for hour in hours:
+                if hour is None or low <= f"{day}T{hour}" <= high:
+                    own = Partition(kind.name, kind.partition_by, value, day, None if hour is None else int(hour))
+                    files += [str(path) for path in silver.bronze_parts(self._data_root, own)]
+        return files
+
+    def _days(self, base: str) -> list[str]:
+        return self._names(base, "date=")
+
+    def _names(self, base: str, prefix: str, pattern: str = "*") -> list[str]:
+        """Return what follows a prefix in the names of folders below one of Bronze and of its archive, in order."""
+        tiers = (self._bronze, archive.bronze_of(self._data_root))
+        found = (path for tier in tiers for path in (tier / base).glob(f"{prefix}{pattern}"))
+        return sorted({path.name.removeprefix(prefix) for path in found})
+
+    @staticmethod
+    def _columns(kind: EventSchema, columns: Sequence[str] | None) -> list[str]:
+        if columns is None:
+            return kind.bronze.names
+        unknown = [name for name in columns if name not in kind.bronze.names]
+        if unknown:
+            raise UsageError(f"{kind.name} has no column {unknown[0]!r}. Nothing was read. Next: see schema.names")
+        return list(columns)
+
+    def _relation(self, files: list[str], start_ns: int | None, end_ns: int | None) -> duckdb.DuckDBPyRelation:
+        relation = self._connection.read_parquet(files, hive_partitioning=False)
+        stamp = duckdb.ColumnExpression("ts_event_ns")
+        if start_ns is not None:
+            relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
+        if end_ns is not None:
+            relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
+        return relation
+
+    def _front_month(self, files: list[str], value: str) -> duckdb.Expression:
+        """Return what is true of rows of each date's own front month; these dates are over, so it is theirs."""
+        dates_of: dict[str | None, list[str]] = {}
+        for date in sorted({_date_of(file) for file in files}):
+            choice = self._contracts.front_month(value, date, as_of="close")
+            dates_of.setdefault(choice.contract, []).append(date)
+        kept = duckdb.ConstantExpression(False)
+        for contract, dates in dates_of.items():
+            if contract is None:
+                own = duckdb.SQLExpression(f"contract is null or {OUTRIGHT}")
+            else:
+                own = duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract)
+            kept |= own & duckdb.ColumnExpression("date").isin(*map(duckdb.ConstantExpression, dates))
+        return kept
+
+    def _shape(self, relation: duckdb.DuckDBPyRelation) -> Any:
+        return shaped(relation, self._form)
+
+
+def shaped(relation: duckdb.DuckDBPyRelation, form: Form) -> Any:
+    """Return a relation's rows as they were asked for."""
+    if form == "relation":
+        return relation
+    if form == "polars":
+        return relation.pl()
+    table = relation.to_arrow_table()
+    return table if form == "arrow" else to_pandas(table)
+
+
+def _date_of(file: str) -> str:
+    """Return the date in a part's path, the last one in it."""
+    return next(folder for folder in reversed(Path(file).parts) if folder.startswith("date=")).removeprefix("date=")
+
+
+def _empty(kind: EventSchema) -> pa.Table:
+    return pa.table({column.name: pa.nulls(0, column.type) for column in kind.bronze})
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Return a frame whose integers are exact: a column with nulls becomes `Int64`, not float."""
+    frame = table.to_pandas()
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_integer(column.type) and column.null_count:
+            frame[name] = pd.array(column.to_pandas(integer_object_nulls=True), dtype="Int64")
+    return frame

@@ -1,0 +1,327 @@
+"""One table of a schema, from the newest row to the oldest: what to read so that each event is there once.
+
+A partition is read from its Silver where that is of the Bronze parts that are there now; where it is not, or where rows
+of the partition are still in the log, from Bronze and log. Rows that stand in both count once, by their key, and an
+event that several captures delivered counts once, by counted occurrence.
+
+The order is the guarantee: the log is read first, then Bronze is listed, then Silver is opened. A segment goes only
+once its parts are durable, so a row that the log lacked is in a part that is listed; a part that appears later holds
+rows that the log had. Silver that is published later names parts that were not listed, and is not taken. Nothing of
+this takes a lock, or changes a file.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spymaster.errors import LayoutError
+from spymaster.events import EventSchema
+from spymaster.events.exactly_once import keep_once
+from spymaster.events.identity import columns_of, identity_of
+from spymaster.lake import archive, silver
+from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
+from spymaster.paths import Partition, decode_symbol, encode_symbol
+from spymaster.wal.reader import read_log
+
+MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
+_NS_PER_MS: Final = 1_000_000  # the coarsest identity time
+_CAPTURES_KEY: Final = b"spymaster_captures"
+_KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
+
+
+class Within(NamedTuple):
+    """Which partitions to look at.
+
+    Attributes:
+        value: of the partition's symbol or underlying; None for all.
+        first: the first date and hour, `YYYY-MM-DDTHH`.
+        last: the last, included.
+    """
+
+    value: str | None = None
+    first: str = ""
+    last: str = "~"
+
+    def has(self, partition: Partition) -> bool:
+        """Whether a partition is among them."""
+        at = f"{partition.date}T{partition.hour or 0:02d}"
+        in_hours = self.has_date(partition.date) if partition.hour is None else self.first <= at <= self.last
+        return in_hours and self.value in {None, partition.value}
+
+    def has_date(self, date: str) -> bool:
+        return self.first[:10] <= date <= self.last[:10]
+
+
+ALL: Final = Within()
+
+
+class Snapshot(NamedTuple):
+    """What makes up the table.
+
+    Attributes:
+        silver: files to read as they are.
+        bronze: parts to read as they are.
+        doubled: parts of which the rows in `removed` are left out.
+        removed: keys of events delivered again: the partition's column, `capture_id`, `capture_seq`.
+        log: rows with Bronze's columns.
+    """
+
+    silver: list[Path]
+    bronze: list[Path]
+    doubled: list[Path]
+    removed: pa.Table
+    log: pa.Table
+
+
+class _Once(NamedTuple):
+    """What of a partition is left out: from which parts, which keys; and what remains of the log's rows."""
+
+    doubled: frozenset[Path]
+    removed: pa.Table
+    log: pa.Table
+
+
+class _Piece(NamedTuple):
+    """A part, or the log's rows of its partition: whose rows it has, and from when to when."""
+
+    path: Path | None
+    captures: frozenset[int]
+    first_ms: int
+    last_ms: int
+
+    def meets(self, others: Iterable["_Piece"]) -> bool:
+        """Whether it shares a millisecond, the coarsest identity time, with rows of another capture."""
+        return any(
+            other.first_ms <= self.last_ms and self.first_ms <= other.last_ms and other.captures != self.captures
+            for other in others
+        )
+
+
+class OneTable:
+    """Looks at one schema's log and lake. Remembers what cannot change: footers, and what is left out of parts."""
+
+    def __init__(self, data_root: Path, wal_root: Path, schema: EventSchema) -> None:
+        self._data_root, self._wal_root, self._schema = data_root, wal_root, schema
+        keys = [schema.bronze.field(name) for name in (schema.partition_by, "capture_id", "capture_seq")]
+        self._no_keys = pa.schema(keys).empty_table()
+        self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}  # of parts that are not read from Silver
+        self._times: dict[Path, tuple[int, int]] = {}
+        self._once: dict[Partition, tuple[list[Path], _Once]] = {}
+        self._silver: dict[Path, tuple[tuple[int, ...], str]] = {}  # which parts a file is of, by the file's identity
+
+    def look(self, within: Within = ALL) -> Snapshot:
+        """Return what makes up the table now, or some partitions of it.
+
+        Memory: the log's rows, and of an hour that several captures deliver at the same times its identity columns.
+
+        Raises:
+            WalError: the log cannot be read.
+            LayoutError: a file in the lake cannot be.
+        """
+        for _ in range(MAX_TRIES - 1):
+            try:
+                return self._look(within)
+            except FileNotFoundError:
+                continue  # archived meanwhile
+            except LayoutError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        return self._look(within)
+
+    def holds(self, found: Snapshot) -> bool:
+        """Whether the files of Silver that were found are still what has their names."""
+        with suppress(FileNotFoundError):
+            return all(_identity(file) == self._silver[file][0] for file in found.silver)
+        return False
+
+    def _look(self, within: Within) -> Snapshot:
+        rows = read_log(self._wal_root, self._schema)
+        logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
+        listed = {
+            partition: silver.bronze_parts(self._data_root, partition)
+            for partition in sorted({*self._partitions(within), *logged}, key=_in_time)
+        }
+        unlogged = listed.keys() - logged.keys()
+        fresh = {partition for partition in unlogged if self._is_fresh(partition, listed[partition])}
+        hot = {partition: parts for partition, parts in listed.items() if partition not in fresh}
+        self._know(list(chain.from_iterable(hot.values())))
+        once = {partition: self._once_of(partition, parts, logged.get(partition)) for partition, parts in hot.items()}
+        self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
+        doubled = frozenset(chain.from_iterable(found.doubled for found in once.values()))
+        return Snapshot(
+            silver=[silver.file_of(self._data_root, partition) for partition in listed if partition in fresh],
+            bronze=[path for parts in hot.values() for path in parts if path not in doubled],
+            doubled=sorted(doubled),
+            removed=pa.concat_tables([self._no_keys, *(found.removed for found in once.values())]),
+            log=pa.concat_tables([self._schema.bronze.empty_table(), *(found.log for found in once.values())]),
+        )
+
+    def _partitions(self, within: Within) -> Iterator[Partition]:
+        """Yield the partitions that have a folder in any tier, without a look into those of other dates."""
+        own, key = self._schema.name, self._schema.partition_by
+        bronze = [self._data_root / "bronze", archive.bronze_of(self._data_root)]
+        places = [*((tier, own) for tier in bronze), (self._data_root / "silver", silver.name_of(self._schema))]
+        for tier, name in places:
+            base = tier / name.replace(".", "/")
+            for value in _values(base, key) if within.value is None else [encode_symbol(within.value)]:
+                for date in _values(base / f"{key}={value}", "date"):
+                    if not within.has_date(date):
+                        continue
+                    day = base / f"{key}={value}" / f"date={date}"
+                    for hour in map(int, _values(day, "hour")) if self._schema.hourly else [None]:
+                        partition = Partition(own, key, decode_symbol(value), date, hour)
+                        if within.has(partition):
+                            yield partition
+
+    def _is_fresh(self, partition: Partition, parts: list[Path]) -> bool:
+        """Whether the partition's Silver is of these parts. Of parts that someone took away it is all that is left."""
+        file = silver.file_of(self._data_root, partition)
+        try:
+            identity = _identity(file)
+        except FileNotFoundError:
+            return False
+        if self._silver.get(file, ((), ""))[0] != identity:
+            footer = silver.read_footer(file)
+            if footer is None:
+                return False
+            self._silver[file] = identity, footer.parts
+        return not parts or self._silver[file][1] == silver.inputs_digest(parts)
+
+    def _know(self, parts: list[Path]) -> None:
+        """Read the footers of parts that are new, and forget those of parts that are not read any more."""
+        captures = {path: self._captures.get(path) or _captures_of(path) for path in parts}
+        self._times = {path: times for path, times in self._times.items() if path in captures}
+        self._captures = captures
+
+    def _once_of(self, partition: Partition, parts: list[Path], logged: pa.Table | None) -> _Once:
+        """Find what is left out of a partition's Bronze and log, so that each event is there once."""
+        known_parts, known = self._once.get(partition, ([], None))
+        if known is not None and logged is None and known_parts == parts:
+            return known
+        log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
+        pieces = self._pieces_that_meet(parts, log)
+        if not pieces:
+            return _Once(frozenset(), self._no_keys, log)
+        names = list(dict.fromkeys([*columns_of(self._schema), *_KEYS]))
+        tables = [
+            log.select(names) if piece.path is None else _columns(piece.path, self._schema, names) for piece in pieces
+        ]
+        rows = pa.concat_tables(tables)
+        removed = keep_once(rows, identity_of(self._schema, rows), {}).removed
+        begins = np.cumsum([0, *(table.num_rows for table in tables)])
+        doubled = set()
+        keys = [self._no_keys]
+        for piece, begin, end in zip(pieces, begins[:-1], begins[1:], strict=True):
+            own = removed[(removed >= begin) & (removed < end)]
+            if piece.path is None:
+                log = log.filter(pa.array(~np.isin(np.arange(log.num_rows), own - begin)))
+            elif len(own):
+                doubled.add(piece.path)
+                key = rows.select(["capture_id", "capture_seq"]).take(pa.array(own))
+                value = pa.repeat(partition.value, len(own))
+                keys.append(pa.table([value, *key.columns], schema=self._no_keys.schema))
+        return _Once(frozenset(doubled), pa.concat_tables(keys), log)
+
+    def _unpublished(self, parts: list[Path], rows: pa.Table) -> pa.Table:
+        """Return the rows that are in no part: a sealed segment goes a moment after its parts appear."""
+        captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
+        missing = np.ones(len(captures), bool)
+        for span in capture_spans(captures, numbers):
+            for part in parts:
+                for held in self._captures[part]:
+                    if (
+                        held.capture_id == span.capture_id
+                        and held.first_seq <= span.last_seq
+                        and span.first_seq <= held.last_seq
+                    ):
+                        stored = recorded_numbers(part, span.capture_id)
+                        missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
+        return rows if missing.all() else rows.filter(pa.array(missing))
+
+    def _pieces_that_meet(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
+        """Return the pieces that may hold an event that another capture delivered too; mostly none.
+
+        All rows of an identity time that two captures have are in them, so the others need no look.
+        """
+        held = {path: frozenset(span.capture_id for span in self._captures[path]) for path in parts}
+        logged = frozenset(np.unique(log["capture_id"].to_numpy()).tolist())
+        if len(logged.union(*held.values())) < 2:
+            return []
+        pieces = [_Piece(path, held[path], *self._times_of(path)) for path in parts]
+        if log.num_rows:
+            stamps = log["ts_event_ns"].to_numpy()
+            pieces.append(_Piece(None, logged, int(stamps.min()) // _NS_PER_MS, int(stamps.max()) // _NS_PER_MS))
+        spans = [_span(capture, pieces) for capture in logged.union(*held.values())]
+        return [piece for piece in pieces if len(piece.captures) > 1 or piece.meets(spans)]
+
+    def _times_of(self, part: Path) -> tuple[int, int]:
+        """Return the first and the last millisecond of a part's rows."""
+        if part not in self._times:
+            metadata = pq.read_metadata(part)
+            at = metadata.schema.to_arrow_schema().get_field_index("ts_event_ns")
+            groups = [metadata.row_group(group).column(at).statistics for group in range(metadata.num_row_groups)]
+            stamps: list[Any] = [stamp for group in groups if group is not None for stamp in (group.min, group.max)]
+            self._times[part] = min(stamps) // _NS_PER_MS, max(stamps) // _NS_PER_MS
+        return self._times[part]
+
+
+def _in_time(partition: Partition) -> tuple[str, str, int]:
+    return partition.value, partition.date, -1 if partition.hour is None else partition.hour
+
+
+def _identity(file: Path) -> tuple[int, ...]:
+    """Return what tells a file from another that gets its name."""
+    found = file.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _span(capture: int, pieces: Iterable[_Piece]) -> _Piece:
+    """Return from when to when a capture has rows."""
+    own = [piece for piece in pieces if capture in piece.captures]
+    return _Piece(None, frozenset([capture]), min(piece.first_ms for piece in own), max(piece.last_ms for piece in own))
+
+
+def _values(folder: Path, key: str) -> list[str]:
+    """Return the values of the `key=value` folders in a folder, in order."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name.removeprefix(f"{key}=") for name in names if name.startswith(f"{key}="))
+
+
+def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
+    """Return what a part's footer says of its captures.
+
+    Straight from its bytes: of a thousand parts that wait for Silver, parsing each footer takes ten times as long.
+    """
+    with part.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(size - 8 - length, 0))
+        footer = file.read(length)
+    at = footer.rfind(_CAPTURES_KEY)  # the last: before the keys come statistics, with texts of a vendor's
+    begin, end = footer.find(b"[[", at), footer.find(b"]]", at)
+    with suppress(ValueError, TypeError):
+        if at >= 0:
+            return tuple(CaptureSpan(*span) for span in json.loads(footer[begin : end + 2]))
+    return read_footer(part).captures  # which says what is wrong with it
+
+
+def _columns(part: Path, schema: EventSchema, names: list[str]) -> pa.Table:
+    """Read columns of a part; one that its version had not got is null."""
+    with pq.ParquetFile(part, page_checksum_verification=True) as file:
+        table = file.read([name for name in names if name in file.schema_arrow.names])
+    for column in (schema.bronze.field(name) for name in names):
+        if column.name not in table.column_names:
+            table = table.append_column(column, pa.nulls(table.num_rows, column.type))
+    return table.select(names)

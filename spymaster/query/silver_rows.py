@@ -1,0 +1,87 @@
+"""Reads the market as it was: each event once, from Silver, and from Bronze and log where Silver is not made yet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from spymaster import clock, events, paths
+from spymaster.errors import UsageError
+from spymaster.events import EventSchema
+from spymaster.query.bronze_rows import Form, shaped
+from spymaster.query.lake import Lake
+from spymaster.query.one_table import Within
+
+_MIDNIGHT = "T00"
+_LAST_HOUR = "T23"
+
+
+class SilverRows:
+    """Reads one lake, its results in one form."""
+
+    def __init__(self, lake: Lake, form: Form) -> None:
+        self._lake = lake
+        self._form: Form = form
+
+    def read(
+        self,
+        schema: str,
+        start_date: str,
+        end_date: str,
+        value: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Any:
+        """Return the rows of some UTC dates, both included, in order of `ts_event_ns`.
+
+        Args:
+            schema: with or without its version; `options.trades` means the enriched ones.
+            start_date: the first date.
+            end_date: the last date.
+            value: the root symbol or underlying; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+            columns: only these; None for all.
+
+        Raises:
+            UsageError: an argument is not usable.
+            SpymasterError: log or lake cannot be read.
+        """
+        kind = events.schema_named(_plain(schema))
+        within = _within(kind, start_date, end_date, value, start_ns, end_ns)
+
+        def ask() -> Any:
+            relation = self._lake.table(kind, within)
+            unknown = [name for name in columns or () if name not in relation.columns]
+            if unknown:
+                raise UsageError(
+                    f"{schema} has no column {unknown[0]!r}. Nothing was read. Next: use some of "
+                    f"{', '.join(relation.columns)}"
+                )
+            stamp = duckdb.ColumnExpression("ts_event_ns")
+            if start_ns is not None:
+                relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
+            if end_ns is not None:
+                relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
+            return shaped(relation.project(", ".join(f'"{name}"' for name in columns or relation.columns)), self._form)
+
+        return self._lake.steady(ask)
+
+
+def _plain(schema: str) -> str:
+    return schema.replace("options.trades_enriched", "options.trades")
+
+
+def _within(
+    kind: EventSchema, start_date: str, end_date: str, value: str | None, start_ns: int | None, end_ns: int | None
+) -> Within:
+    """Return the partitions that may hold the rows: of the dates and, where a span says so, of their hours."""
+    first, last = paths.check_date(start_date) + _MIDNIGHT, paths.check_date(end_date) + _LAST_HOUR
+    if value is not None:
+        paths.encode_symbol(value)
+    if kind.hourly and start_ns is not None:
+        first = max(first, clock.utc_text(start_ns)[:13])
+    if kind.hourly and end_ns is not None:
+        last = min(last, clock.utc_text(end_ns - 1)[:13])
+    return Within(value, first, last)

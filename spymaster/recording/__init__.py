@@ -1,0 +1,1 @@
+"""One delivery -> log -> bus -> Bronze, in that order."""

@@ -1,0 +1,1 @@
+"""The same deliveries as `feeds` gives, from a simulated market."""

@@ -1,0 +1,68 @@
+"""`raw/manifest.json`: what was ingested, once for each content, and never in the way."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spymaster.feeds import raw_manifest
+
+ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
+
+
+def test_a_file_is_recorded_with_its_path_rows_and_capture(tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "raw"
+    raw_manifest.record(raw, raw / "polygon" / "day.csv.gz", ONE, 250_601, 2**62 + 1)
+    raw_manifest.record(raw, tmp_path / "elsewhere.csv", TWO, 0, 5)
+
+    assert json.loads((raw / "manifest.json").read_bytes()) == {
+        "files": {
+            ONE: {"path": "polygon/day.csv.gz", "rows": 250_601, "capture_id": 2**62 + 1},
+            TWO: {"path": str(tmp_path / "elsewhere.csv"), "rows": 0, "capture_id": 5},
+        }
+    }
+    assert list(raw_manifest.entries(raw)) == [ONE, TWO]
+
+
+def test_the_same_content_is_one_entry_wherever_it_lies(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        raw_manifest.record(tmp_path, tmp_path / name, ONE, 7, 1)
+
+    assert raw_manifest.entries(tmp_path) == {ONE: {"path": "b.csv", "rows": 7, "capture_id": 1}}
+
+
+def test_beyond_its_bound_the_entries_recorded_first_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raw_manifest, "MAX_FILES", 2)
+    for sha256 in (ONE, TWO, ONE, THREE):
+        raw_manifest.record(tmp_path, tmp_path / "day.csv", sha256, 1, 1)
+
+    assert list(raw_manifest.entries(tmp_path)) == [ONE, THREE]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"files": []}',
+        b'{"files": {"x": {}}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({"files": {ONE: {"path": "a", "rows": "7", "capture_id": 1}}}).encode(),
+    ],
+    ids=range(8),
+)
+def test_a_manifest_that_does_not_read_is_moved_aside_and_begun_anew(tmp_path: Path, damage: bytes) -> None:
+    for number in (1, 2):
+        (tmp_path / "manifest.json").write_bytes(damage)
+        assert raw_manifest.entries(tmp_path) == {}
+
+        raw_manifest.record(tmp_path, tmp_path / "day.csv", TWO, 1, 1)
+
+        assert list(raw_manifest.entries(tmp_path)) == [TWO]
+        assert (tmp_path / f"manifest.json.damaged-{number}").read_bytes() == damage
+
+
+def test_no_manifest_holds_no_entries(tmp_path: Path) -> None:
+    assert raw_manifest.entries(tmp_path / "nowhere") == {}

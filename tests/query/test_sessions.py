@@ -1,0 +1,247 @@
+"""What day a moment belongs to, against the zone database and the exchanges' published holidays of 2025."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from spymaster import events
+from spymaster.query import sessions
+
+CHICAGO, NEW_YORK = ZoneInfo("America/Chicago"), ZoneInfo("America/New_York")
+
+US_HOLIDAYS = {
+    "2025-01-01", "2025-01-09", "2025-01-20", "2025-02-17", "2025-04-18", "2025-05-26", "2025-06-19", "2025-07-04",
+    "2025-09-01", "2025-11-27", "2025-12-25", "2026-01-01",
+}  # fmt: skip
+US_HALF_DAYS = {"2025-07-03", "2025-11-28", "2025-12-24"}
+CME_HOLIDAYS = {"2025-01-01", "2025-01-09", "2025-04-18", "2025-12-25", "2026-01-01"}  # as the library has them
+
+
+@pytest.fixture(scope="module")
+def connection():
+    connection = duckdb.connect()
+    sessions.install(connection)
+    return connection
+
+
+def ns(text, zone=UTC):
+    """Nanoseconds of e.g. `2025-03-09 15:59:59.999999999`, in integers."""
+    moment, _, fraction = text.partition(".")
+    seconds = int(datetime.fromisoformat(moment).replace(tzinfo=zone).timestamp())
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def cme(text, zone=CHICAGO):
+    return shown(sessions.calendar().session_date("cme", np.array([ns(text, zone)])))
+
+
+def us(text, zone=NEW_YORK):
+    return shown(sessions.calendar().session_date("us", np.array([ns(text, zone)])))
+
+
+def rth(text, zone=NEW_YORK):
+    return sessions.calendar().is_rth(np.array([ns(text, zone)]))[0].as_py()
+
+
+def shown(dates):
+    return dates[0].as_py().isoformat() if dates[0].is_valid else None
+
+
+def expected(stamp_ns):
+    """Of one moment: CME's date, the US date, and whether it is RTH; by the wall clocks of both cities."""
+    moment = datetime.fromtimestamp(stamp_ns // 1_000_000_000, UTC)
+    chicago, new_york = moment.astimezone(CHICAGO), moment.astimezone(NEW_YORK)
+    globex = chicago.date() + timedelta(days=chicago.time() >= time(17))
+    day, clock = new_york.date(), new_york.time()
+    opens = day.weekday() < 5 and str(day) not in US_HOLIDAYS
+    closes = time(13) if str(day) in US_HALF_DAYS else time(16)
+    return (
+        globex if globex.weekday() < 5 and str(globex) not in CME_HOLIDAYS else None,
+        day if opens and time(4) <= clock < time(20) else None,
+        opens and time(9, 30) <= clock < closes,
+    )
+
+
+def test_every_half_hour_of_2025_and_the_nanosecond_before_it_fall_where_the_wall_clocks_say():
+    first, last = ns("2025-01-01 00:00:00"), ns("2026-01-01 12:00:00")
+    starts = np.arange(first, last, sessions.HALF_HOUR_NS)
+    stamps = np.sort(np.concatenate([starts, starts - 1, starts + 1]))[1:]
+    table = sessions.calendar()
+
+    found = zip(
+        table.session_date("cme", stamps).to_pylist(),
+        table.session_date("us", stamps).to_pylist(),
+        table.is_rth(stamps).to_pylist(),
+        strict=True,
+    )
+    for stamp, row in zip(stamps.tolist(), found, strict=True):
+        assert row == expected(stamp), stamp
+
+
+def test_sql_says_of_every_half_hour_of_the_calendar_what_python_says(connection):
+    table = sessions.calendar()
+    stamps = (np.arange(len(table.rth)) + table.first) * sessions.HALF_HOUR_NS
+    stamps = np.concatenate([stamps, stamps + sessions.HALF_HOUR_NS - 1])
+    moments = pa.table({"ts_ns": stamps})
+    connection.register("moments", moments)
+
+    for macro, column in (
+        ("cme_session_date", table.session_date("cme", stamps)),
+        ("us_session_date", table.session_date("us", stamps)),
+        ("is_rth", table.is_rth(stamps)),
+    ):
+        found = connection.sql(f"select {macro}(ts_ns) as x from moments").to_arrow_table()["x"].combine_chunks()
+        assert found.equals(column), macro
+
+
+def test_ours_begin_with_the_librarys_sessions_of_cme_and_hold_them_whole():
+    import exchange_calendars
+
+    schedule = exchange_calendars.get_calendar("CMES", start="2000-01-03", end="2026-12-31").schedule
+    opens, closes = (schedule[name].dt.as_unit("ns").dt.tz_convert(None).to_numpy() for name in ("open", "close"))
+    table = sessions.calendar()
+    days = schedule.index.to_numpy().astype("datetime64[D]").tolist()
+
+    assert table.session_date("cme", opens.astype(np.int64)).to_pylist() == days
+    assert table.session_date("cme", closes.astype(np.int64) - 1).to_pylist() == days
+    before = table.session_date("cme", opens.astype(np.int64) - 1).to_pylist()
+    assert all(earlier != day for earlier, day in zip(before, days, strict=True))
+
+
+def test_rth_is_half_open_to_the_nanosecond():
+    assert not rth("2025-12-22 09:29:59.999999999")
+    assert rth("2025-12-22 09:30:00")
+    assert rth("2025-12-22 15:59:59.999999999")
+    assert not rth("2025-12-22 16:00:00")
+
+
+def test_a_half_day_ends_at_one_and_a_holiday_has_no_rth():
+    assert rth("2025-11-28 12:59:59.999999999")
+    assert not rth("2025-11-28 13:00:00")
+    assert not rth("2025-11-27 11:00:00")
+    assert not rth("2025-12-25 11:00:00")
+
+
+def test_rth_follows_new_yorks_clock_over_both_changes():
+    for day, open_utc in (("2025-03-07", 14), ("2025-03-10", 13), ("2025-10-31", 13), ("2025-11-03", 14)):
+        assert not rth(f"{day} {open_utc}:29:59.999999999", UTC)
+        assert rth(f"{day} {open_utc}:30:00", UTC)
+
+
+def test_extended_hours_belong_to_new_yorks_date_and_the_night_to_none():
+    assert us("2025-12-22 03:59:59.999999999") is None
+    assert us("2025-12-22 04:00:00") == "2025-12-22"
+    assert us("2025-12-22 19:59:59.999999999") == "2025-12-22"  # 00:59 UTC of the next date
+    assert us("2025-12-22 20:00:00") is None
+    assert us("2025-12-20 11:00:00") is None  # a Saturday
+    assert us("2025-11-27 11:00:00") is None
+    assert us("2025-11-28 17:00:00") == "2025-11-28"  # after an early close
+
+
+def test_cme_opens_the_evening_before():
+    assert cme("2025-12-21 16:59:59.999999999") is None
+    assert cme("2025-12-21 17:00:00") == "2025-12-22"  # Sunday
+    assert cme("2025-12-22 16:59:59.999999999") == "2025-12-22"
+    assert cme("2025-12-22 17:00:00") == "2025-12-23"
+    assert cme("2025-12-26 17:00:00") is None  # Friday
+
+
+def test_the_daily_pause_belongs_to_the_session_that_it_ends():
+    assert cme("2025-12-22 15:59:59.999999999") == "2025-12-22"
+    assert cme("2025-12-22 16:00:00") == "2025-12-22"
+    assert cme("2025-12-22 16:30:00") == "2025-12-22"
+
+
+def test_cme_has_a_session_on_thanksgiving_and_none_on_christmas():
+    assert cme("2025-11-26 17:00:00") == "2025-11-27"
+    assert cme("2025-11-27 11:59:59.999999999") == "2025-11-27"
+    assert cme("2025-11-27 17:00:00") == "2025-11-28"
+    assert cme("2025-12-24 12:14:59.999999999") == "2025-12-24"  # a quarter past noon, when ES closes
+    assert cme("2025-12-24 17:00:00") is None
+    assert cme("2025-12-25 16:59:59.999999999") is None
+    assert cme("2025-12-25 17:00:00") == "2025-12-26"
+
+
+def test_cmes_boundary_follows_chicagos_clock_over_both_changes():
+    assert cme("2025-03-09 21:59:59.999999999", UTC) is None
+    assert cme("2025-03-09 22:00:00", UTC) == "2025-03-10"
+    assert cme("2025-03-06 22:59:59.999999999", UTC) == "2025-03-06"
+    assert cme("2025-11-02 22:59:59.999999999", UTC) is None
+    assert cme("2025-11-02 23:00:00", UTC) == "2025-11-03"
+    assert cme("2025-10-30 22:00:00", UTC) == "2025-10-31"
+
+
+def test_a_moment_outside_of_the_calendar_has_neither_and_fails_no_query(connection):
+    lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    stamps = np.array([0, -1, lowest, highest, ns("1999-12-31 23:59:59"), ns("2100-01-04 15:00:00")])
+    table = sessions.calendar()
+
+    assert table.session_date("cme", stamps).null_count == len(stamps)
+    assert table.is_rth(stamps).null_count == len(stamps)
+    for macro in ("cme_session_date", "us_session_date", "is_rth"):
+        found = connection.execute(f"select {macro}(x) from (select unnest(?::bigint[]) as x)", [stamps.tolist()])
+        assert found.fetchall() == [(None,)] * len(stamps)
+
+
+def test_the_rth_of_a_date_is_a_span_and_none_on_a_day_without():
+    table = sessions.calendar()
+
+    assert table.rth_span_ns("2025-12-22") == (ns("2025-12-22 14:30:00"), ns("2025-12-22 21:00:00"))
+    assert table.rth_span_ns("2025-07-03") == (ns("2025-07-03 13:30:00"), ns("2025-07-03 17:00:00"))
+    for day in ("2025-11-27", "2025-12-21", "1990-01-02", "2100-01-04"):
+        assert table.rth_span_ns(day) is None
+
+
+def test_a_table_of_some_dates_says_what_the_whole_says():
+    part, whole = sessions.session_table("2025-12-20", "2025-12-31"), sessions.calendar()
+    stamps = (np.arange(len(part.rth)) + part.first) * sessions.HALF_HOUR_NS
+
+    assert len(part.rth) == 12 * 48
+    assert part.session_date("cme", stamps).equals(whole.session_date("cme", stamps))
+    assert part.session_date("us", stamps).equals(whole.session_date("us", stamps))
+    assert part.is_rth(stamps).equals(whole.is_rth(stamps))
+
+
+@pytest.mark.parametrize(
+    ("schema", "root", "expected"),
+    [
+        ("futures.trades", "NQ", "2025-12-22"),
+        ("futures.mbp10", "ES", "2025-12-22"),
+        ("options.trades", "ES", "2025-12-22"),
+        ("options.greeks_snapshots", "SPY", None),
+        ("reference.instruments", "ES", "2025-12-22"),
+        ("stocks.trades", "ES", None),  # the ticker of a utility
+        ("stocks.quotes", "SPY", None),
+        ("system.gaps", "spymaster", None),
+    ],
+)
+def test_a_schemas_rows_follow_the_calendar_of_their_market(connection, schema, root, expected):
+    kind = events.schema_named(schema)
+    rows = f"(select {ns('2025-12-21 17:00:00', CHICAGO)} as ts_event_ns, '{root}' as {kind.partition_by})"
+    found = connection.sql(f"select session_date, is_rth from (select {sessions.columns(kind)} from {rows})")
+
+    assert [str(column).upper() for column in found.types] == ["DATE", "BOOLEAN"]
+    in_rth = None if schema.startswith("system.") else False
+    assert found.fetchall() == [(date.fromisoformat(expected) if expected else None, in_rth)]
+
+
+def test_a_query_that_names_neither_column_does_not_read_the_time(connection, tmp_path):
+    connection.execute(f"copy (select 0::bigint as ts_event_ns, 1 as size) to '{tmp_path}/rows.parquet'")
+    rows = f"(select *, {sessions.columns(events.FUTURES_TRADES)} from '{tmp_path}/rows.parquet')"
+
+    def plan(query):
+        return connection.execute(f"explain {query}").fetchall()[0][1]
+
+    assert "ts_event_ns" not in plan(f"select sum(size) from {rows}")
+    assert "ts_event_ns" not in plan(f"select count(*) from {rows}")
+    assert "ts_event_ns" in plan(f"select session_date from {rows}")
+
+
+def test_a_cursor_has_the_columns_too(connection):
+    moment = f"select is_rth({ns('2025-12-22 15:00:00')}), cme_session_date({ns('2025-12-22 15:00:00')})"
+
+    assert connection.cursor().execute(moment).fetchone() == (True, date(2025, 12, 22))
