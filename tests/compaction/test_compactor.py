@@ -26,8 +26,8 @@ from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.normalize.massive.day_files import MassiveFlatFile
 from spymaster.proof import silver as verify_silver
 from tests.command_line import spymaster
+from tests.compaction import silver_oracle
 from tests.compaction.silver_oracle import flush
-from tests.lake import silver_oracle
 from tests.rows import BOOKS, NOON_NS, TRADES, numbered
 
 HOUR_NS = 3_600_000_000_000
