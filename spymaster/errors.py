@@ -5,6 +5,7 @@ SpymasterError
 ├── SourceError           a vendor file or connection cannot be read
 │   ├── TruncatedError    it ends inside a record or a compressed frame; names the byte
 │   └── UnsupportedError  it holds a dataset, schema or record version that we do not know
+├── FeedLostError         a connection to a vendor is gone; reconnecting mends it, and nothing else does
 ├── LockedError           another process writes here; names its pid
 ├── ControlError          the running daemon gave no answer
 ├── LayoutError           the lake is laid out otherwise than this version writes it
@@ -42,6 +43,19 @@ class TruncatedError(SourceError):
 
 class UnsupportedError(SourceError):
     """A dataset, schema or record version that we do not know, so that decoding would be a guess."""
+
+
+class FeedLostError(SpymasterError):
+    """A connection to a vendor is gone, the one failure that reconnecting mends.
+
+    Attributes:
+        cause: one word for `system.gaps`, e.g. `disconnect`.
+        evidence: what says so, in words.
+    """
+
+    def __init__(self, cause: str, evidence: str) -> None:
+        super().__init__(f"the connection was lost ({cause}): {evidence}")
+        self.cause, self.evidence = cause, evidence
 
 
 class LockedError(SpymasterError):

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -19,6 +19,37 @@ class Capture:
     content_sha256: str | None
     normalizer_version: int
     streams: tuple[events.Stream, ...]
+
+
+@dataclass
+class CaptureSummary:
+    """What became of one delivery.
+
+    Attributes:
+        origin: what was read.
+        capture_id: its capture; None if it could not be opened.
+        already_captured: the lake held it whole, so nothing was read again.
+        rows: rows per schema that the delivery gave, recorded now or before.
+        appended: rows that this run added; fewer where an earlier run was killed half way.
+        given_up: rows that a full disk did not take; `system.gaps` says which.
+        ignored: vendor records of kinds that are not recorded.
+        unreadable: vendor records in quarantine.
+        unmapped: rows whose instrument no mapping named.
+        complete: the delivery ended where it was to end.
+        error: why it did not.
+    """
+
+    origin: str
+    capture_id: int | None = None
+    already_captured: bool = False
+    rows: dict[str, int] = field(default_factory=dict)
+    appended: int = 0
+    given_up: int = 0
+    ignored: dict[str, int] = field(default_factory=dict)
+    unreadable: int = 0
+    unmapped: int = 0
+    complete: bool = False
+    error: str | None = None
 
 
 def random_capture_id() -> int:

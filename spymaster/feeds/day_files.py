@@ -13,15 +13,18 @@ import csv
 import hashlib
 import io
 import zlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor
 from contextlib import suppress
-from itertools import starmap
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from spymaster.errors import SourceError, TruncatedError
-from spymaster.feeds.feed import DeliveryInfo, RawMessage
-from spymaster.feeds.files import check_unchanged, files_meant, open_file, version_of
+from spymaster.events.captures import CaptureSummary
+from spymaster.events.encoding import MassiveDayFile
+from spymaster.feeds import raw_manifest
+from spymaster.feeds.feed import DeliveryInfo
+from spymaster.feeds.files import FileDelivery, FileFeed, check_unchanged, files_meant, open_file, version_of
 
 MESSAGE_BYTES: Final = 512 * 1024  # lines of less than eight bytes are none, so a piece has fewer than 65,536 rows
 _READ_BYTES: Final = 64 * 1024
@@ -31,29 +34,29 @@ _GZIP: Final = 31  # zlib's name for: a gzip header, and at the end its checksum
 _OCC_BYTES: Final = 15  # date, right and strike at the end of an option's symbol
 
 
-class FlatFileFeed:
+class FlatFileFeed(FileFeed["FlatFileDelivery"]):
     """The files that a path means: one file, or the `.csv.gz` and `.csv` files of a folder or of a glob's matches."""
 
-    paced = False
+    pace_by = "ts_event_ns"  # of what Massive sends only the event has a vendor's time
 
-    def __init__(self, path_text: str) -> None:
+    def __init__(self, path_text: str, raw_root: Path | None = None) -> None:
         """Find the files; none is opened yet.
+
+        Args:
+            path_text: what the user named.
+            raw_root: where vendor files are kept; one below it is listed in its manifest once it is recorded.
 
         Raises:
             SourceError: there are none.
         """
-        self._files = files_meant(path_text, "flatfile", _SUFFIXES)
-
-    def deliveries(self) -> Iterator["FlatFileDelivery"]:
-        """Open one file after another, sorted by path.
-
-        A file that cannot be read raises in its turn; the call after that goes on with the file after it.
-        """
-        return starmap(FlatFileDelivery, self._files)
+        super().__init__(
+            files_meant(path_text, "flatfile", _SUFFIXES),
+            lambda path, origin, thread: FlatFileDelivery(path, origin, thread, raw_root),
+        )
 
 
-class FlatFileDelivery:
-    """One file. On opening it is hashed and its header is read; then it is open only while `messages` runs.
+class FlatFileDelivery(FileDelivery):
+    """One file. On opening it is hashed and its header is read; then it is open only while `bursts` runs.
 
     Attributes:
         info: what is known before the first row.
@@ -61,38 +64,45 @@ class FlatFileDelivery:
         rows: lines delivered so far, the header not counted.
     """
 
-    def __init__(self, path: Path, origin: str) -> None:
+    def __init__(
+        self, path: Path, origin: str, thread: Executor | None = None, raw_root: Path | None = None
+    ) -> None:
         """Read what is known before the first row.
 
         Raises:
             TruncatedError: the file ends inside its header.
             SourceError: it cannot be opened, or is no such file.
         """
-        self.path, self.rows, self._origin = path, 0, origin
+        super().__init__(path, origin, thread)
+        self.rows, self._raw_root = 0, raw_root
         with open_file(path, origin, _SUFFIXES) as file:
             self._version = version_of(file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             lines = _pieces(file, origin)
             header = next(lines)
             tickers = tuple(_tickers(header, lines))
-        self.info = DeliveryInfo(origin, digest, b"", tickers, format="massive.flatfile", header=header)
+        self.info = DeliveryInfo(origin, MassiveDayFile(header, tickers), digest)
 
-    async def messages(self) -> AsyncGenerator[RawMessage, None]:
-        """Yield the lines after the header.
-
-        Raises:
-            TruncatedError: after the last whole line, a file that ends inside a line or inside its compression.
-            SourceError: after the last sound line, a damaged file; or one that is not the one that was hashed.
-        """
+    def pieces(self) -> Generator[bytes]:
         self.rows = 0
         with open_file(self.path, self._origin, _SUFFIXES) as file:
             check_unchanged(file, self._version, self._origin)
             lines = _pieces(file, self._origin)
-            await asyncio.to_thread(next, lines)
-            while piece := await asyncio.to_thread(next, lines, b""):
+            next(lines)  # the header
+            for piece in lines:
                 self.rows += piece.count(b"\n")
-                yield RawMessage(piece, None)
+                yield piece
             check_unchanged(file, self._version, self._origin)
+
+    async def recorded(self, outcome: CaptureSummary) -> None:
+        """List the file in the manifest of the folder of vendor files, if it lies there and is recorded whole."""
+        if outcome.complete and self._raw_root is not None and outcome.capture_id is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._list, self._raw_root, outcome.capture_id)
+
+    def _list(self, raw_root: Path, capture_id: int) -> None:
+        if self.path.resolve().is_relative_to(raw_root.resolve()):
+            raw_manifest.record(raw_root, self.path, self.info.content_sha256 or "", self.rows, capture_id)
 
 
 def _pieces(file: BinaryIO, origin: str) -> Iterator[bytes]:
@@ -164,7 +174,7 @@ def _damaged(origin: str, byte: int, reason: str) -> SourceError:
 
 
 def _tickers(header: bytes, pieces: Iterator[bytes]) -> Iterator[str]:
-    """Yield a ticker of the first root and of the second, if there is one; `messages` reports where a file is bad."""
+    """Yield a ticker of the first root and of the second, if there is one; `bursts` reports where a file is bad."""
     names = header.decode("utf-8", "replace").rstrip("\r\n").split(",")
     if "ticker" not in names:
         return

@@ -9,11 +9,10 @@ no trailer and no record count; and a flipped bit where no checksum is: in a `.d
 (the vendor's have one). A cut inside a record is seen by the normalizer, which knows where records end.
 """
 
-import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor
 from contextlib import suppress
-from itertools import starmap
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -22,8 +21,9 @@ import databento_dbn as dbn
 import zstandard
 
 from spymaster.errors import SourceError, TruncatedError
-from spymaster.feeds.feed import DeliveryInfo, RawMessage
-from spymaster.feeds.files import check_unchanged, files_meant, open_file, refuse, version_of
+from spymaster.events.encoding import Dbn
+from spymaster.feeds.feed import DeliveryInfo
+from spymaster.feeds.files import FileDelivery, FileFeed, check_unchanged, files_meant, open_file, refuse, version_of
 
 MESSAGE_BYTES: Final = 512 * 1024
 _READ_BYTES: Final = 8 * 1024  # a few kB of hostile zstd can hold gigabytes, so little is decompressed at once
@@ -39,10 +39,10 @@ _SYMBOLS_V1, _SYMBOLS_V2 = (slice(16, 38), slice(38, 60)), (slice(17, 88), slice
 _MAPPING_SYMBOLS: Final = {80: _SYMBOLS_V1, 88: _SYMBOLS_V1, 176: _SYMBOLS_V2, 184: _SYMBOLS_V2}
 
 
-class DbnFileFeed:
+class DbnFileFeed(FileFeed["DbnFileDelivery"]):
     """The files that a path means: one file, or the `.dbn` and `.dbn.zst` files of a folder or of a glob's matches."""
 
-    paced = False
+    pace_by = "ts_recv_ns"  # the vendor's capture time
 
     def __init__(self, path_text: str) -> None:
         """Find the files; none is opened yet.
@@ -50,46 +50,33 @@ class DbnFileFeed:
         Raises:
             SourceError: there are none.
         """
-        self._files = files_meant(path_text, "dbn", _SUFFIXES)
-
-    def deliveries(self) -> Iterator["DbnFileDelivery"]:
-        """Open one file after another, sorted by path.
-
-        A file that cannot be read raises in its turn; the call after that goes on with the file after it.
-        """
-        return starmap(DbnFileDelivery, self._files)
+        super().__init__(files_meant(path_text, "dbn", _SUFFIXES), DbnFileDelivery)
 
 
-class DbnFileDelivery:
-    """One file. On opening it is hashed and its header is read; then it is open only while `messages` runs."""
+class DbnFileDelivery(FileDelivery):
+    """One file. On opening it is hashed and its header is read; then it is open only while `bursts` runs."""
 
-    def __init__(self, path: Path, origin: str) -> None:
+    def __init__(self, path: Path, origin: str, thread: Executor | None = None) -> None:
         """Read what is known before the first row.
 
         Raises:
             TruncatedError: the file ends inside its header.
             SourceError: it cannot be opened, or is no DBN file.
         """
-        self._path, self._origin = path, origin
+        super().__init__(path, origin, thread)
         with _DbnReader(path, origin) as reader:
             self._version = version_of(reader.file)
             digest = reader.sha256()
             header = reader.read_header()
             symbols = () if _maps(header) else tuple(dict.fromkeys(_symbols_in_stream(reader)))
-        self.info = DeliveryInfo(origin, digest, header, symbols)
+        self.info = DeliveryInfo(origin, Dbn(header, symbols), digest)
 
-    async def messages(self) -> AsyncGenerator[RawMessage, None]:
-        """Yield the bytes after the header.
-
-        Raises:
-            TruncatedError: after the last sound bytes, a compressed file that ends inside a frame.
-            SourceError: after the last sound bytes, a damaged frame; or a file that is not the one that was hashed.
-        """
-        with _DbnReader(self._path, self._origin) as reader:
+    def pieces(self) -> Generator[bytes]:
+        with _DbnReader(self.path, self._origin) as reader:
             check_unchanged(reader.file, self._version, self._origin)
-            await asyncio.to_thread(reader.read_header)
-            while piece := await asyncio.to_thread(reader.read):
-                yield RawMessage(piece, None)
+            reader.read_header()
+            while piece := reader.read():
+                yield piece
             check_unchanged(reader.file, self._version, self._origin)
 
 
@@ -210,7 +197,7 @@ def _maps(header: bytes) -> bool:
 
 
 def _symbols_in_stream(reader: _DbnReader) -> Iterator[str]:
-    """Name what mapping records map ids to, as far as the file is sound; `messages` reports where it is not."""
+    """Name what mapping records map ids to, as far as the file is sound; `bursts` reports where it is not."""
     rest = b""
     with suppress(SourceError):
         while rest[:1] != b"\0" and (piece := reader.read()):

@@ -1,13 +1,17 @@
-"""Vendor files on disk: which ones a user's path means, and how one is opened."""
+"""Vendor files on disk: which ones a user's path means, how one is opened and read in bursts."""
 
+import asyncio
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
-from typing import NoReturn
+from typing import Generic, NoReturn, Self, TypeVar
 
 from spymaster.errors import SourceError
+from spymaster.events.captures import CaptureSummary
+from spymaster.feeds.feed import Burst, Frontiers, RawMessage
 
 
 def files_meant(path_text: str, scheme: str, suffixes: Sequence[str]) -> list[tuple[Path, str]]:
@@ -98,3 +102,72 @@ def _files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         for name in names
         if name.endswith(suffixes)
     )
+
+
+class FileDelivery:
+    """One file, read in a thread: its pieces are bursts of one message."""
+
+    def __init__(self, path: Path, origin: str, thread: Executor | None) -> None:
+        self.path, self._origin, self._thread = path, origin, thread
+        self._closed = False
+
+    def pieces(self) -> Generator[bytes]:
+        """Yield the bytes after the header; runs in the thread."""
+        raise NotImplementedError
+
+    async def bursts(self) -> AsyncGenerator[Burst]:
+        """Yield a piece of the file at a time.
+
+        Raises:
+            TruncatedError: after the last sound bytes, a file that ends amid a record, a line or its compression.
+            SourceError: after the last sound bytes, a damaged file; or one that is not the one that was hashed.
+        """
+        loop = asyncio.get_running_loop()
+        pieces = self.pieces()
+        try:
+            while not self._closed:
+                piece = await loop.run_in_executor(self._thread, next, pieces, None)
+                if piece is None:
+                    return
+                yield [RawMessage(piece, None)]
+        finally:
+            await loop.run_in_executor(self._thread, pieces.close)
+
+    async def close(self) -> None:
+        self._closed = True
+
+    async def recorded(self, outcome: CaptureSummary) -> None:
+        pass
+
+
+Opened = TypeVar("Opened", bound=FileDelivery)
+
+
+class FileFeed(Generic[Opened]):
+    """Files one after another, in a thread of their own: while one is hashed, no other source waits for it."""
+
+    waits = True
+
+    def __init__(self, files: Sequence[tuple[Path, str]], opened: Callable[[Path, str, Executor], Opened]) -> None:
+        self._files, self._opened = files, opened
+
+    def deliveries(self, frontiers: Frontiers) -> AsyncIterator[Opened]:
+        """Open one file after another. One that cannot be read raises in its turn; the next call goes on after it."""
+        return _Deliveries(self._files, self._opened)
+
+
+class _Deliveries(Generic[Opened]):
+    def __init__(self, files: Sequence[tuple[Path, str]], opened: Callable[[Path, str, Executor], Opened]) -> None:
+        self._left, self._opened = iter(files), opened
+        self._thread = ThreadPoolExecutor(1, "file")
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Opened:
+        file = next(self._left, None)
+        if file is None:
+            self._thread.shutdown(wait=False)
+            raise StopAsyncIteration
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._opened, *file, self._thread)

@@ -5,28 +5,42 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from spymaster import durable
-from spymaster.errors import LockedError, UsageError
+from spymaster.errors import UsageError
+
+
+@contextmanager
+def wal_lock(wal_root: Path) -> Iterator[None]:
+    """Hold the lock of the one process that writes this log.
+
+    Raises:
+        LockedError: another process holds it; names its pid.
+        UsageError: the folder cannot be written; its cause says why.
+    """
+    with _lock("WAL_ROOT", wal_root):
+        yield
+
+
+@contextmanager
+def bronze_lock(data_root: Path) -> Iterator[None]:
+    """Hold the lock of the one process that writes this Bronze.
+
+    Raises:
+        LockedError: another process holds it; names its pid.
+        UsageError: the folder cannot be written; its cause says why.
+    """
+    with _lock("DATA_ROOT", data_root / "bronze"):
+        yield
 
 
 @contextmanager
 def writer_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
-    """Hold the locks of the one process that writes this log and this Bronze.
+    """Hold both.
 
     Raises:
         LockedError: another process holds one; names its pid.
         UsageError: a folder cannot be written.
     """
-    with ExitStack() as stack:
-        for name, folder in (("WAL_ROOT", wal_root), ("DATA_ROOT", data_root / "bronze")):
-            try:
-                stack.enter_context(durable.lock_directory(folder))
-            except LockedError:
-                raise
-            except OSError as error:
-                raise UsageError(
-                    f"{name}: {folder} cannot be written ({error.strerror or error}). Nothing was started, nothing was "
-                    f"written elsewhere. Next: choose another folder with {name}, or mend its permissions"
-                ) from error
+    with wal_lock(wal_root), bronze_lock(data_root):
         yield
 
 
@@ -39,4 +53,17 @@ def archive_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
         UsageError: a folder cannot be written.
     """
     with writer_locks(wal_root, data_root), durable.lock_directory(data_root / "silver"):
+        yield
+
+
+@contextmanager
+def _lock(name: str, folder: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(durable.lock_directory(folder))
+        except OSError as error:
+            raise UsageError(
+                f"{name}: {folder} cannot be written ({error.strerror or error}). Nothing was started, nothing was "
+                f"written elsewhere. Next: choose another folder with {name}, or mend its permissions"
+            ) from error
         yield

@@ -11,11 +11,10 @@ refused, ingest stops too, and a file of really allocated bytes in the log's fol
 rows and gap rows still fit. Ingest goes on only when that file could be made again, which proves more than a number.
 """
 
-import threading
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from spymaster import durable, paths
 from spymaster.errors import DiskFullError
@@ -37,14 +36,32 @@ class DiskLevel(IntEnum):
     INGEST_STOPPED = 3
 
 
-class Space:
-    """What is left on the disks of one log and its Bronze.
+class Look(NamedTuple):
+    """What the disks said of themselves; None where nothing more was asked.
+
+    Attributes:
+        log_free_bytes: on the log's disk.
+        bronze_free_bytes: on Bronze's.
+        refusals: the refusals that were known when it began.
+        reserve: whether the reserve file holds its bytes, where it was to be made.
+        refusal: why it does not.
+    """
+
+    log_free_bytes: int
+    bronze_free_bytes: int
+    refusals: int
+    reserve: bool | None
+    refusal: str | None
+
+
+class Disk:
+    """What is left on the disks of one log and its Bronze. A thread looks; the event loop settles what that means.
 
     Attributes:
         log_free_bytes: on the log's disk, at the last look.
         bronze_free_bytes: on Bronze's.
         bronze_stopped: sealed segments wait.
-        ingest_stopped: rows are not taken; set here, taken back by `resume` alone.
+        ingest_stopped: rows are not taken; taken back by `resume` alone.
     """
 
     def __init__(
@@ -59,7 +76,7 @@ class Space:
         self._file_bytes = min(MAX_RESERVE_FILE_BYTES, self._reserve_bytes // 4)  # so making it again stops nothing
         self._free_bytes = free_bytes
         self._refusal: str | None = None
-        self._turn = threading.Lock()
+        self._refusals = 0  # of writes, in this run
         self._closed = False
 
     @property
@@ -91,82 +108,110 @@ class Space:
         )
 
     def open(self) -> None:
-        """Look for the first time, and make the reserve file."""
-        self.look()
-        if not self.ingest_stopped and not self._made():
+        """Look for the first time, and make the reserve file. This may block, and is for the start alone."""
+        self.settle(self.look())
+        if not self.ingest_stopped and self._made() is not None:
             self.ingest_stopped = True
 
-    def look(self) -> bool:
-        """Ask the disks; this may block. Return whether ingest, which had stopped, may go on: then call `resume`.
+    def look(self) -> Look | None:
+        """Ask the disks, and make the reserve file where ingest is stopped for want of it. For a thread: it blocks.
 
-        A disk that cannot be asked leaves things as they are: its refusals will tell.
+        Returns:
+            None where a disk cannot be asked: its refusals will tell.
         """
+        refusals, stopped = self._refusals, self.ingest_stopped
         try:
             log, bronze = self._free_bytes(self._wal_root), self._free_bytes(self._bronze)
         except OSError:
+            return None
+        if not stopped or self._low(log, INGEST_BELOW, stopped):
+            return Look(log, bronze, refusals, None, None)
+        refusal = self._made()
+        if refusals != self._refusals:  # given up meanwhile, and it may have come after
+            durable.remove(self._file)
+        return Look(log, bronze, refusals, refusal is None, refusal)
+
+    def settle(self, look: Look | None) -> bool:
+        """Take over what a look found. Return whether ingest, which had stopped, may go on: then call `resume`."""
+        if look is None:
             return False
-        self.log_free_bytes, self.bronze_free_bytes = log, bronze
+        self.log_free_bytes, self.bronze_free_bytes = log, bronze = look.log_free_bytes, look.bronze_free_bytes
         self._warned = self._low(min(log, bronze), WARN_BELOW, self._warned)
         self.bronze_stopped = self._low(bronze, BRONZE_BELOW, self.bronze_stopped)
         if self._low(log, INGEST_BELOW, self.ingest_stopped):
             self.ingest_stopped = True
             return False
-        return self.ingest_stopped and self._made()
+        if look.reserve is None or look.refusals != self._refusals:
+            return False
+        self._refusal = look.refusal
+        return look.reserve
 
     def resume(self) -> None:
-        """Take rows again, unless the disk has refused some of our own since `look` said that they may be."""
+        """Take rows again, unless the disk refused a write after `settle` said yes."""
         self.ingest_stopped = self._refusal is not None
 
     def refused(self, error: Exception) -> None:
         """The disk was too full for a write, whatever it says of itself: stop ingest, and give up the reserve file."""
         self.ingest_stopped = True
         self._refusal = str(error.__cause__ or error)
+        self._refusals += 1  # first: a look under way must not believe in its file
         self.give_up_file()
 
     def give_up_file(self) -> None:
-        """Let what the reserve file holds be used."""
-        with self._turn:
-            durable.remove(self._file)
+        """Let what the reserve file holds be used. A look that is making it in this moment removes it again."""
+        self._refusals += 1
+        durable.remove(self._file)
 
     def close(self) -> None:
-        """Remove the reserve file: a process that does not run needs none."""
+        """Remove the reserve file: a process that does not run needs none. No look may be under way."""
         self._closed = True
         self.give_up_file()
 
     def _low(self, free: int, times: int, already: bool) -> bool:
         return free < self._reserve_bytes * times * (RESUME_ABOVE if already else 1)
 
-    def _made(self) -> bool:
-        """Make the reserve file, if need be, and return whether the disk gave it the room."""
-        with self._turn:
-            if self._closed:
-                return False
-            try:
-                durable.allocate(self._file, self._file_bytes)
-            except OSError as error:
-                self._refusal = str(error)
-                return False
-        self._refusal = None
-        return True
+    def _made(self) -> str | None:
+        """Make the reserve file, if need be; return why the disk did not give it the room."""
+        if self._closed:
+            return "it is closed"
+        try:
+            durable.allocate(self._file, self._file_bytes)
+        except OSError as error:
+            return str(error)
+        return None
 
 
-def require_room_to_recover(wal_root: Path, bronze: Path) -> None:
-    """Refuse a recovery that would run out of disk before its first copy is whole.
+def require_room_to_salvage(wal_root: Path) -> None:
+    """Refuse a recovery that would run out of the log's disk before its first copy is whole.
 
     It would lose nothing, and could be run again; but on a full disk even small changes are better left undone.
 
     Raises:
         DiskFullError: too little is free; nothing was changed.
-        OSError: a disk cannot be asked.
+        OSError: the disk cannot be asked.
     """
     copied = max((path.stat().st_size for path in wal_root.iterdir() if _is_copied(path.name)), default=0)
-    for folder, needed in ((wal_root, copied + RECOVERY_BYTES), (bronze, RECOVERY_BYTES)):
-        free = durable.free_bytes(folder)
-        if free < needed:
-            raise DiskFullError(
-                f"{folder} is on a full disk: {_mb(free)} free, and recovery needs {_mb(needed)} there to begin. "
-                f"Nothing was changed, nothing is lost. Next: free space there, then run the command again"
-            )
+    _require(wal_root, copied + RECOVERY_BYTES)
+
+
+def require_room_to_recover(wal_root: Path, bronze: Path) -> None:
+    """Refuse a recovery that would run out of either disk before it has done anything useful.
+
+    Raises:
+        DiskFullError: too little is free; nothing was changed.
+        OSError: a disk cannot be asked.
+    """
+    require_room_to_salvage(wal_root)
+    _require(bronze, RECOVERY_BYTES)
+
+
+def _require(folder: Path, needed: int) -> None:
+    free = durable.free_bytes(folder)
+    if free < needed:
+        raise DiskFullError(
+            f"{folder} is on a full disk: {_mb(free)} free, and recovery needs {_mb(needed)} there to begin. "
+            f"Nothing was changed, nothing is lost. Next: free space there, then run the command again"
+        )
 
 
 def _is_copied(name: str) -> bool:

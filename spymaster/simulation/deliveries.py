@@ -6,22 +6,24 @@ advancing until its reader has taken some, or closes; so a delivery that nobody 
 is full, and a delivery that is far ahead waits. Nothing is ever dropped. What a delivery carries does not depend on
 the order in which they are read, nor on which of them are open.
 
-Why pieces and not a thread: a step of the market is tens of milliseconds of work, much of it in the interpreter, which
-one thread has at a time; and a piece needs no lock. The event loop has its turn after each.
+A piece of the work is done in a thread, so that the event loop waits for none of it; one at a time, as all are parts
+of one session. What the piece gave is queued on the loop, which alone owns the queues.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster.clock import utc_now_ns
-from spymaster.feeds.feed import DeliveryInfo, RawMessage
+from spymaster.clock import monotonic_s, utc_now_ns
+from spymaster.events.captures import CaptureSummary
+from spymaster.feeds.feed import Burst, DeliveryInfo, RawMessage
 from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Records, announce, status
 from spymaster.simulation.market import Session, Step
 from spymaster.simulation.massive_json import (
@@ -38,6 +40,7 @@ from spymaster.simulation.stock import StockQuotes
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024  # in each queue; a step may go beyond it once, of DBN a piece
 MESSAGE_NS = 25_000_000  # of event time in one message of DBN
 MESSAGE_BYTES = 512 * 1024
+TRUTHS_EVERY_S: Final = 1.0
 PIECE_QUOTES: Final = 4_500  # of SPY, written at once
 
 
@@ -166,6 +169,14 @@ class _Queue:
         return not self.closed and self.waiting_bytes >= MAX_WAITING_BYTES
 
 
+class _Piece(NamedTuple):
+    """A piece of the work: what it gave to one queue, and the queues that must have room before the next piece."""
+
+    queue: _Queue | None
+    messages: list[bytes]
+    in_the_way: list[_Queue]
+
+
 class Lockstep:
     """Shares one session among deliveries. All of its readers belong to one event loop."""
 
@@ -173,70 +184,99 @@ class Lockstep:
         self._queues = [_Queue(writer) for writer in writers]
         self._pieces = self._work(session)
         self._in_the_way = self._queues  # the next piece waits while one of these is full
-        self._taken = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._working = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "market")
 
     def close(self, number: int) -> None:
         """Give up a delivery; what waits for it is dropped, and the others need not wait for it any more."""
         queue = self._queues[number]
         queue.closed, queue.waiting_bytes = True, 0
         queue.messages.clear()
-        self._taken.set()
+        self._changed.set()
+        if all(other.closed for other in self._queues):
+            self._thread.shutdown(wait=False)
 
-    async def next(self, number: int) -> bytes:
-        """Return the next message of a delivery, advancing the session if none waits."""
+    async def next(self, number: int) -> bytes | None:
+        """Return the next message of a delivery, advancing the session if none waits; None once it is closed."""
         queue = self._queues[number]
         while not queue.messages:
+            if queue.closed:
+                return None
             if any(other.full for other in self._in_the_way):
-                self._taken.clear()
-                await self._taken.wait()
+                self._changed.clear()
+                await self._changed.wait()
             else:
-                self._in_the_way = next(self._pieces)
-                await asyncio.sleep(0)
+                await self._advance(queue)
         data = queue.messages.popleft()
         queue.waiting_bytes -= len(data)
-        self._taken.set()
+        self._changed.set()
         return data
 
-    def _work(self, session: Session) -> Iterator[list[_Queue]]:
-        """Advance the session and fill the queues, without end; a turn is some milliseconds of work at the most.
+    async def _advance(self, queue: _Queue) -> None:
+        """Do the next piece, unless another reader's has given `queue` something meanwhile."""
+        async with self._working:
+            if queue.messages or queue.closed or any(other.full for other in self._in_the_way):
+                return
+            working = asyncio.get_running_loop().run_in_executor(self._thread, next, self._pieces)
+            working.add_done_callback(self._take)  # whatever becomes of the reader, or a piece would be lost
+            await asyncio.wait([working])
+            working.result()
 
-        Yields, after each piece, the queues that must have room before the next one. A step begins when all have; once
-        it has begun, everybody gets what is theirs of it, except that DBN, the most by far and therefore last, waits
-        for its own reader.
+    def _take(self, worked: asyncio.Future[_Piece]) -> None:
+        if worked.cancelled() or worked.exception() is not None:
+            return  # the reader raises it
+        piece = worked.result()
+        if piece.queue is not None:
+            piece.queue.add(piece.messages)
+        self._in_the_way = piece.in_the_way
+
+    def _work(self, session: Session) -> Iterator[_Piece]:
+        """Advance the session, without end; a piece is some milliseconds of work at the most. Runs in the thread.
+
+        A step begins when all queues have room; once it has begun, everybody gets what is theirs of it, except that
+        DBN, the most by far and therefore last, waits for its own reader.
         """
         for step in session.pieces():
-            yield self._queues
+            yield _Piece(None, [], self._queues)
             if step is not None:
-                yield from self._write(step)
-
-    def _write(self, step: Step) -> Iterator[list[_Queue]]:
-        for queue in reversed(self._queues):
-            if not queue.closed:
-                for messages in queue.writer.write(step):
-                    queue.add(messages)
-                    yield [queue] if queue is self._queues[0] else []
+                for queue in reversed(self._queues):
+                    if not queue.closed:
+                        for messages in queue.writer.write(step):
+                            yield _Piece(queue, messages, [queue] if queue is self._queues[0] else [])
 
 
 class SimDelivery:
     """One endless delivery of a simulated market. It is read once."""
 
-    def __init__(self, lockstep: Lockstep, number: int, info: DeliveryInfo) -> None:
+    def __init__(
+        self, lockstep: Lockstep, number: int, info: DeliveryInfo, write_truths: Callable[[], None] | None = None
+    ) -> None:
         self._lockstep, self._number, self._info = lockstep, number, info
+        self._write_truths = write_truths
+        self._written_s = monotonic_s()
 
     @property
     def info(self) -> DeliveryInfo:
         return self._info
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give it up, read or not."""
         self._lockstep.close(self._number)
 
-    async def messages(self) -> AsyncGenerator[RawMessage]:
-        """Yield the market's bytes as fast as they are asked for, giving way to other tasks after each message."""
+    async def bursts(self) -> AsyncGenerator[Burst]:
+        """Yield a message at a time, as fast as they are asked for: each is some event time, and is then due."""
         try:
-            while True:
-                data = await self._lockstep.next(self._number)
-                yield RawMessage(data, utc_now_ns())
+            while (data := await self._lockstep.next(self._number)) is not None:
+                yield [RawMessage(data, utc_now_ns())]
+                if self._write_truths is not None and monotonic_s() - self._written_s > TRUTHS_EVERY_S:
+                    self._written_s = monotonic_s()
+                    await asyncio.to_thread(self._write_truths)
                 await asyncio.sleep(0)
         finally:
-            self.close()
+            await self.close()
+
+    async def recorded(self, outcome: CaptureSummary) -> None:
+        """Write down what was planted since the last time, for whoever asked for the truth."""
+        if self._write_truths is not None:
+            await asyncio.to_thread(self._write_truths)

@@ -10,14 +10,17 @@ as many events of SPY, and the chain every ten seconds.
 """
 
 import re
-from collections.abc import Iterator
+import threading
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from spymaster.clock import NS_PER_SECOND, utc_now_ns, utc_text
 from spymaster.errors import UsageError
-from spymaster.feeds.feed import DeliveryInfo, Feed
+from spymaster.feeds.feed import DeliveryInfo, Feed, Frontiers
 from spymaster.simulation.dbn import live_header
 from spymaster.simulation.deliveries import (
     ChainWriter,
@@ -83,10 +86,8 @@ def open_market(text: str) -> list[Feed]:
         DeliveryInfo(f"{origin}#chain", None, b"", ("SPY",), True, "massive.pages", ("chain.SPY",)),
     ]
     lockstep = Lockstep(session, [DbnWriter(market.seed), StockWriter(), OptionWriter(), ChainWriter()])
-    return [
-        MarketFeed(SimDelivery(lockstep, number, info), session, described.truth_path)
-        for number, info in enumerate(infos)
-    ]
+    truths = _truths_file(session, described.truth_path)
+    return [MarketFeed(SimDelivery(lockstep, number, info, truths), info) for number, info in enumerate(infos)]
 
 
 def dbn_info(market: SimulatedMarket) -> DeliveryInfo:
@@ -99,34 +100,47 @@ def dbn_info(market: SimulatedMarket) -> DeliveryInfo:
     )
 
 
+def _truths_file(session: Session, path: Path | None) -> Callable[[], None] | None:
+    """Return what appends the truths that are over to the user's file, whichever of the deliveries calls it."""
+    if path is None:
+        return None
+
+    def write() -> None:
+        with writing:  # deliveries call from several threads
+            lines = "".join(f"{json.dumps(truth)}\n" for truth in taken(session.truths))
+            if lines:
+                with path.open("a") as file:
+                    file.write(lines)
+
+    writing = threading.Lock()
+    return write
+
+
+def taken(truths: deque[Truth]) -> Iterator[Truth]:
+    """Take what was planted and is over, one by one, because the market may add another meanwhile, in its thread."""
+    while truths:
+        yield truths.popleft()
+
+
 class MarketFeed:
-    """One of the four deliveries of a simulated market.
+    """One of the four deliveries of a simulated market. It sends as a live vendor does, and waits for nobody."""
 
-    Attributes:
-        delivery: the delivery itself.
-        truth_path: where the user wants the ground truth; writing it is the caller's part.
-    """
+    waits = False
 
-    def __init__(self, delivery: SimDelivery, session: Session, truth_path: Path | None) -> None:
-        self.delivery, self.truth_path, self._session = delivery, truth_path, session
+    def __init__(self, delivery: SimDelivery, info: DeliveryInfo) -> None:
+        self.delivery = delivery
+        # Of what Massive sends only the event has a vendor's time.
+        self.pace_by = "ts_recv_ns" if isinstance(info.encoding, Dbn) else "ts_event_ns"
 
-    @property
-    def paced(self) -> bool:
-        return True
-
-    def deliveries(self) -> Iterator[SimDelivery]:
+    async def deliveries(self, frontiers: Frontiers) -> AsyncIterator[SimDelivery]:
         yield self.delivery
-
-    def take_truths(self) -> list[Truth]:
-        """Return what was planted and is over, once each, whichever of the four feeds is asked."""
-        taken: list[Truth] = []
-        while self._session.truths:  # one by one, because the market may add another meanwhile, in another thread
-            taken.append(self._session.truths.popleft())
-        return taken
 
 
 class SimFeed:
     """The source `sim`, its DBN alone."""
+
+    waits = False
+    pace_by = "ts_recv_ns"
 
     def __init__(
         self,
@@ -168,13 +182,10 @@ class SimFeed:
             truth_path=Path(options["truth"]) if "truth" in options else None,
         )
 
-    @property
-    def paced(self) -> bool:
-        return True
-
-    def deliveries(self) -> Iterator[SimDelivery]:
+    async def deliveries(self, frontiers: Frontiers) -> AsyncIterator[SimDelivery]:
         session = self.market.session(with_spy=False)
-        yield SimDelivery(Lockstep(session, [DbnWriter(self.market.seed)]), 0, dbn_info(self.market))
+        lockstep = Lockstep(session, [DbnWriter(self.market.seed)])
+        yield SimDelivery(lockstep, 0, dbn_info(self.market), _truths_file(session, self.truth_path))
 
 
 def _whole_number(name: str, text: str) -> int:

@@ -1,0 +1,69 @@
+"""What a connection has received and nobody has taken yet: the bursts of a live delivery."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+from spymaster.feeds.feed import BURST_BYTES, Burst, RawMessage
+
+
+
+class Arrivals:
+    """Gathers messages on the event loop. An idle feed has one in a burst and no delay; a busy one has what came.
+
+    It holds at most `BURST_BYTES` beyond one message: then `pause` is called, and the vendor's socket fills up instead.
+    """
+
+    def __init__(
+        self, pause: Callable[[], None] = lambda: None, resume: Callable[[], None] = lambda: None
+    ) -> None:
+        """Hold nothing yet.
+
+        Args:
+            pause: called when no more should be read for now.
+            resume: called when it should again.
+        """
+        self._pause, self._resume = pause, resume
+        self._messages: list[RawMessage] = []
+        self._bytes = 0
+        self._paused = False
+        self._ended: BaseException | None = None
+        self._closed = False
+        self._arrived = asyncio.Event()
+
+    def put(self, message: RawMessage) -> None:
+        """Add what came; nothing after the end."""
+        if self._closed:
+            return
+        self._messages.append(message)
+        self._bytes += len(message.data)
+        if self._bytes >= BURST_BYTES and not self._paused:
+            self._paused = True
+            self._pause()
+        self._arrived.set()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes, and why if the vendor did not end it: raised once all that came is taken."""
+        self._closed, self._ended = True, error
+        self._arrived.set()
+
+    async def bursts(self) -> AsyncGenerator[Burst]:
+        """Yield all that has arrived since the last time, until the end.
+
+        Raises:
+            FeedLostError: or whatever `end` was told.
+        """
+        while True:
+            if not self._messages:
+                if self._closed:
+                    break
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            taken, self._messages, self._bytes = self._messages, [], 0
+            if self._paused:
+                self._paused = False
+                self._resume()
+            yield taken
+        if self._ended is not None:
+            raise self._ended

@@ -1,0 +1,320 @@
+"""Sealed segments -> Bronze, oldest first, in one thread; what was refused is tried again.
+
+In this order, each step once the one before is done: Bronze's lock, where the start did not get it; drafts go; the
+catalog; what salvage left, always by recovery's second rule; then what this run seals. No state of Bronze's disk, of
+the catalog or of the lake's size delays a live row.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pyarrow as pa
+
+from spymaster import clock, durable
+from spymaster.errors import BronzeRefusedError, LayoutError, LockedError, StorageError, UsageError, WalError
+from spymaster.lake.bronze import Part, flush_segment, remove_drafts
+from spymaster.lake.catalog import Catalog
+from spymaster.lake.locks import bronze_lock
+from spymaster.recording.change import Change
+from spymaster.recording.disk import Disk
+from spymaster.recording.health import Health
+from spymaster.wal.recovery import retire
+from spymaster.wal.segment import scan
+
+if TYPE_CHECKING:
+    from spymaster.recording.lane import Lane
+
+BRONZE_RETRY_S: Final = 3.0  # after a refusal, until the next try of a segment that was refused
+
+
+@dataclass(eq=False)
+class Sealed:
+    """A sealed segment on its way to Bronze.
+
+    Attributes:
+        path: where it lies.
+        lane: the stream that sealed it; None for what salvage left.
+        sealed_at_s: the monotonic second of its sealing, or of this start.
+        refusals: tries that failed.
+    """
+
+    path: Path
+    lane: "Lane | None"
+    sealed_at_s: float
+    refusals: int = 0
+    asked: list[asyncio.Future[str | None]] = field(default_factory=list)
+
+    def tell(self, refusal: str | None) -> None:
+        """Answer whoever waits for the next try: why it was refused, or None."""
+        for answer in self.asked:
+            if not answer.done():
+                answer.set_result(refusal)
+        self.asked.clear()
+
+
+class _Flushed(NamedTuple):
+    """What the thread did with a segment: its rows, the parts it published, and why the catalog is behind."""
+
+    rows: int
+    parts: list[Part]
+    behind: str | None
+
+
+class Drain:
+    """Brings sealed segments to Bronze. The event loop owns its state; its thread takes values and returns some.
+
+    Attributes:
+        catalog: the lake's index, once it is open.
+        waiting: sealed segments that are not in Bronze, oldest first.
+        recovered: parts made of what salvage left.
+        parts_written: parts of this run.
+        flush_seconds: how long the newest segment took to become Bronze.
+    """
+
+    def __init__(
+        self, wal_root: Path, data_root: Path, *, disk: Disk, health: Health, change: Change, retry_s: float
+    ) -> None:
+        self.catalog: Catalog | None = None
+        self.waiting: list[Sealed] = []
+        self.recovered: list[Part] = []
+        self.parts_written = 0
+        self.flush_seconds = 0.0
+        self._wal_root, self._data_root, self._bronze = wal_root, data_root, data_root / "bronze"
+        self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
+        self._unsound: dict[Path, str] = {}  # what salvage left and does not flush, with the reason
+        self._behind = False  # the catalog, of parts that are published
+        self._locked = False
+        self._layout: str | None = None  # why Bronze stops for good: the lake is laid out otherwise
+        self._retry_at_s = 0.0
+        self._asked: list[asyncio.Future[str | None]] = []  # for the next try to open Bronze
+        self._locks = ExitStack()
+        self._pool = ThreadPoolExecutor(1, "bronze")
+
+    def lock(self) -> None:
+        """Lock Bronze at the start. One that cannot be asked for now is asked for before anything is written.
+
+        Raises:
+            LockedError: another process holds it; names its pid.
+            UsageError: the folder cannot be written, for another reason than a full or failing disk.
+        """
+        try:
+            self._locks.enter_context(bronze_lock(self._data_root))
+            self._locked = True
+        except UsageError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or not (durable.is_full(cause) or durable.is_damage(cause)):
+                raise
+
+    def add(self, path: Path, lane: "Lane | None" = None) -> None:
+        """Queue a sealed segment."""
+        self.waiting.append(Sealed(path, lane, clock.monotonic_s()))
+        self._change.happened()
+
+    def takes(self, lane: "Lane") -> bool:
+        """Whether sealing makes Bronze of rows, or only one more segment that waits."""
+        if self._disk.bronze_stopped or self.catalog is None:
+            return False
+        return not any(segment.refusals and segment.lane is lane for segment in self.waiting)
+
+    async def run(self) -> None:
+        """Open Bronze, then flush one segment after another. Without end."""
+        while self.catalog is None:
+            if self._layout is None or self._asked:
+                await self._open()
+            if self.catalog is None:
+                await self._change.until(lambda: bool(self._asked), self._retry_s)
+        while True:
+            segment = self._due()
+            if segment is not None:
+                await self._flush(segment)
+            else:
+                await self._change.until(lambda: self._due() is not None, self._retry_s)
+
+    async def _open(self) -> None:
+        refusal = None
+        try:
+            self.catalog = await self._in_thread(self._opened)
+            self._health.mended("bronze")
+        except LayoutError as error:
+            refusal = self._layout = str(error)
+        except (OSError, sqlite3.Error, LockedError, UsageError, StorageError) as error:
+            refusal = f"{self._bronze} cannot be opened: {error}"
+        if refusal is not None:
+            self._health.problem("bronze", f"rows wait in the log for Bronze, which does not open: {refusal}")
+        for answer in self._asked:
+            if not answer.done():
+                answer.set_result(refusal)
+        self._asked.clear()
+        self._change.happened()
+
+    def _opened(self) -> Catalog:
+        """Lock Bronze, remove drafts, open the catalog. Runs in the thread."""
+        if not self._locked:
+            self._locks.enter_context(bronze_lock(self._data_root))
+            self._locked = True
+        remove_drafts(self._bronze)
+        return Catalog(self._data_root)
+
+    def _due(self) -> Sealed | None:
+        """Return the segment to flush next: the oldest that is new or, after a pause, was refused the fewest times.
+
+        So one that no try can mend holds up no other, and a disk that refuses all of them is asked once in a while.
+        """
+        if asked := next((segment for segment in self.waiting if segment.asked), None):
+            return asked
+        segment = min(self.waiting, key=lambda segment: segment.refusals, default=None)
+        if segment is None or self._disk.bronze_stopped:
+            return None
+        return segment if segment.refusals == 0 or clock.monotonic_s() >= self._retry_at_s else None
+
+    async def _flush(self, segment: Sealed) -> None:
+        started = clock.monotonic_s()
+        left = segment.lane is None
+        again = left or segment.refusals > 0  # then some of it may be published
+        refusal = None
+        try:
+            flushed = await self._in_thread(self._make_bronze, segment.path, again, self._behind)
+        except OSError as error:
+            refusal = f"{segment.path.name} was not flushed: {error}"
+            segment.refusals += 1
+            self._retry_at_s = clock.monotonic_s() + self._retry_s
+            self._behind = True  # of parts that this try published
+        except (WalError, UsageError, pa.ArrowException) as error:
+            # It stays in the log with its reason: the next start salvages what is sound in it.
+            refusal = f"{segment.path.name} was not flushed: {error}"
+            self._health.alarm(segment.path.name, refusal)
+            self.waiting.remove(segment)
+            if left:
+                self._unsound[segment.path] = refusal
+        else:
+            self._done(segment, flushed)
+            self.flush_seconds = clock.monotonic_s() - started
+        refused = sum(1 for waiting in self.waiting if waiting.refusals)
+        if refused == 0:
+            self._health.mended("bronze")
+        elif refusal is not None:
+            self._health.problem("bronze", f"{refused} segments wait in the log for Bronze, which refused: {refusal}")
+        segment.tell(refusal)
+        self._change.happened()
+
+    def _done(self, segment: Sealed, flushed: _Flushed) -> None:
+        self.waiting.remove(segment)
+        self.parts_written += len(flushed.parts)
+        if segment.lane is None:
+            self.recovered += flushed.parts
+        else:
+            segment.lane.flushed_rows += flushed.rows
+        self._behind = flushed.behind is not None
+        if flushed.behind is None:
+            self._health.mended("catalog")
+        else:
+            self._health.problem("catalog", f"the catalog is behind: {flushed.behind}")
+
+    def _make_bronze(self, path: Path, again: bool, behind: bool) -> _Flushed:
+        """Publish a segment's rows, index them, let the segment go. Runs in the thread.
+
+        Raises:
+            WalError: the segment is not sound; it is as it was.
+            OSError: the disk refused; flush again.
+        """
+        rows = scan(durable.read(path)).rows if again else None
+        parts = flush_segment(self._bronze, path, again=again)
+        why_behind = None
+        try:
+            self._indexed().record(parts)
+            if behind:
+                self._indexed().refresh()
+        except (sqlite3.Error, LayoutError) as error:  # only an index: the next start takes in what it lacks
+            why_behind = str(error)
+        retire(path)
+        return _Flushed(sum(part.rows for part in parts) if rows is None else rows, parts, why_behind)
+
+    def _indexed(self) -> Catalog:
+        assert self.catalog is not None  # noqa: S101  # nothing is flushed before it is open
+        return self.catalog
+
+    async def whole_catalog(self, ended: Callable[[], bool]) -> Catalog | None:
+        """Return the catalog once everything that the start found is in Bronze and it knows every part.
+
+        Args:
+            ended: what ends the waiting.
+
+        Returns:
+            None where the waiting ended first.
+
+        Raises:
+            StorageError: it is kept from that for as long as this run lasts.
+        """
+
+        def whole() -> bool:
+            return self.catalog is not None and not any(segment.lane is None for segment in self.waiting)
+
+        await self._change.until(lambda: whole() or ended() or bool(self._unsound) or self._layout is not None)
+        if self._unsound or self._layout is not None:
+            raise self._not_known(self._layout or next(iter(self._unsound.values())))
+        if not whole():
+            return None
+        if self._behind:
+            try:
+                await self._in_thread(self._indexed().refresh)
+            except (sqlite3.Error, LayoutError, OSError) as error:
+                raise self._not_known(str(error)) from error
+            self._behind = False
+            self._health.mended("catalog")
+        return self.catalog
+
+    def _not_known(self, reason: str) -> StorageError:
+        return StorageError(
+            f"the catalog of {self._data_root} is behind, so which rows of a file are recorded is not known: "
+            f"{reason}. Nothing was read, so that none is recorded twice. Next: mend that, then do the same again"
+        )
+
+    async def try_all(self) -> list[str]:
+        """Try every segment that waits once more, and return why some were refused.
+
+        Raises:
+            StorageError: the recording ended meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        refusals: list[str] = []
+        if self.catalog is None:
+            opened: asyncio.Future[str | None] = loop.create_future()
+            self._asked.append(opened)
+            refusals += [refusal for refusal in await self._answered([opened]) if refusal is not None]
+        if not refusals:
+            answers: list[asyncio.Future[str | None]] = [loop.create_future() for _ in self.waiting]
+            for segment, answer in zip(self.waiting, answers, strict=True):
+                segment.asked.append(answer)
+            refusals += [refusal for refusal in await self._answered(answers) if refusal is not None]
+        return refusals
+
+    async def _answered(self, answers: list[asyncio.Future[str | None]]) -> list[str | None]:
+        for answer in answers:
+            answer.add_done_callback(lambda _: self._change.happened())
+        self._change.happened()
+        await self._change.until(lambda: self._health.has_failed or all(answer.done() for answer in answers))
+        self._health.check()
+        return [answer.result() for answer in answers]
+
+    def refused(self, refusals: list[str]) -> BronzeRefusedError:
+        """Return the error that says that rows did not get into Bronze."""
+        return BronzeRefusedError(
+            f"rows are durable in {self._wal_root} and did not get into Bronze: {refusals[0]}. "
+            f"Nothing is lost. Next: mend that, then spymaster recover"
+        )
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    def close(self) -> None:
+        """End the thread after what it does, and let the lock go."""
+        self._pool.shutdown()
+        if self.catalog is not None:
+            self.catalog.close()
+        self._locks.close()

@@ -1,0 +1,180 @@
+"""One stream: append, group commit, publish, seal. The order in `_commit_now` is the guarantee."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spymaster import clock
+from spymaster.bus import Bus
+from spymaster.errors import DiskFullError, StorageError
+from spymaster.events import Stream
+from spymaster.recording.change import Change
+from spymaster.recording.drain import Drain
+from spymaster.recording.health import Health
+from spymaster.wal.writer import StreamLog
+
+IDLE_S: Final = 0.25  # after this long without rows the watermark is put on disk
+KEPT_SYNCS: Final = 1_000  # of the newest commits' times, for `status`
+
+
+class Syncs:
+    """Where logs are synced, and what that took.
+
+    Attributes:
+        pool: threads of their own, so that no sync waits for a file that is being hashed.
+        every_s: how long a row may wait for the sync that it shares with others.
+        seconds: how long the newest commits' syncs took, at most `KEPT_SYNCS`.
+    """
+
+    def __init__(self, pool: Executor, every_s: float) -> None:
+        self.pool, self.every_s = pool, every_s
+        self.seconds: deque[float] = deque(maxlen=KEPT_SYNCS)
+
+
+class Lane:
+    """One stream's way through the recorder. The event loop appends and publishes; syncs run in threads.
+
+    Attributes:
+        log: where rows are appended; set `dirty` after it.
+        dirty: rows wait for a commit.
+        flush_every_s: how long rows wait before their segment is sealed.
+        sealed_at_s: the monotonic second of the last seal.
+        flushed_rows: rows of this run that are in Bronze.
+    """
+
+    def __init__(
+        self,
+        log: StreamLog,
+        *,
+        flush_every_s: float,
+        syncs: Syncs,
+        bus: Bus,
+        drain: Drain,
+        frontiers: dict[Stream, int],
+        health: Health,
+        change: Change,
+        refused: Callable[[DiskFullError], None],
+        retry_s: float,
+    ) -> None:
+        """Begin a stream's way.
+
+        Args:
+            log: its log.
+            flush_every_s: how long rows wait before their segment is sealed.
+            syncs: where it is synced.
+            bus: where durable rows are published.
+            drain: where sealed segments go.
+            frontiers: where its newest durable event time is kept.
+            health: whom it tells what is not right.
+            change: whom it tells that rows are durable.
+            refused: called when the disk had no room for a commit; it gives up what was kept for that.
+            retry_s: how long a commit waits after a second refusal.
+        """
+        self.log, self.flush_every_s = log, flush_every_s
+        self.dirty = asyncio.Event()
+        self.sealed_at_s = clock.monotonic_s()
+        self.flushed_rows = 0
+        self._syncs, self._bus, self._drain, self._frontiers = syncs, bus, drain, frontiers
+        self._health, self._change, self._refused, self._retry_s = health, change, refused, retry_s
+        self._committing = asyncio.Lock()
+
+    @property
+    def unacknowledged_rows(self) -> int:
+        return self.log.appended_rows - self.log.acknowledged_rows
+
+    async def run(self) -> None:
+        """Group commit: whatever was appended within the interval shares one sync. Without end."""
+        while True:
+            try:
+                async with asyncio.timeout(IDLE_S):  # `wait_for` may swallow a cancellation
+                    await self.dirty.wait()
+            except TimeoutError:
+                with suppress(DiskFullError):  # then the watermark waits for the next rows
+                    if self.log.mark_idle():
+                        await self.commit()
+                await self.dirty.wait()
+            await asyncio.sleep(self._syncs.every_s)
+            self.dirty.clear()
+            try:
+                await self.commit()
+            except DiskFullError:
+                await asyncio.sleep(self._retry_s)
+
+    async def commit(self) -> None:
+        """Commit and publish. Once begun it is carried through, whatever becomes of the caller.
+
+        Raises:
+            DiskFullError: a sealed segment got no name; nothing has changed, and it is tried again.
+            StorageError: the disk refused to make rows durable.
+        """
+        committing = asyncio.ensure_future(self._commit_now())
+        # A caller that is cancelled leaves it alone with its error, which `fail` has told: it is seen.
+        committing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(committing)
+
+    async def _commit_now(self) -> None:
+        async with self._committing:
+            try:
+                batches = await self._made_durable()
+            except DiskFullError:
+                self.dirty.set()  # nothing has changed: it is done again, whoever asked for it
+                raise
+            except StorageError as error:
+                self._health.fail(error)
+                raise
+            self._bus.publish(self.log.stream, batches)
+            self._note(batches)
+            for path in self.log.take_sealed():
+                self._drain.add(path, self)
+            for poisoned in self.log.take_poisoned():
+                self._health.alarm(
+                    poisoned.path.name,
+                    f"a sync of {self.log.stream} failed ({poisoned.reason}): {poisoned.durable_rows} durable rows "
+                    f"wait in {poisoned.path} for the next start. Nothing is lost. Next: check that disk, and "
+                    f"spymaster recover once this run is over",
+                )
+            self._change.happened()
+
+    async def _made_durable(self) -> list[pa.RecordBatch]:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._syncs.pool, self.log.commit)
+        except DiskFullError as error:
+            self._refused(error)  # gives up the reserve file
+            return await loop.run_in_executor(self._syncs.pool, self.log.commit)
+
+    def _note(self, batches: list[pa.RecordBatch]) -> None:
+        if self.log.sync_s is not None:
+            self._syncs.seconds.append(self.log.sync_s)
+        stream = self.log.stream
+        for batch in batches:
+            newest_ns: int = pc.max(batch["ts_event_ns"]).as_py()
+            self._frontiers[stream] = max(newest_ns, self._frontiers.get(stream, newest_ns))
+
+    async def seal(self) -> None:
+        """Seal the active segment, if it has rows, and give it its sealed name.
+
+        Raises:
+            DiskFullError: there is no room for that; all is as before.
+            StorageError: the disk refused to make rows durable.
+        """
+        await self.commit()  # a seal under way gets its name, so that the next can begin
+        try:
+            self.log.seal()
+        finally:
+            await self.commit()
+
+    def seal_when_due(self, now_s: float) -> None:
+        """Seal once the flush interval is over, unless Bronze would not take the rows: that only makes segments."""
+        due = self.log.has_rows and now_s - self.sealed_at_s >= self.flush_every_s
+        if due and self._drain.takes(self):
+            with suppress(DiskFullError):  # a later tick tries again
+                if self.log.seal():
+                    self.sealed_at_s = now_s
+                    self.dirty.set()

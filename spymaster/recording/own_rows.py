@@ -1,0 +1,107 @@
+"""Rows of our own: begins and ends of captures, and gaps. A full disk must take them, in what was kept for that."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pyarrow as pa
+
+from spymaster import clock, events
+from spymaster.errors import DiskFullError
+from spymaster.events import Stream
+from spymaster.events.gaps import GAPS, Gap, gap_rows
+from spymaster.recording.given_up import GivenUp
+from spymaster.recording.lane import Lane
+from spymaster.wal.writer import CaptureRows
+
+CAPTURES = Stream(events.SYSTEM_CAPTURES.name, events.SYSTEM_SYMBOL)
+
+
+class OwnRows:
+    """What this process run says of what it records. Their capture is the run itself.
+
+    Attributes:
+        gap_seq: gap rows that are in the log in this run's name.
+    """
+
+    def __init__(
+        self,
+        run_capture: int,
+        given_up: GivenUp,
+        lanes: dict[Stream, Lane],
+        open_lane: Callable[[Stream], Awaitable[Lane]],
+        refused: Callable[[DiskFullError], None],
+    ) -> None:
+        """Say nothing yet.
+
+        Args:
+            run_capture: the capture of this process run.
+            given_up: what becomes gap rows.
+            lanes: those that are open.
+            open_lane: what opens another.
+            refused: called when the disk had no room; it gives up the reserve file.
+        """
+        self.gap_seq = 0
+        self._run_capture, self._given_up = run_capture, given_up
+        self._lanes, self._open_lane, self._refused = lanes, open_lane, refused
+        self._rows: CaptureRows | None = None
+        self._resuming = asyncio.Lock()
+
+    async def append(self, row: pa.RecordBatch) -> None:
+        """Append a row of `system.captures`, durable on return.
+
+        Raises:
+            DiskFullError: not even this row fits.
+        """
+        lane = await self._open_lane(CAPTURES)
+        if self._rows is None:
+            self._rows = CaptureRows(lane.log, self._run_capture)
+        rows = self._rows
+        self._from_reserve(lambda: rows.append(row))
+        lane.dirty.set()  # for the watermark that follows once the stream is idle
+        await lane.commit()
+
+    async def record_gaps(self, gaps: Sequence[Gap] = ()) -> None:
+        """Make gap rows of these gaps and of what was given up until now, durable on return.
+
+        Raises:
+            DiskFullError: not even they fit.
+        """
+        if gaps or self._given_up:
+            lane = await self._open_lane(GAPS)
+            self._from_reserve(lambda: self._append_gaps(lane, gaps))
+        if GAPS in self._lanes:  # also for gap rows that another task has appended
+            await self._lanes[GAPS].commit()
+
+    def _append_gaps(self, lane: Lane, gaps: Sequence[Gap]) -> None:
+        every = [*gaps, *self._given_up.gaps()]
+        for rows in gap_rows(every, self._run_capture, self.gap_seq, clock.utc_now_ns()).combine_chunks().to_batches():
+            lane.log.append(rows)
+            self.gap_seq += rows.num_rows
+        self._given_up.recorded()
+        lane.dirty.set()  # for the watermark that follows once the stream is idle
+
+    def _from_reserve(self, append: Callable[[], None]) -> None:
+        try:
+            append()
+        except DiskFullError as error:
+            self._refused(error)
+            append()
+
+    async def before_rows_go_on(self, resume: Callable[[], None]) -> None:
+        """Call `resume` once every gap row is durable.
+
+        A power cut may keep any row that was appended. If it kept one without the gap row before it, the hole would
+        not show: what was given up took no numbers.
+
+        Raises:
+            DiskFullError: they do not fit.
+        """
+        async with self._resuming:  # sources wait meanwhile, or one faster than a sync would give up rows for ever
+            while self._given_up or (GAPS in self._lanes and self._lanes[GAPS].unacknowledged_rows):
+                await self.record_gaps()
+            resume()
+
+    async def settled(self) -> None:
+        """Wait for what lets rows in again: a sync of gap rows."""
+        async with self._resuming:
+            pass
