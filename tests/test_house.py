@@ -19,3 +19,10 @@ def test_every_module_says_what_it_is_for():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()
         assert ast.get_docstring(ast.parse(text)) or not text.strip(), path
+
+
+def test_every_public_name_is_found_at_home():
+    assert set(spymaster._HOMES) == set(spymaster.__all__)
+
+    for name, home in spymaster._HOMES.items():
+        assert getattr(spymaster, name).__module__.startswith(home)
