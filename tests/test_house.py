@@ -1,6 +1,7 @@
 """The house itself: the docstring states the route, every word of it is a room, and no room is too large to read."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 import spymaster
 
 PACKAGE = Path(spymaster.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 
 FILE_LINES, CLASS_LINES = 460, 250  # at most
 TO_BE_SPLIT = {
@@ -56,3 +59,11 @@ def too_long(text):
 @pytest.mark.parametrize(("lines", "long"), [(CLASS_LINES, False), (CLASS_LINES + 1, True)])
 def test_a_class_is_measured_from_its_name_to_its_last_line(lines, long):
     assert too_long("class C:\n" + "    x = 1\n" * (lines - 1)) is long
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_a_document_names_is_there(document):
+    text = (REPOSITORY / document).read_text()
+    named = set(re.findall(r"(?:spymaster|tests|bench|docs)/[\w/]+\.(?:py|md)", text))
+
+    assert {path for path in named if not (REPOSITORY / path).is_file()} == set()
