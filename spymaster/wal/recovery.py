@@ -31,7 +31,9 @@ from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
 from spymaster.events.gaps import gap_rows
+from spymaster.wal import folder
 from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
+from spymaster.wal.folder import QUARANTINE
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
     Frame,
@@ -47,7 +49,6 @@ from spymaster.wal.segment import (
 )
 from spymaster.wal.writer import encode_segment, plant, segment_pieces
 
-QUARANTINE: Final = "quarantine"
 _GAPS: Final = Stream(events.SYSTEM_GAPS.name, events.SYSTEM_SYMBOL)
 _GAPS_STEM: Final = paths.stream_stem(*_GAPS)
 
@@ -104,7 +105,7 @@ def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
         OSError: a segment cannot be read, or the disk refused a copy. Nothing was removed that is not copied.
     """
     recovery = _Recovery(wal_root, run_capture, set(known_gaps))
-    stems = {name.stem for path in wal_root.iterdir() if (name := paths.parse_segment_name(path.name))}
+    stems = {name.stem for _, name in folder.segments(wal_root)}
     stems |= {entry.stem for entry in quarantined(wal_root)}
     for stem in sorted(stems, key=lambda stem: (stem == _GAPS_STEM, stem)):  # last: the others add to it
         recovery.stream(stem)
@@ -163,11 +164,8 @@ class _Recovery:
             plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
 
     def _outlines(self, stem: str) -> list[_Outline]:
-        files = []
-        for path in self._wal_root.iterdir():
-            name = paths.parse_segment_name(path.name)
-            if name is not None and name.stem == stem and path not in self.result.sealed:
-                files.append(_outline(_read(path, name)))
+        listed = folder.of_stream(self._wal_root, stem)
+        files = [_outline(_read(path, name)) for path, name in listed if path not in self.result.sealed]
         return sorted(files, key=lambda file: (file.name.ahead, file.name.number is None, file.name.number or 0))
 
     def _keep(self, sealed: Path, rows: int) -> None:
@@ -235,11 +233,12 @@ class _Recovery:
 
         Else each try would leave one more, and fill a disk that refuses what comes after the copy.
         """
-        for path in self._wal_root.glob(f"{stem}.*.arrow"):
-            name = paths.parse_segment_name(path.name)
+        for path, name in folder.of_stream(self._wal_root, stem):
+            if not name.sealed:
+                continue
             with suppress(WalError):  # no header: no copy of ours
                 header = decode_header(_read_segment(path, MAX_METADATA_BYTES + 8))[0]
-                if name is None or not name.sealed or (header.origin, header.number) != (origin.segment, name.number):
+                if (header.origin, header.number) != (origin.segment, name.number):
                     continue
                 raw = _read_segment(path)
                 found = scan(raw)
@@ -326,7 +325,7 @@ class Quarantined(NamedTuple):
 def quarantined(wal_root: Path) -> list[Quarantined]:
     """Return what is in the log's quarantine. A description that a crash kept from being written is None."""
     entries = []
-    for path in sorted((wal_root / QUARANTINE).glob("*.arrow")):
+    for path in folder.quarantined_files(wal_root):
         description = None
         if _description(path).exists():
             with suppress(ValueError, OSError):  # it is only a report, and is written again
@@ -339,24 +338,23 @@ def quarantined(wal_root: Path) -> list[Quarantined]:
 def highest_number(wal_root: Path, stem: str) -> int:
     """Return the highest segment number that names or headers of a stream's files carry; 0 if there is none."""
     highest = 0
-    for path in wal_root.iterdir():
-        name = paths.parse_segment_name(path.name)
-        if name is not None and name.stem == stem:
-            head = _read_segment(path, MAX_METADATA_BYTES + 8)
-            try:
-                highest = max(highest, name.number or 0, decode_header(head)[0].number)
-            except WalError:
-                highest = max(highest, name.number or 0)
+    for path, name in folder.of_stream(wal_root, stem):
+        head = _read_segment(path, MAX_METADATA_BYTES + 8)
+        try:
+            highest = max(highest, name.number or 0, decode_header(head)[0].number)
+        except WalError:
+            highest = max(highest, name.number or 0)
     return highest
 
 
 def _gap_ids_in(wal_root: Path) -> set[int]:
     """Return the gaps that sealed segments hold already, from a recovery that was cut short."""
     known: set[int] = set()
-    for path in wal_root.glob(f"{_GAPS_STEM}.*.arrow"):
-        raw = _read_segment(path)
-        rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
-        known.update(rows["gap_id"].to_numpy().tolist())
+    for path, name in folder.of_stream(wal_root, _GAPS_STEM):
+        if name.number is not None:
+            raw = _read_segment(path)
+            rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
+            known.update(rows["gap_id"].to_numpy().tolist())
     return known
 
 

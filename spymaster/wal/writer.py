@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from spymaster import clock, durable, events, paths
 from spymaster.errors import DiskFullError, StorageError, UsageError
 from spymaster.events import Stream
+from spymaster.wal import folder
 from spymaster.wal.segment import (
     MAX_FRAME_ROWS,
     FrameEncoder,
@@ -439,10 +440,7 @@ def _durable_last(old: SegmentWriter, homeless: list[_Pending]) -> tuple[tuple[i
 def last_segment(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
     """Return the highest number that a stream's files carry, and the segment that a new one follows."""
     highest, predecessor = 0, None
-    for path in wal_root.iterdir():
-        name = paths.parse_segment_name(path.name)
-        if name is None or name.stem != stem:
-            continue
+    for path, name in folder.of_stream(wal_root, stem):
         raw = durable.read(path)
         found = scan(raw)
         number = max(name.number or 0, found.header.number if found.header else 0)
