@@ -37,7 +37,7 @@ from spymaster.proof import silver as verify_silver
 from spymaster.proof.silver import SilverVerdict
 from spymaster.query.lake import escape_glob
 from spymaster.wal.folder import QUARANTINE
-from spymaster.wal.recovery import quarantined
+from spymaster.wal.quarantine import quarantined
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 
 MAX_LISTINGS: Final = 10  # of the log, until one names no segment that was not read

@@ -21,9 +21,10 @@ from spymaster.events import Stream
 from spymaster.proof import kill_trials as torture
 from spymaster.proof.kill_trials import Ledger, market_rows, tear
 from spymaster.simulation.source import SimFeed
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.rows import TRADES, delivered
 from tests.small_disk import MB, small_disk
 

@@ -18,7 +18,7 @@ from spymaster.lake.bronze import Part, flush_segment, list_parts
 from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.proof.verify import Verdict, _audit_files
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.crash.scratch import MEMORY_FOLDER
 from tests.rot.audit import Finding
 from tests.rows import NOON_NS, numbered
