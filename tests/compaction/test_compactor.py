@@ -26,8 +26,8 @@ from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.normalize.massive.day_files import MassiveFlatFile
 from spymaster.proof import silver as verify_silver
 from tests.command_line import spymaster
+from tests.compaction import silver_oracle
 from tests.compaction.silver_oracle import flush
-from tests.lake import silver_oracle
 from tests.rows import BOOKS, NOON_NS, TRADES, numbered
 
 HOUR_NS = 3_600_000_000_000
@@ -365,6 +365,24 @@ def test_ctrl_c_gives_up_the_partition_under_way_and_begins_no_other(tmp_path, m
     assert [path.parent.name for path in hours] == ["hour=12"]
     monkeypatch.setattr(compactor, "keep_once", keep_once)
     assert [result.status for result in compacted(tmp_path / "lake")] == ["unchanged", "compacted", "compacted"]
+
+
+def test_a_compaction_closes_the_connections_of_its_threads(tmp_path, monkeypatch):
+    for hour in range(2):
+        flush(tmp_path, TRADES, numbered(TRADES, 10, hour * 3_600_000), created_ns=NOON_NS + hour)
+    opened, connect = [], duckdb.connect
+
+    def noted(**how):
+        opened.append(connect(**how))
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", noted)
+    assert [result.status for result in compacted(tmp_path / "lake")] == ["compacted"] * 2
+
+    assert opened
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("select 1")
 
 
 def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from spymaster import events
 from spymaster.events import exactly_once
 from spymaster.events.exactly_once import Edges, keep_once
 from spymaster.events.identity import identity_of
-from tests.lake import silver_oracle
+from tests.compaction import silver_oracle
 from tests.rows import NOON_NS, TRADES
 
 MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spymaster import events
+from spymaster import durable, events
 from spymaster.bus import Bus
 from spymaster.errors import UsageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import rebuild
-from spymaster.proof import verify as verify_module
+from spymaster.proof import evidence, files, spill
 from spymaster.proof.verify import verify
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.numbering import CaptureRows
@@ -272,7 +272,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
     sealed = write_segment(root, numbered(TRADES, 10, 0, capture_id=5), 901)
     active = sealed.with_name("futures_trades_ES.arrow")
     sealed.rename(active)
-    read = verify_module.durable.read
+    read = durable.read
     done = []
 
     def meanwhile(path, *arguments):
@@ -287,7 +287,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
             sealed.unlink()
         return read(path, *arguments)
 
-    monkeypatch.setattr(verify_module.durable, "read", meanwhile)
+    monkeypatch.setattr(durable, "read", meanwhile)
     verdict = audit(root)
 
     assert (5, "futures.trades/ES", 10 + rows_after, False) in verdict.proofs
@@ -296,7 +296,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
 
 @pytest.mark.parametrize("capture_of", [lambda number: 5, lambda number: 5 + number], ids=["one", "each its own"])
 def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkeypatch, capture_of):
-    listed = verify_module.list_parts
+    listed = files.list_parts
     published: list[Predecessor] = []
 
     def publish() -> str:
@@ -318,22 +318,22 @@ def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkey
         publish()
         yield from [entry for entry in listed(bronze) if entry[0] != missed]
 
-    monkeypatch.setattr(verify_module, "list_parts", listing)
+    monkeypatch.setattr(files, "list_parts", listing)
 
     assert [line for line in audit(root).findings if "missing" in line] == []
     assert len(published) >= 4
 
 
 def test_the_keys_of_a_lake_that_is_larger_than_memory_go_to_temporary_files(root, monkeypatch):
-    load, used = verify_module._load_bronze_keys, []
+    load, used = evidence.load_bronze_keys, []
 
     def load_many(connection, *arguments):
         load(connection, *arguments)
         connection.execute("insert into keys select 'futures.trades', 'ES', 5, range from range(2000000)")
         used.extend(connection.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchone())
 
-    monkeypatch.setattr(verify_module, "_load_bronze_keys", load_many)
-    monkeypatch.setattr(verify_module, "_MEMORY", "64MB", raising=False)
+    monkeypatch.setattr(evidence, "load_bronze_keys", load_many)
+    monkeypatch.setattr(spill, "MEMORY", "64MB")
 
     assert any("5 (no begin row), futures.trades/ES: 2000000 rows" in line for line in audit(root).findings)
     assert used[0] <= 64_000_000

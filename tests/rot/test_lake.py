@@ -15,7 +15,7 @@ from spymaster.errors import LayoutError
 from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake import bronze, catalog
 from spymaster.lake.catalog import Catalog, read_files, rebuild
-from spymaster.proof import verify as verify_module
+from spymaster.proof import files
 from spymaster.proof.verify import verify
 from spymaster.query.bronze_rows import Reader
 from spymaster.recording.recovery import recover
@@ -76,7 +76,7 @@ def test_a_part_that_was_changed_and_summed_again_is_found_by_the_catalog(lake):
 
 def test_a_verify_that_does_not_compare_the_catalogs_sum_is_caught(lake, monkeypatch):
     true = lake.files[lake.part.relative_to(lake.root / "bronze").as_posix()].crc32c
-    monkeypatch.setattr(verify_module, "crc32c", lambda _: true)
+    monkeypatch.setattr(files, "crc32c", lambda _: true)
 
     assert audit_part(lake, resummed(lake)) is not None
 
