@@ -24,8 +24,9 @@ from spymaster.events import Stream
 from spymaster.feeds.dbn_files import DbnFileDelivery
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.proof.verify import verify
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.command_line import clean_environment, spymaster
 from tests.conftest import RECORDED_DBN_SCHEMAS
 from tests.normalize.dbn_bytes import es_header, trade

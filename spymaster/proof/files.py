@@ -13,7 +13,8 @@ from spymaster.lake.bronze import list_parts, misread
 from spymaster.lake.catalog import IndexedFile
 from spymaster.paths import Partition
 from spymaster.proof.verdict import Verdict
-from spymaster.wal.recovery import QUARANTINE, quarantined
+from spymaster.wal.folder import QUARANTINE
+from spymaster.wal.quarantine import quarantined
 
 
 def read_bytes(path: Path) -> memoryview | str:

@@ -37,9 +37,10 @@ from spymaster.lake.locks import writer_locks
 from spymaster.recording.disk import RESERVE_MB, RESUME_ABOVE, DiskLevel, Space
 from spymaster.recording.recovery import Recovered, recover
 from spymaster.wal.folder import LOG_ALARM_BYTES, log_bytes
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
 from spymaster.wal.segment import scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 
 WILDCARD: Final = "ALL"
 WILDCARD_FLUSH_S: Final = 60.0  # such a stream makes one Parquet file per symbol

@@ -23,7 +23,7 @@ from spymaster.query.bronze_rows import Reader
 from spymaster.query.status import status
 from spymaster.recording.recovery import recover
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
 from tests.faults import storage_calls
 from tests.faults.nursery import nursery

@@ -18,7 +18,7 @@ from spymaster import durable, paths
 from spymaster.lake import bronze
 from spymaster.recording import recorder
 from spymaster.recording import recovery as recovery_of_lake
-from spymaster.wal import recovery, writer
+from spymaster.wal import folder, recovery, writer
 from tests.crash.disk import Call
 from tests.crash.workload import Trace
 
@@ -256,7 +256,7 @@ def _without_files(ahead: bool) -> AbstractContextManager:
         parsed = real(name)
         return None if parsed is not None and parsed.ahead == ahead and not parsed.sealed else parsed
 
-    return patched((recovery, "paths", _But(paths, parse_segment_name=parse)))
+    return patched((folder, "paths", _But(paths, parse_segment_name=parse)))
 
 
 class _But:

@@ -20,8 +20,9 @@ from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.lake.bronze import flush_segment
 from spymaster.recording.recorder import Recorder
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.crash.disk import Call, Recording, recording
 from tests.crash.scratch import MEMORY_FOLDER, Key
 from tests.rows import delivered

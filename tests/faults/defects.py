@@ -16,7 +16,7 @@ from spymaster.events import EventSchema
 from spymaster.lake import bronze, silver
 from spymaster.lake.bronze import Part
 from spymaster.recording import recorder
-from spymaster.wal.writer import SegmentWriter
+from spymaster.wal.segment_writer import SegmentWriter
 
 
 def acknowledge_before_sync() -> None:

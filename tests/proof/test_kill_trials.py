@@ -23,9 +23,10 @@ from spymaster.proof import killed_daemon
 from spymaster.proof.kill_ledger import Ledger, market_rows
 from spymaster.proof.kill_trials import tear
 from spymaster.simulation.source import SimFeed
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.rows import TRADES, delivered
 from tests.small_disk import MB, small_disk
 

@@ -18,8 +18,10 @@ from spymaster.lake.catalog import rebuild
 from spymaster.proof import evidence, files, spill
 from spymaster.proof.verify import verify
 from spymaster.recording.recorder import Recorder
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import Header, Predecessor, scan
-from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
+from spymaster.wal.segment_writer import encode_segment
+from spymaster.wal.writer import StreamLog
 from tests import bad_sector
 from tests.command_line import clean_environment, spymaster
 from tests.rows import NOON_NS, TRADES, delivered, numbered

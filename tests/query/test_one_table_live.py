@@ -26,8 +26,9 @@ from spymaster.lake.bronze import flush_segment
 from spymaster.query.lake import connect
 from spymaster.query.one_table import OneTable
 from spymaster.recording.recorder import Recorder
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.command_line import clean_environment
 from tests.compaction.silver_oracle import flush
 from tests.faults.nursery import nursery

@@ -24,8 +24,9 @@ from spymaster.recording import recorder as recorder_module
 from spymaster.recording.disk import DiskLevel
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import MAX_FRAME_ROWS, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered
 from tests.small_disk import MB, small_disk
 

@@ -19,7 +19,7 @@ from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.proof.files import audit_files
 from spymaster.proof.verdict import Verdict
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.crash.scratch import MEMORY_FOLDER
 from tests.rot.audit import Finding
 from tests.rows import NOON_NS, numbered

@@ -20,7 +20,7 @@ from spymaster.proof.verify import verify
 from spymaster.query.bronze_rows import Reader
 from spymaster.recording.recovery import recover
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.rot.damage import TAILS, flipped, mutated_bytes
 from tests.rot.lake import CAPTURE, Lake, audit_index, audit_part, seen_without_catalog, small_lake
 from tests.rows import NOON_NS, numbered

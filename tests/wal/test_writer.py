@@ -9,9 +9,10 @@ import pytest
 from spymaster import durable, paths
 from spymaster.errors import DiskFullError, StorageError
 from spymaster.events import Stream
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, predecessor_of, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.rows import TRADES, delivered, numbered
 from tests.small_disk import small_disk
 
