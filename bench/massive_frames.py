@@ -18,8 +18,10 @@ import pyarrow as pa
 from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from bench.rounds import Figures, interleave, report
-from spymaster.normalize.massive.fields import FRAMES, MAX_MS, NS_PER_MS, batch_of
+from spymaster.clock import NS_PER_MS
+from spymaster.normalize.massive.fields import FRAMES
 from spymaster.normalize.massive.frames import MassiveFrames
+from spymaster.normalize.massive.values import MAX_MS, batch_of
 
 FRAMES_SENT = 5_000
 EVENTS = 20

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spymaster.clock import NS_PER_MS
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize.massive import fields as massive
-from spymaster.normalize.massive import frame_columns as massive_plain
+from spymaster.normalize.massive import frame_columns
 from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.massive.fields import RECORDS
 from spymaster.normalize.massive.frames import MassiveFrames
 from spymaster.normalize.massive.pages import MassivePages
 from spymaster.normalize.normalizer import Normalized
@@ -373,7 +374,7 @@ def test_every_sample_day_file_loads_as_pandas_reads_it(real_data: Path) -> None
         theirs = pd.read_csv(path, dtype={"conditions": str, "id": str}, keep_default_na=False, na_values=[""])
         assert len(ours) == len(theirs) == text.count(b"\n")
         assert not any(some.unreadable for some in done)
-        names = {field.column: key for key, field in massive.RECORDS["stocks.trades"].fields.items()}
+        names = {field.column: key for key, field in RECORDS["stocks.trades"].fields.items()}
         for column in (
             "ts_event_ns",
             "participant_ts_ns",
@@ -504,6 +505,6 @@ def test_damaged_messages_never_crash_and_never_give_a_wrong_row() -> None:
 
 
 def test_the_torture_sees_a_planted_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(massive_plain, "NS_PER_MS", massive.NS_PER_MS + 1)
+    monkeypatch.setattr(frame_columns, "NS_PER_MS", NS_PER_MS + 1)
 
     assert massive_fuzz.torture(2_000, 1, lambda done: None).wrong_rows > 0

@@ -1,7 +1,7 @@
 """DBN bytes to record batches: frame, sort by kind, decode by column. Pure; no object per record of market data.
 
 A delivery is a metadata header and then records. The header's version and the record's length choose how a kind is
-read (`dbn_records`); what id and header and stream say of it choose its instrument (`dbn_instruments`). Rows of one
+read (`records`); what id and header and stream say of it choose its instrument (`instruments`). Rows of one
 schema keep the order in which their records came, however the bytes were cut on their way here.
 
 What is not recorded is accounted for: kinds that we do not record are counted in `ignored`, rows whose instrument

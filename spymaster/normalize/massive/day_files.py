@@ -23,12 +23,10 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import OPTIONS_TRADES, STOCKS_QUOTES, STOCKS_TRADES
-from spymaster.normalize.massive.fields import (
+from spymaster.normalize.massive.fields import RECORDS, Channel, Field
+from spymaster.normalize.massive.values import (
     OPTION_PREFIX,
-    RECORDS,
-    Channel,
     Columns,
-    Field,
     UnreadableError,
     batch_of,
     columns_of,

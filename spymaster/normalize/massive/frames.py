@@ -1,7 +1,7 @@
 """Massive's websocket: frames as they came, JSON arrays of events, to rows of trades and quotes. Pure.
 
 Frames are read many at a time: all that came within a tick. Plain ones are scanned at once into columns
-(`frame_scanner`). Each of the others goes the slow way, value by value (`fields.columns_of`), which is also what says
+(`frame_scanner`). Each of the others goes the slow way, value by value (`values.columns_of`), which is also what says
 why a frame cannot be read. Both ways give the same rows, and the rows keep the order of their frames. A frame that
 cannot be read goes to quarantine whole, and the others are not touched by it.
 
@@ -24,21 +24,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster.normalize.massive.fields import (
-    FRAMES,
-    Channel,
-    Part,
-    UnreadableError,
-    batch_of,
-    columns_of,
-)
+from spymaster.normalize.massive.fields import FRAMES, Channel
+from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of
 from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
 from spymaster.normalize.symbols import SEVERAL
 
 if TYPE_CHECKING:
     from spymaster.normalize.massive.frame_columns import PlainFrames
 
-_GROUP_BYTES: Final = 1024 * 1024  # become one batch of each kind
+GROUP_BYTES: Final = 1024 * 1024  # become one batch of each kind
 
 Message = tuple[bytes, int | None]
 
@@ -98,7 +92,7 @@ class MassiveFrames:
             messages: frames in order, each with our time of receipt; None where they were not received live.
         """
         done = Normalized([], [])
-        for group in _grouped(messages, _GROUP_BYTES):
+        for group in _grouped(messages, GROUP_BYTES):
             done.batches.extend(self._read(group, done.unreadable))
         return done
 

@@ -23,15 +23,8 @@ import msgspec
 import pyarrow as pa
 
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, REFERENCE_INSTRUMENTS
-from spymaster.normalize.massive.fields import (
-    CONTRACT,
-    RECORDS,
-    SNAPSHOT,
-    UnreadableError,
-    batch_of,
-    columns_of,
-    option_root,
-)
+from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT
+from spymaster.normalize.massive.values import UnreadableError, batch_of, columns_of, option_root
 from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
 from spymaster.normalize.symbols import SEVERAL
 
