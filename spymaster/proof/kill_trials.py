@@ -44,7 +44,7 @@ from spymaster.errors import SpymasterError, UsageError
 from spymaster.events.captures import random_capture_id
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import writer_locks
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
 from spymaster.proof.doctor import Latency, existing, measure_appends
 from spymaster.proof.verify import verify
 from spymaster.query.lake import escape_glob
@@ -441,9 +441,7 @@ def market_rows(market: SimFeed, wanted: dict[str, int]) -> dict[str, pa.Table]:
     """Return the first rows that a simulated market gives, per schema at least as many as wanted; row k is number k."""
     (delivery,) = market.deliveries()
     info = delivery.info
-    normalizer = DatabentoNormalizer(
-        header=info.dbn_header, origin=info.origin, symbols_in_stream=info.symbols_in_stream, simulated=True
-    )
+    normalizer = normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
     given: dict[str, list[pa.RecordBatch]] = {schema: [] for schema in wanted}
     missing = dict(wanted)
     for data in market.market.blocks():

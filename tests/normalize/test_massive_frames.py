@@ -14,20 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.massive import frame_scanner
-from spymaster.normalize.massive.frames import GROUP_BYTES, MassiveFrames, Message
+from spymaster.normalize.massive.frames import GROUP_BYTES, FrameNormalizer
 from spymaster.normalize.massive.values import Part
-from spymaster.normalize.normalizer import Normalized
-from tests.normalize.massive_fuzz import OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE
+from spymaster.normalize.normalizer import Message, Normalized
+from tests.normalize.massive_fuzz import OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE, frame_reader
 from tests.normalize.test_massive import RECEIVED, encoded, read, rows
 from tests.sim_recording import Recorded
 
 
-class Watched(MassiveFrames):
+class Watched(FrameNormalizer):
     """Tells which frames went the slow way."""
 
-    def __init__(self, cluster: str = "stocks") -> None:
-        super().__init__(cluster=cluster)
+    def __init__(self, cluster: Any = "stocks") -> None:
+        super().__init__(MassiveFrames(cluster, "ALL"), origin="massive")
         self.slow: list[bytes] = []
 
     def _read_odd(self, frame: bytes, number: int) -> dict[str, Part]:
@@ -36,7 +37,7 @@ class Watched(MassiveFrames):
 
 
 def slow_way(messages: list[Message], cluster: str = "stocks") -> Normalized:
-    normalizer = MassiveFrames(cluster=cluster)
+    normalizer = frame_reader(cluster)
     normalizer._plain = None
     return normalizer.normalize(messages)
 
@@ -44,7 +45,7 @@ def slow_way(messages: list[Message], cluster: str = "stocks") -> Normalized:
 def both_ways(*frames: bytes, cluster: str = "stocks", live: bool = True) -> Normalized:
     """Return what frames give, the same by both ways."""
     messages = [(frame, RECEIVED + number if live else None) for number, frame in enumerate(frames)]
-    done = MassiveFrames(cluster=cluster).normalize(messages)
+    done = frame_reader(cluster).normalize(messages)
     by_value = slow_way(messages, cluster)
     assert done == by_value
     assert repr(rows(done)) == repr(rows(by_value))  # which tells -0.0 from 0.0
@@ -242,7 +243,7 @@ def test_a_machine_for_which_numba_has_no_package_gives_the_same_rows(monkeypatc
     compiled = read(*frames)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    assert MassiveFrames(cluster="stocks")._plain is None
+    assert frame_reader("stocks")._plain is None
     assert read(*frames) == compiled
 
 

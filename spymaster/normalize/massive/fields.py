@@ -17,7 +17,7 @@ from spymaster.events import (
     EventSchema,
 )
 
-NORMALIZER_VERSION: Final = 1
+VERSION: Final = 1  # of what all three make of the same bytes, as they share tables and readers
 
 
 class Field(NamedTuple):
