@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
 from spymaster.proof.killed_daemon import Line
 from spymaster.query.lake import escape_glob
-from spymaster.simulation.source import SimFeed
+from spymaster.simulation.source import SimFeed, dbn_info
 
 _OURS: Final = "system"
 _NO_CLOCK_NS: Final = 0  # stands for our clock on arrival where the market is given again
@@ -127,11 +127,8 @@ class Ledger:
 
 def market_rows(market: SimFeed, wanted: dict[str, int]) -> dict[str, pa.Table]:
     """Return the first rows that a simulated market gives, per schema at least as many as wanted; row k is number k."""
-    (delivery,) = market.deliveries()
-    info = delivery.info
-    normalizer = DatabentoNormalizer(
-        header=info.dbn_header, origin=info.origin, symbols_in_stream=info.symbols_in_stream, simulated=True
-    )
+    info = dbn_info(market.market)
+    normalizer = normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
     given: dict[str, list[pa.RecordBatch]] = {schema: [] for schema in wanted}
     missing = dict(wanted)
     for data in market.market.blocks():
