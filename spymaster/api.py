@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spymaster import clock, events, paths, settings
-from spymaster.bus import Bus, Subscription
+from spymaster.bus import Bus, Skipped, Subscription
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import THREADS, Compacted, Progress
 from spymaster.errors import UsageError
@@ -280,8 +280,9 @@ class BronzeWriter:
         return Capture(self._capture, "api", "BronzeWriter", None, _API_VERSION, streams)
 
     async def _follow(self, subscription: Subscription) -> None:
-        async for stream, batch in subscription:
-            await self.write(stream.schema, batch)
+        async for item in subscription:
+            if not isinstance(item, Skipped):
+                await self.write(item.stream.schema, item.batch)
 
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spymaster import clock, paths, settings
-from spymaster.bus import Subscription
+from spymaster.bus import Skipped, Subscription
 from spymaster.daemon import Daemon
 from spymaster.errors import SpymasterError, UsageError
 from spymaster.events.captures import random_capture_id
@@ -518,7 +518,10 @@ def _promised_end(path: Path, ledger: Ledger) -> int | None:
 
 
 async def _say(acknowledged: Subscription) -> None:
-    async for stream, batch in acknowledged:
+    async for item in acknowledged:
+        if isinstance(item, Skipped):
+            continue  # not said, so not asked for
+        stream, batch = item
         numbers = batch["capture_seq"]
         first, last = numbers[0].as_py(), numbers[-1].as_py()
         if last - first + 1 != batch.num_rows:
