@@ -68,11 +68,15 @@ class Subscription:
     """One reader's queue. Iterate it with `async for`; the iteration ends when the bus closes.
 
     Attributes:
+        positions: of each stream, the last `capture_seq` that each open capture had published when this subscription
+            began. What is at or before it stands in log and lake, what follows comes here. A capture without one has
+            ended, and log and lake have it whole; or it has published nothing yet, and what it publishes comes here.
         dropped_rows: rows this reader was too slow for.
         waiting_bytes: what is in the queue.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, positions: Mapping[Stream, Mapping[int, int]]) -> None:
+        self.positions = positions
         self.dropped_rows = 0
         self.waiting_bytes = 0
         self.closed = False
@@ -132,14 +136,16 @@ class Bus:
         """
         self._max_bytes = max_bytes
         self._subscriptions: list[Subscription] = []
+        self._positions: dict[Stream, dict[int, int]] = {}
 
     def subscribe(self, max_bytes: int | None = None) -> Subscription:
-        """Return a queue of everything published from now on.
+        """Return a queue of everything published from now on, with the positions of this instant.
 
         Args:
             max_bytes: what may wait for this reader; the bus's if None.
         """
-        subscription = Subscription(self._max_bytes if max_bytes is None else max_bytes)
+        positions = {stream: dict(captures) for stream, captures in self._positions.items()}
+        subscription = Subscription(self._max_bytes if max_bytes is None else max_bytes, positions)
         self._subscriptions.append(subscription)
         return subscription
 
@@ -157,19 +163,36 @@ class Bus:
 
         Args:
             stream: theirs.
-            batches: as they stand in the log. A program may publish others on a bus of its own.
+            batches: as they stand in the log. Without `capture_id` and `capture_seq`, as a program may publish them on
+                a bus of its own, they have no positions.
         """
         self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.closed]
         for batch in batches:
             if batch.num_rows == 0:
                 continue
+            captures = _captures(batch)
+            self._advance(stream, captures)
             if self._subscriptions:
                 # What a frame of these rows takes, 4 KB of it for a book's columns. `get_total_buffer_size` counts the
                 # buffers of a whole delivery for each slice of it; `nbytes` does not, but of books it takes
                 # longer than all else here (bench/bus.py).
-                queued = _Queued(Published(stream, batch), ipc.get_record_batch_size(batch), _captures(batch))
+                queued = _Queued(Published(stream, batch), ipc.get_record_batch_size(batch), captures)
                 for subscription in self._subscriptions:
                     subscription.put(queued)
+
+    def _advance(self, stream: Stream, captures: Mapping[int, tuple[int, int]]) -> None:
+        if captures:
+            positions = self._positions.setdefault(stream, {})
+            for capture_id, (_, last) in captures.items():
+                positions.pop(capture_id, None)  # so that the newest is the last
+                positions[capture_id] = last
+            _forget_oldest(positions)
+
+    def ended(self, capture_id: int) -> None:
+        """Forget a capture's positions. Its end row is durable: log and lake have it whole, and no row follows."""
+        for captures in self._positions.values():
+            captures.pop(capture_id, None)
+        self._positions = {stream: captures for stream, captures in self._positions.items() if captures}
 
     def close(self) -> None:
         """End every subscription after what is queued."""

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -142,10 +143,11 @@ def test_a_batch_with_rows_of_several_captures_is_dropped_by_capture():
         bus = Bus()
         reader = bus.subscribe(max_bytes=1)
         bus.publish(STREAM, [in_turns([1, 1, 2, 1, 2], [5, 6, 0, 7, 1]), in_turns([3, 2], [4, 2]), rows(1)])
-        return await anext(reader)
+        return bus.subscribe().positions, await anext(reader)
 
-    skipped = asyncio.run(run())
+    positions, skipped = asyncio.run(run())
     assert skipped.captures == {1: (5, 7), 2: (0, 2), 3: (4, 4)}
+    assert positions == {STREAM: {1: 0, 2: 2, 3: 4}}
 
 
 def test_a_slice_counts_only_its_own_rows():
@@ -171,6 +173,33 @@ def test_a_queue_holds_what_the_setting_says_unless_its_reader_asks_otherwise():
     assert [reader.dropped_rows for reader in readers] == [0, 0, 10_000]
 
 
+def test_a_subscription_begins_behind_its_positions():
+    async def run():
+        bus = Bus()
+        bus.publish(STREAM, [rows(4), rows(2, capture_id=7)])
+        bus.publish(OTHER, [rows(3, capture_id=7)])
+        reader = bus.subscribe()
+        bus.publish(STREAM, [rows(2, 4)])
+        bus.close()
+        return reader.positions, bus.subscribe().positions, await read_all(reader)
+
+    positions, later, (published,) = asyncio.run(run())
+    assert positions == {STREAM: {1: 3, 7: 1}, OTHER: {7: 2}}
+    assert later == {STREAM: {1: 5, 7: 1}, OTHER: {7: 2}}
+    assert published.batch["capture_seq"].to_pylist() == [4, 5]
+
+
+def test_a_capture_that_ended_has_no_position():
+    bus = Bus()
+    bus.publish(STREAM, [rows(4), rows(2, capture_id=7)])
+    bus.publish(OTHER, [rows(3, capture_id=7)])
+
+    bus.ended(7)
+    bus.ended(8)  # had no rows
+
+    assert bus.subscribe().positions == {STREAM: {1: 3}}
+
+
 def test_of_more_captures_than_are_kept_the_one_that_came_longest_ago_loses_its_numbers(monkeypatch):
     monkeypatch.setattr(bus_module, "MAX_CAPTURES", 3)
 
@@ -178,22 +207,25 @@ def test_of_more_captures_than_are_kept_the_one_that_came_longest_ago_loses_its_
         bus = Bus()
         reader = bus.subscribe(max_bytes=1)
         bus.publish(STREAM, [rows(1, start, capture_id) for start, capture_id in enumerate([1, 2, 3, 1, 4, 5])])
+        positions = bus.subscribe().positions
         bus.publish(STREAM, [rows(1)])
-        return await anext(reader)
+        return positions, await anext(reader)
 
-    skipped = asyncio.run(run())
+    positions, skipped = asyncio.run(run())
+    assert positions == {STREAM: {1: 3, 4: 4, 5: 5}}
     assert (skipped.rows, skipped.captures) == (6, {1: (0, 3), 4: (4, 4), 5: (5, 5)})
     assert (skipped.first_ns, skipped.last_ns) == (NOON_NS, NOON_NS + 5 * MS)
 
 
-def test_rows_without_keys_and_time_void_all_of_time():
+def test_rows_without_keys_and_time_have_no_position_and_void_all_of_time():
     async def run():
         bus = Bus()
         reader = bus.subscribe(max_bytes=1)
         bus.publish(STREAM, [delivered(TRADES, 3), pa.record_batch({"price": [1.0]}), rows(1), rows(1, 1)])
-        return await anext(reader)
+        return bus.subscribe().positions, await anext(reader)
 
-    skipped = asyncio.run(run())
+    positions, skipped = asyncio.run(run())
+    assert positions == {STREAM: {1: 1}}
     assert skipped == Skipped(STREAM, 5, -(2**63), 2**63 - 1, {1: (0, 0)})
 
 
@@ -284,6 +316,11 @@ def test_what_a_reader_got_and_what_its_markers_say_is_what_was_published_in_ord
                 newest = bytes_of(batch)
                 bus.publish(step[0], [batch])
                 assert reader.waiting_bytes <= max(bound, newest)
+        joined = bus.subscribe().positions
+        assert joined == {
+            stream: {capture_id: count - 1 for (of, capture_id), count in published.items() if of == stream}
+            for stream in {stream for stream, _ in published}
+        }
         bus.close()
         rest = await read_all(reader)
         assert len({item.stream for item in rest if isinstance(item, Skipped)}) == sum(
@@ -297,3 +334,14 @@ def test_what_a_reader_got_and_what_its_markers_say_is_what_was_published_in_ord
     assert account.is_whole(published)
     assert account.rows == sum(published.values())
     assert left == 0
+
+
+@given(capture_ids=st.lists(st.integers(0, 3), min_size=1), start=st.integers(0, 5))
+def test_the_positions_after_a_slice_are_the_last_rows_of_its_captures(capture_ids, start):
+    batch = in_turns(capture_ids, list(np.arange(len(capture_ids)))).slice(min(start, len(capture_ids) - 1))
+    bus = Bus()
+
+    bus.publish(STREAM, [batch])
+
+    keys = zip(batch["capture_id"].to_pylist(), batch["capture_seq"].to_pylist(), strict=True)
+    assert bus.subscribe().positions == {STREAM: dict(keys)}
