@@ -101,7 +101,7 @@ class Daemon:
             UsageError, SourceError: a source is not known or not there.
         """
         self._feeds = [(source, feed) for source in sources for feed in open_feeds(source)]
-        self.bus = Bus()
+        self.bus = Bus(settings.bus_max_mb << 20)
         self.recorder = Recorder(
             settings.wal_root,
             settings.data_root,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spymaster import clock, events, paths, settings
-from spymaster.bus import Bus, Subscription
+from spymaster.bus import Bus, Skipped, Subscription
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
@@ -194,8 +194,9 @@ class BronzeWriter:
         return Capture(self._capture, "api", "BronzeWriter", None, _API_VERSION, streams)
 
     async def _follow(self, subscription: Subscription) -> None:
-        async for stream, batch in subscription:
-            await self.write(stream.schema, batch)
+        async for item in subscription:
+            if not isinstance(item, Skipped):
+                await self.write(item.stream.schema, item.batch)
 
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from spymaster import clock, settings
-from spymaster.bus import Subscription
+from spymaster.bus import Skipped, Subscription
 from spymaster.daemon import Daemon
 from spymaster.errors import UsageError
 from spymaster.settings import Settings
@@ -102,7 +102,10 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 async def _say(acknowledged: Subscription) -> None:
-    async for stream, batch in acknowledged:
+    async for item in acknowledged:
+        if isinstance(item, Skipped):
+            continue  # not said, so not asked for
+        stream, batch = item
         numbers = batch["capture_seq"]
         first, last = numbers[0].as_py(), numbers[-1].as_py()
         if last - first + 1 != batch.num_rows:
