@@ -17,7 +17,7 @@ from spymaster import events
 from spymaster.events import EventSchema, Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 
 ROUNDS = 5
 

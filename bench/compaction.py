@@ -27,7 +27,7 @@ from spymaster.events import EventSchema, Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 
 THREADS = 2
 PART_ROWS = 20_000

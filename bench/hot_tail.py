@@ -19,7 +19,7 @@ from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.query.lake import connect
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 
 ROUNDS = 11
 PARTS = 720

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from spymaster.events import EventSchema
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.simulation.source import SimFeed, SimulatedMarket
+from spymaster.normalize.open import normalizer_of
+from spymaster.simulation.source import SimulatedMarket, dbn_info
 
 START_NS = 1_766_413_800_000_000_000  # 2025-12-22 14:30 UTC, the open in New York
 SEED, RATE = 1, 20_000
@@ -19,11 +19,8 @@ BOOK_BYTES, BOOK_RTYPE = 368, 10
 
 def delivered(schema: EventSchema, rows: int) -> pa.Table:
     """Return `rows` simulated rows of one schema, as a normalizer makes them, repeated where they run out."""
-    delivery = next(SimFeed(SEED, RATE, START_NS).deliveries())
-    info = delivery.info
-    normalizer = DatabentoNormalizer(
-        header=info.dbn_header, origin=info.origin, symbols_in_stream=info.symbols_in_stream, simulated=True
-    )
+    info = dbn_info(SimulatedMarket(SEED, RATE, START_NS))
+    normalizer = normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
     batches: list[pa.RecordBatch] = []
     count = 0
     for block in SimulatedMarket(SEED, RATE, START_NS).blocks():

@@ -23,7 +23,7 @@ from spymaster.lake import silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import segment_pieces
+from spymaster.wal.segment_writer import segment_pieces
 
 ROUNDS = 11
 ROWS_AN_HOUR = 2_170_000

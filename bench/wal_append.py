@@ -17,8 +17,9 @@ from bench.market import delivered
 from bench.rounds import Figures, interleave, report, spread
 from spymaster import events
 from spymaster.events import EventSchema, Stream
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import FrameEncoder
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 
 SYNC_S = 0.005
 ROUNDS = 5

@@ -1,5 +1,7 @@
 """What `--source` names. The one place that knows all kinds of feeds."""
 
+from pathlib import Path
+
 from spymaster.errors import UsageError
 from spymaster.feeds.day_files import FlatFileFeed
 from spymaster.feeds.dbn_files import DbnFileFeed
@@ -7,7 +9,7 @@ from spymaster.feeds.feed import Feed
 from spymaster.simulation.source import SimFeed, open_market
 
 
-def open_feeds(source: str) -> list[Feed]:
+def open_feeds(source: str, raw_root: Path | None = None) -> list[Feed]:
     """Return the feeds that a `--source` names: a simulated market has one for each of its four deliveries.
 
     Raises:
@@ -22,7 +24,7 @@ def open_feeds(source: str) -> list[Feed]:
     if kind == "dbn" and rest:
         return [DbnFileFeed(rest)]
     if kind == "flatfile" and rest:
-        return [FlatFileFeed(rest)]
+        return [FlatFileFeed(rest, raw_root)]
     raise UsageError(
         f"source {source!r} is not known. Nothing was started. Next: use sim[:seed=1,rate=2000], dbn:PATH (a .dbn or "
         f".dbn.zst file, a folder, or a pattern) or flatfile:PATH (a .csv.gz day file, a folder, or a pattern)"

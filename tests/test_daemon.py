@@ -22,12 +22,14 @@ from spymaster.control import ask
 from spymaster.daemon import CaptureSummary, Daemon
 from spymaster.events import Stream
 from spymaster.feeds.dbn_files import DbnFileDelivery
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
 from spymaster.proof.verify import verify
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.command_line import clean_environment, spymaster
 from tests.conftest import RECORDED_DBN_SCHEMAS
+from tests.feeding import messages
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.rows import TRADES, delivered
 
@@ -128,9 +130,7 @@ def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_dat
 
     for path, capture in recorded.items():
         delivery = DbnFileDelivery(Path(path), path)
-        normalizer = DatabentoNormalizer(
-            header=delivery.info.dbn_header, origin=path, symbols_in_stream=delivery.info.symbols_in_stream
-        )
+        normalizer = normalizer_of(delivery.info.encoding, origin=path)
         expected: dict[str, list[pa.RecordBatch]] = {}
         for message in asyncio.run(_all(delivery)):
             for schema, batch in normalizer.normalize([message]).batches:
@@ -147,7 +147,7 @@ def _vendor_schema(path: str) -> str:
 
 
 async def _all(delivery: DbnFileDelivery):
-    return [message async for message in delivery.messages()]
+    return [message async for message in messages(delivery)]
 
 
 def _stored(roots, schema: str, capture_id: int) -> pa.Table:
@@ -187,12 +187,13 @@ def backfill(roots, *sources, catalog_refuses_until: str | None = None) -> list[
 
         async def start_with_a_refusing_catalog():
             await start()
-            daemon.recorder.catalog._db.execute(f"pragma query_only = {catalog_refuses_until is not None}")
+            await daemon.recorder.whole_catalog(lambda: False)
+            daemon.recorder.drain.catalog._db.execute(f"pragma query_only = {catalog_refuses_until is not None}")
             return daemon.recorder.recovered
 
         async def flush_and_let_the_catalog_go_on():
             await flush()
-            daemon.recorder.catalog._db.execute(f"pragma query_only = {catalog_refuses_until == 'its end'}")
+            daemon.recorder.drain.catalog._db.execute(f"pragma query_only = {catalog_refuses_until == 'its end'}")
 
         daemon.recorder.start, daemon.recorder.flush = start_with_a_refusing_catalog, flush_and_let_the_catalog_go_on
         await daemon.run()

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from crc32c import crc32c
 
 from spymaster import durable, events, paths
-from spymaster.compaction.compactor import Following, inputs_of
+from spymaster.compaction.inputs import NextPartitions, inputs_of
 from spymaster.errors import LayoutError, UsageError
 from spymaster.lake import archive, silver
 from spymaster.lake.archive import Entry
@@ -75,12 +75,12 @@ def archive_before(data_root: Path, date: str, progress: Callable[[int, int], No
         for draft in tier.rglob(drafts):
             durable.remove(draft)
     done = Archived()
-    following = Following(data_root)
+    next_partitions = NextPartitions(data_root)
     found = dict.fromkeys(where for _, where in list_parts(data_root / "bronze") if where.date < date)
     wanted = [where for where in found if events.SCHEMAS[where.schema].kind == "market"]
     for number, partition in enumerate(wanted, 1):
         try:
-            moved = _move(data_root, partition, following)
+            moved = _move(data_root, partition, next_partitions)
         except _StaysError as stays:
             done.stayed.append(Stayed(partition, str(stays)))
         else:
@@ -101,7 +101,7 @@ def _refusal(date: str, stayed: list[Stayed]) -> str:
     return f"nothing before {date} can be archived: {named}{more}. Nothing was moved. Next: spymaster compact --all"
 
 
-def _move(data_root: Path, partition: Partition, following: Following) -> list[Entry]:
+def _move(data_root: Path, partition: Partition, next_partitions: NextPartitions) -> list[Entry]:
     """Move a partition's parts, or finish moving them; return what was moved.
 
     Raises:
@@ -117,7 +117,7 @@ def _move(data_root: Path, partition: Partition, following: Following) -> list[E
     if not new:
         return []
     if here:
-        _require_silver(data_root, partition, following)
+        _require_silver(data_root, partition, next_partitions)
     for folder in (source, target):
         durable.make_directories(folder)
     for path in here:
@@ -132,7 +132,7 @@ def _move(data_root: Path, partition: Partition, following: Following) -> list[E
     return [entries[path.name] for path in here]
 
 
-def _require_silver(data_root: Path, partition: Partition, following: Following) -> None:
+def _require_silver(data_root: Path, partition: Partition, next_partitions: NextPartitions) -> None:
     """Make sure that Silver has all of a partition, and is what it would be made again of the archive.
 
     Raises:
@@ -145,7 +145,7 @@ def _require_silver(data_root: Path, partition: Partition, following: Following)
         raise _StaysError(f"{error}") from error
     if footer is None:
         raise _StaysError("is not compacted")
-    if not following.is_current(footer, inputs, partition):
+    if not next_partitions.is_current(footer, inputs, partition):
         raise _StaysError("has changed since it was compacted")
 
 

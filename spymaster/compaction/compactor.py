@@ -8,10 +8,9 @@ new one, and a draft that the next run removes.
 
 import threading
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +25,7 @@ import pyarrow.parquet as pq
 from spymaster import durable, events, paths
 from spymaster.compaction import enrich
 from spymaster.compaction.conservation import Check, ConservationError
+from spymaster.compaction.inputs import NextPartitions, inputs_of
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
 from spymaster.events.exactly_once import Edges, Once, keep_once
@@ -152,7 +152,7 @@ def compact(
     *,
     threads: int = THREADS,
     progress: Progress | None = None,
-    tolerance_ns: int = enrich.TOLERANCE_NS,
+    tolerance_ns: int = silver.TOLERANCE_NS,
 ) -> list[Compacted]:
     """Make the Silver of some partitions, of those that changed. The caller holds the lock.
 
@@ -167,11 +167,11 @@ def compact(
         OSError: the disk refused; what was published before is whole.
         KeyboardInterrupt: as soon as the partitions under way are given up; the next call does them.
     """
-    own = _Worker(data_root, tolerance_ns)
     late = [partition for partition in wanted if partition.schema == events.OPTIONS_TRADES.name]  # they read Silver
     early = [partition for partition in wanted if partition.schema != events.OPTIONS_TRADES.name]
     done: list[Compacted] = []
-    with ThreadPoolExecutor(threads) as pool:
+    # The pool ends first: a thread that still proves a partition needs its connection.
+    with closing(_Worker(data_root, tolerance_ns)) as own, ThreadPoolExecutor(threads) as pool:
         try:
             for some in (early, late):
                 for result in pool.map(own.compact, some):
@@ -189,87 +189,12 @@ class _StoppedError(Exception):
     """Nobody waits for this partition any more."""
 
 
-class Inputs(NamedTuple):
-    """What a partition's Silver is made of.
-
-    Attributes:
-        parts: of its Bronze, by name.
-        greeks: that its option trades may know; None for other schemas.
-        names: digest of the parts' names.
-        digest: of all of it.
-    """
-
-    parts: list[Path]
-    greeks: pa.Table | None
-    names: str
-    digest: str
-
-
-def inputs_of(data_root: Path, partition: Partition, tolerance_ns: int) -> Inputs:
-    """Return what a partition's Silver is to be made of now.
-
-    Raises:
-        LayoutError: an archived part is not there.
-    """
-    parts = silver.bronze_parts(data_root, partition)
-    greeks, more = None, b""
-    if partition.schema == events.OPTIONS_TRADES.name:
-        greeks, keys = enrich.greeks_for(data_root, partition, tolerance_ns)
-        more = keys + str(tolerance_ns).encode()
-    return Inputs(parts, greeks, silver.inputs_digest(parts), silver.inputs_digest(parts, more))
-
-
-class Following:
-    """What comes after partitions in time. Listed once, for one run over many of them."""
-
-    def __init__(self, data_root: Path) -> None:
-        self._data_root = data_root
-        self._folders: dict[Path, list[Path]] = {}
-        self._captures: dict[Path, frozenset[int] | None] = {}
-
-    def is_current(self, file: Footer, inputs: Inputs, partition: Partition) -> bool:
-        """Whether compacting a partition would make its file as it is."""
-        return file.inputs == inputs.digest and self.ended(partition, file.captures) in (None, file.ended)
-
-    def ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return those of a partition's captures that do not go on in the next one; None if that cannot be known."""
-        later = self._captures_after(partition) if captures else frozenset()
-        return None if later is None else tuple(capture_id for capture_id in captures if capture_id not in later)
-
-    def _captures_after(self, partition: Partition) -> frozenset[int] | None:
-        """Return the captures of the next partition in time that Bronze or the archive has; None if it is damaged."""
-        own = Path(partition.folder)
-        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
-        if here not in self._folders:
-            tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
-            self._folders[here] = sorted(
-                {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
-            )
-        folders = self._folders[here]
-        for folder in folders[bisect_right(folders, own) :]:
-            if folder not in self._captures:
-                date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
-                following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
-                self._captures[folder] = _captures_of(self._data_root, following)
-            if self._captures[folder] != frozenset():
-                return self._captures[folder]
-        return frozenset()
-
-
-def _captures_of(data_root: Path, partition: Partition) -> frozenset[int] | None:
-    try:
-        parts = silver.bronze_parts(data_root, partition)
-        return frozenset(span.capture_id for path in parts for span in read_footer(path).captures)
-    except LayoutError:
-        return None
-
-
 class _Worker:
     """Compacts partitions; each thread has its own connection."""
 
     def __init__(self, data_root: Path, tolerance_ns: int) -> None:
         self._data_root, self._tolerance_ns = data_root, tolerance_ns
-        self._following = Following(data_root)
+        self._next_partitions = NextPartitions(data_root)
         self._own = threading.local()
         self._connections: list[duckdb.DuckDBPyConnection] = []
         self._stopped = False
@@ -279,6 +204,11 @@ class _Worker:
         self._stopped = True
         for connection in self._connections:
             connection.interrupt()
+
+    def close(self) -> None:
+        """Close the threads' connections. The threads have ended."""
+        for connection in self._connections:
+            connection.close()
 
     def compact(self, partition: Partition) -> Compacted:
         began = time.monotonic()
@@ -293,7 +223,7 @@ class _Worker:
         inputs = inputs_of(self._data_root, partition, self._tolerance_ns)
         size = sum(path.stat().st_size for path in inputs.parts)
         before = silver.read_footer(target)
-        if before is not None and self._following.is_current(before, inputs, partition):
+        if before is not None and self._next_partitions.is_current(before, inputs, partition):
             return Compacted(
                 partition, "unchanged", before.counts, len(inputs.parts), size, target.stat().st_size,
                 time.monotonic() - began,
@@ -305,7 +235,7 @@ class _Worker:
             _require_no_fewer_rows(inputs.parts, target, before)
         source = _open(schema, inputs.parts)
         captures = _several_captures(inputs.parts)
-        ended = self._following.ended(partition, captures)
+        ended = self._next_partitions.ended(partition, captures)
         if ended is None:
             ended = captures  # that none is known to go on is the most that may be unproven
         with durable.replacing(target) as draft:

@@ -25,9 +25,6 @@ from spymaster import clock, events
 from spymaster.lake import silver
 from spymaster.paths import Partition
 
-TOLERANCE_NS: Final = 10_000_000_000
-DAYS_BEFORE: Final = 7  # how long a snapshot may have been the vendor's latest when it is fetched, weekend included
-MULTIPLIERS: Final = {"SPY": 100, "ES": 50}  # units a contract stands for, where the snapshot does not say
 _COLUMNS: Final = (
     "ts_event_ns", "ts_recv_ns", "option_symbol", "delta", "gamma", "snapshot_id", "shares_per_contract",
     "capture_id", "capture_seq",
@@ -49,11 +46,11 @@ def greeks_for(data_root: Path, partition: Partition, tolerance_ns: int) -> Gree
     """Return the snapshots received from `tolerance_ns` before a partition of option trades until its end.
 
     They are read from Silver, whose partitions go by the vendor's time of update: of the partition's date and of
-    `DAYS_BEFORE` dates before it. A snapshot that had not been updated for longer counts as unknown.
+    `silver.DAYS_BEFORE` dates before it. A snapshot that had not been updated for longer counts as unknown.
     """
     schema = events.OPTIONS_GREEKS_SNAPSHOTS
     day = calendar_date.fromisoformat(partition.date)
-    dates = [(day - timedelta(days=back)).isoformat() for back in reversed(range(DAYS_BEFORE + 1))]
+    dates = [(day - timedelta(days=back)).isoformat() for back in reversed(range(silver.DAYS_BEFORE + 1))]
     files = [silver.file_of(data_root, Partition(schema.name, partition.key, partition.value, d, None)) for d in dates]
     begin_ns = (day - _EPOCH).days * _NS_PER_DAY + (partition.hour or 0) * clock.NS_PER_HOUR
     end_ns = begin_ns + (_NS_PER_DAY if partition.hour is None else clock.NS_PER_HOUR)
@@ -78,7 +75,7 @@ def enrich(trades: pa.Table, greeks: pa.Table, tolerance_ns: int) -> pa.Table:
     """Return trades, in their order, with the columns of `silver.ENRICHMENT`; null where no snapshot was known.
 
     A notional is delta or gamma times size times multiplier: the snapshot's `shares_per_contract`, or else that of
-    `MULTIPLIERS`; null where one of these is. How many were enriched: rows less nulls of `greeks_snapshot_id`.
+    `silver.MULTIPLIERS`; null where one of these is. How many were enriched: rows less nulls of `greeks_snapshot_id`.
 
     Args:
         trades: with `ts_event_ns`, `underlying`, `option_symbol` and `size`.
@@ -135,5 +132,5 @@ def _at(values: Numbers, rows: Numbers) -> Numbers:
 
 
 def _multipliers(underlying: pa.ChunkedArray) -> pa.Array:
-    known = pa.array(list(MULTIPLIERS.values()), pa.int32())
-    return known.take(pc.index_in(underlying, pa.array(list(MULTIPLIERS))))
+    known = pa.array(list(silver.MULTIPLIERS.values()), pa.int32())
+    return known.take(pc.index_in(underlying, pa.array(list(silver.MULTIPLIERS))))

@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
 
 from spymaster.feeds.feed import BURST_BYTES, Burst, RawMessage
-
 
 
 class Arrivals:
@@ -14,9 +12,7 @@ class Arrivals:
     It holds at most `BURST_BYTES` beyond one message: then `pause` is called, and the vendor's socket fills up instead.
     """
 
-    def __init__(
-        self, pause: Callable[[], None] = lambda: None, resume: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, pause: Callable[[], None] = lambda: None, resume: Callable[[], None] = lambda: None) -> None:
         """Hold nothing yet.
 
         Args:

@@ -64,9 +64,7 @@ class FlatFileDelivery(FileDelivery):
         rows: lines delivered so far, the header not counted.
     """
 
-    def __init__(
-        self, path: Path, origin: str, thread: Executor | None = None, raw_root: Path | None = None
-    ) -> None:
+    def __init__(self, path: Path, origin: str, thread: Executor | None = None, raw_root: Path | None = None) -> None:
         """Read what is known before the first row.
 
         Raises:

@@ -167,7 +167,6 @@ class _Deliveries(Generic[Opened]):
     async def __anext__(self) -> Opened:
         file = next(self._left, None)
         if file is None:
-            self._thread.shutdown(wait=False)
             raise StopAsyncIteration
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._opened, *file, self._thread)

@@ -20,8 +20,13 @@ from spymaster.lake import archive
 from spymaster.paths import Partition
 
 FILE_NAME: Final = "part-0000.parquet"
-FORM: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
+SILVER_VERSION: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
 ENRICHED: Final = "options.trades_enriched"
+
+# What an option trade of Silver may know, for whoever makes it and whoever proves it.
+TOLERANCE_NS: Final = 10_000_000_000
+DAYS_BEFORE: Final = 7  # how long a snapshot may have been the vendor's latest when it is fetched, weekend included
+MULTIPLIERS: Final = {"SPY": 100, "ES": 50}  # units a contract stands for, where the snapshot does not say
 
 EVENT_ID: Final = pa.field("event_id", pa.binary(16), nullable=False, metadata={"meaning": "MD5 of the identity"})
 OCCURRENCE: Final = pa.field(
@@ -117,7 +122,7 @@ def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
 def inputs_digest(parts: Iterable[Path], more: bytes = b"") -> str:
     """Return what tells one set of inputs from another: the names of parts, and what else was read."""
     names = "\n".join(sorted(path.name for path in parts))
-    return hashlib.sha256(f"{FORM}\n{names}\n".encode() + more).hexdigest()
+    return hashlib.sha256(f"{SILVER_VERSION}\n{names}\n".encode() + more).hexdigest()
 
 
 def read_footer(file: Path) -> Footer | None:

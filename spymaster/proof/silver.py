@@ -7,11 +7,9 @@ may replace a file while it is read, an archiver move a part; what was found the
 The unproven repeats of a footer are not counted again: they depend on what other hours Bronze had at the time.
 """
 
-import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -23,37 +21,12 @@ from spymaster.events import MARKET_SCHEMAS
 from spymaster.lake import silver
 from spymaster.paths import Partition
 from spymaster.proof.silver_by_sql import Comparison, Difference, UnreadableError
+from spymaster.proof.spill import spilling
+from spymaster.proof.verdict import SilverVerdict
 
 MAX_TRIES: Final = 10  # of a file that is replaced while it is read
-_MEMORY: Final = "1GB"
 
 Progress = Callable[[int], None]
-
-
-@dataclass
-class SilverVerdict:
-    """What an audit of Silver found.
-
-    Attributes:
-        findings: one line for each file that is not what Bronze gives.
-        notes: one line for each that is stale or could not be compared.
-        audited: files that were compared with their Bronze.
-        stale: files of which Bronze, or the greeks that they took, changed since they were made.
-        rows_in: rows of the Bronze of the files that are what it gives.
-        rows: rows of these files.
-    """
-
-    findings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    audited: int = 0
-    stale: int = 0
-    rows_in: int = 0
-    rows: int = 0
-
-    @property
-    def redelivered_share(self) -> float:
-        """Which part of the rows of Bronze were delivered again."""
-        return (self.rows_in - self.rows) / self.rows_in if self.rows_in else 0.0
 
 
 def list_files(data_root: Path, date: str | None = None) -> dict[Path, Partition | None]:
@@ -94,14 +67,12 @@ def audit_silver(
     """
     verdict = SilverVerdict()
     harmed = {paths.parse_part(relative) for relative in spoiled}
-    with tempfile.TemporaryDirectory() as spill:
-        config: dict[str, Any] = {"memory_limit": _MEMORY, "threads": 2, "temp_directory": spill}
-        with duckdb.connect(config=config) as connection:
-            connection.execute("set enable_external_file_cache = false")  # a name of Silver gets other files
-            connection.execute("set asof_loop_join_threshold = 0")
-            for number, (file, partition) in enumerate(files.items(), 1):
-                _audit_until_still(_Audit(connection, data_root, file, partition, partition in harmed), verdict)
-                progress(number)
+    with spilling() as connection:
+        connection.execute("set enable_external_file_cache = false")  # a name of Silver gets other files
+        connection.execute("set asof_loop_join_threshold = 0")
+        for number, (file, partition) in enumerate(files.items(), 1):
+            _audit_until_still(_Audit(connection, data_root, file, partition, partition in harmed), verdict)
+            progress(number)
     return verdict
 
 

@@ -23,7 +23,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster import clock, events
-from spymaster.compaction import enrich
 from spymaster.events import EventSchema
 from spymaster.lake import silver
 from spymaster.paths import Partition
@@ -270,7 +269,7 @@ class Comparison:
 def _greeks_files(data_root: Path, partition: Partition) -> Iterator[Path]:
     """Yield where Silver has the greeks that an hour of option trades may know."""
     day = calendar_date.fromisoformat(partition.date)
-    for back in range(enrich.DAYS_BEFORE + 1):
+    for back in range(silver.DAYS_BEFORE + 1):
         date = (day - timedelta(days=back)).isoformat()
         own = Partition(events.OPTIONS_GREEKS_SNAPSHOTS.name, partition.key, partition.value, date, None)
         yield silver.file_of(data_root, own)
@@ -278,7 +277,7 @@ def _greeks_files(data_root: Path, partition: Partition) -> Iterator[Path]:
 
 def _with_greeks(trades: str, tolerance_ns: int) -> str:
     """Return the query of trades with what was known of their options."""
-    usual = " ".join(f"when '{root}' then {units}" for root, units in enrich.MULTIPLIERS.items())
+    usual = " ".join(f"when '{root}' then {units}" for root, units in silver.MULTIPLIERS.items())
     known = {
         "greeks_snapshot_id": "snapshot_id", "greeks_age_ns": "age", "delta": "delta", "gamma": "gamma",
         "delta_notional": "delta * units", "gamma_notional": "gamma * units",

@@ -6,12 +6,12 @@ A running daemon is asked; what it does not answer is read from the files, witho
 from pathlib import Path
 from typing import Final, TypedDict, cast
 
-from spymaster import control, durable, paths
+from spymaster import control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
 from spymaster.lake import archive, catalog, silver
-from spymaster.wal.folder import LOG_ALARM_BYTES
-from spymaster.wal.recovery import QUARANTINE
+from spymaster.wal import folder
+from spymaster.wal.folder import LOG_ALARM_BYTES, QUARANTINE
 from spymaster.wal.segment import scan
 
 PROMISE: Final = (
@@ -84,10 +84,7 @@ def segments(wal_root: Path) -> list[SegmentRow]:
     """
     rows: list[SegmentRow] = []
     seen: set[str] = set()
-    for path in sorted(wal_root.iterdir(), reverse=True) if wal_root.is_dir() else []:
-        name = paths.parse_segment_name(path.name)
-        if name is None:
-            continue
+    for path, name in sorted(folder.segments(wal_root), reverse=True) if wal_root.is_dir() else []:
         try:
             raw = durable.read(path)
         except FileNotFoundError:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow as pa
 
-from spymaster.errors import DiskFullError, StorageError
+from spymaster.errors import DiskFullError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.recording.lane import Lane
-from spymaster.wal.writer import CaptureRows
+from spymaster.wal.numbering import CaptureRows
 
 if TYPE_CHECKING:
     from spymaster.recording.recorder import Recorder
@@ -49,6 +49,7 @@ class OpenCapture:
         self._recorder, self._on_full, self._ended = recorder, on_full, ended
         self._streams = {stream.schema: stream for stream in capture.streams}
         self._rows: dict[str, tuple[Lane, CaptureRows]] = {}
+        self._opening = asyncio.Lock()  # one numbering of each stream's rows, however many append
 
     async def append(self, schema: str, batch: pa.RecordBatch) -> None:
         """Append delivered rows; they are acknowledged on the bus when they are durable.
@@ -77,12 +78,13 @@ class OpenCapture:
         await self._wait_for_the_disk()
 
     async def _opened(self, schema: str) -> tuple[Lane, CaptureRows]:
-        stream = self._streams[schema]
-        lane = await self._recorder.lane(stream)
-        recorded = None
-        if self.capture.content_sha256 is not None:  # a file's rows may be there though its begin row is lost
-            recorded = await self._recorder.recorded_numbers(self.capture.capture_id, schema)
-        self._rows[schema] = lane, CaptureRows(lane.log, self.capture.capture_id, recorded)
+        async with self._opening:
+            if schema not in self._rows:
+                lane = await self._recorder.lane(self._streams[schema])
+                recorded = None
+                if self.capture.content_sha256 is not None:  # a file's rows may be there though its begin row is lost
+                    recorded = await self._recorder.recorded_numbers(self.capture.capture_id, schema)
+                self._rows[schema] = lane, CaptureRows(lane.log, self.capture.capture_id, recorded)
         return self._rows[schema]
 
     async def _room_again(self, schema: str, rest: pa.RecordBatch, error: DiskFullError) -> bool:
@@ -104,15 +106,15 @@ class OpenCapture:
         recorder = self._recorder
         if self._on_full == "wait" and len(recorder.drain.waiting) > MAX_SEALED_BACKLOG:
             await recorder.change.until(
-                lambda: recorder.health.has_failed
-                or self._ended()
-                or len(recorder.drain.waiting) <= MAX_SEALED_BACKLOG
+                lambda: recorder.health.has_failed or self._ended() or len(recorder.drain.waiting) <= MAX_SEALED_BACKLOG
             )
         lanes = [lane for lane, _ in self._rows.values()]
         if any(lane.unacknowledged_rows > MAX_UNACKNOWLEDGED_ROWS for lane in lanes):
             await recorder.change.until(
-                lambda: recorder.health.has_failed
-                or all(lane.unacknowledged_rows <= MAX_UNACKNOWLEDGED_ROWS for lane in lanes)
+                lambda: (
+                    recorder.health.has_failed
+                    or all(lane.unacknowledged_rows <= MAX_UNACKNOWLEDGED_ROWS for lane in lanes)
+                )
             )
         recorder.health.check()
 

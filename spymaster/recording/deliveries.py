@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from spymaster.errors import BronzeRefusedError, SourceError, StorageError
+from spymaster.errors import BronzeRefusedError, SourceError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture, CaptureSummary, capture_id_of
 from spymaster.feeds.feed import Delivery, Feed

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from spymaster import clock
 from spymaster.errors import DiskFullError, FeedLostError, SourceError, StorageError
-from spymaster.events.captures import Capture, CaptureSummary
+from spymaster.events.captures import CaptureSummary
 from spymaster.events.gaps import Gap, gap_id
 from spymaster.feeds.feed import Burst, Delivery
 from spymaster.lake.catalog import CaptureRecord
@@ -77,7 +77,11 @@ class DeliveryRecording:
             SourceError, DefectError: what ended it, once its end row is durable.
             StorageError: the disk refused for good.
         """
-        known = await self._begun(before)
+        try:
+            known = await self._begun(before)
+        except StorageError as error:
+            self.summary.error = str(error)
+            return
         if whole := next((record for record in known if record.event == "end" and record.complete), None):
             self.summary.already_captured = self.summary.complete = True
             self.summary.rows = _per_schema(whole.stream_rows)

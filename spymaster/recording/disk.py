@@ -16,8 +16,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from spymaster import durable, paths
+from spymaster import durable
 from spymaster.errors import DiskFullError
+from spymaster.wal.folder import segments
 
 RESERVE_MB: Final = 512  # a shutdown drains the log into Bronze, which needs a part of what it frees
 RESERVE_FILE_NAME: Final = ".reserve"  # no segment's name
@@ -190,7 +191,8 @@ def require_room_to_salvage(wal_root: Path) -> None:
         DiskFullError: too little is free; nothing was changed.
         OSError: the disk cannot be asked.
     """
-    copied = max((path.stat().st_size for path in wal_root.iterdir() if _is_copied(path.name)), default=0)
+    # What is not sealed is copied before recovery does anything else with it.
+    copied = max((path.stat().st_size for path, name in segments(wal_root) if not name.sealed), default=0)
     _require(wal_root, copied + RECOVERY_BYTES)
 
 
@@ -212,12 +214,6 @@ def _require(folder: Path, needed: int) -> None:
             f"{folder} is on a full disk: {_mb(free)} free, and recovery needs {_mb(needed)} there to begin. "
             f"Nothing was changed, nothing is lost. Next: free space there, then run the command again"
         )
-
-
-def _is_copied(name: str) -> bool:
-    """Whether recovery copies a segment's rows before it does anything else with them."""
-    parsed = paths.parse_segment_name(name)
-    return parsed is not None and not parsed.sealed
 
 
 def _mb(count: int) -> str:

@@ -7,7 +7,8 @@ from typing import Final
 
 from spymaster import clock
 from spymaster.control import Gauges, StreamGauges, SyncTimes
-from spymaster.recording.recorder import Lane, Recorder
+from spymaster.recording.lane import Lane
+from spymaster.recording.recorder import Recorder
 
 SHOWN_PROBLEMS: Final = 20  # the newest; the run's summary has all
 
@@ -22,19 +23,19 @@ def gauges(recorder: Recorder) -> Gauges:
         "appended_not_durable": sum(stream["appended_not_durable"] for stream in streams.values()),
         "durable_not_in_bronze": sum(stream["durable_not_in_bronze"] for stream in streams.values()),
         "oldest_not_durable_s": _age_s(appends, now_s),
-        "sync": _sync_times(recorder.sync_seconds),
+        "sync": _sync_times(recorder.syncs.seconds),
         "backlog": {
-            "segments": len(recorder.backlog),
-            "bytes": sum(_bytes(segment) for segment in recorder.backlog),
-            "oldest_s": _age_s(list(recorder.backlog.values()), now_s),
+            "segments": len(recorder.drain.waiting),
+            "bytes": sum(_bytes(segment.path) for segment in recorder.drain.waiting),
+            "oldest_s": _age_s([segment.sealed_at_s for segment in recorder.drain.waiting], now_s),
         },
         "disk": {
-            "level": recorder.space.level.name.lower(),
-            "log_free_bytes": recorder.space.log_free_bytes,
-            "bronze_free_bytes": recorder.space.bronze_free_bytes,
-            "text": recorder.space.text,
+            "level": recorder.disk.level.name.lower(),
+            "log_free_bytes": recorder.disk.log_free_bytes,
+            "bronze_free_bytes": recorder.disk.bronze_free_bytes,
+            "text": recorder.disk.text,
         },
-        "flush_s": round(recorder.flush_seconds, 3),
+        "flush_s": round(recorder.drain.flush_seconds, 3),
         "readers": recorder.bus.readers,
         "dropped_rows": recorder.bus.dropped_rows,
         "problems": recorder.problems[-SHOWN_PROBLEMS:],

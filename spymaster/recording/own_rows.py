@@ -11,8 +11,9 @@ from spymaster.events import Stream
 from spymaster.events.gaps import GAPS, Gap, gap_rows
 from spymaster.recording.given_up import GivenUp
 from spymaster.recording.lane import Lane
-from spymaster.wal.writer import CaptureRows
+from spymaster.wal.numbering import CaptureRows
 
+GAPS_A_FRAME = 500  # some 500 bytes each, and a frame is at most 900 KB
 CAPTURES = Stream(events.SYSTEM_CAPTURES.name, events.SYSTEM_SYMBOL)
 
 
@@ -74,9 +75,11 @@ class OwnRows:
 
     def _append_gaps(self, lane: Lane, gaps: Sequence[Gap]) -> None:
         every = [*gaps, *self._given_up.gaps()]
-        for rows in gap_rows(every, self._run_capture, self.gap_seq, clock.utc_now_ns()).combine_chunks().to_batches():
-            lane.log.append(rows)
-            self.gap_seq += rows.num_rows
+        for at in range(0, len(every), GAPS_A_FRAME):
+            rows = gap_rows(every[at : at + GAPS_A_FRAME], self._run_capture, self.gap_seq, clock.utc_now_ns())
+            for batch in rows.combine_chunks().to_batches():
+                lane.log.append(batch)
+                self.gap_seq += batch.num_rows
         self._given_up.recorded()
         lane.dirty.set()  # for the watermark that follows once the stream is idle
 

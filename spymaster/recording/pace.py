@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from spymaster import clock
-from spymaster.normalize.normalizer import Batches
+from spymaster.normalize.normalizer import Rows
 
 QUANTUM_NS: Final = 20_000_000  # paced rows are released at least every 20 ms of wall time
 
@@ -24,7 +24,7 @@ class Pacer:
         self._speed, self._stamp = speed, stamp
         self._begin: tuple[int, float] | None = None  # an event time, and the wall time it is due
 
-    def pieces(self, batches: Batches) -> Iterator[tuple[float, Batches]]:
+    def pieces(self, batches: list[Rows]) -> Iterator[tuple[float, list[Rows]]]:
         """Yield `batches` cut by their time, each piece with the monotonic second at which it is due.
 
         Rows keep their order; a row that is older than one before it is due with that one.

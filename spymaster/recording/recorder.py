@@ -13,7 +13,6 @@ counted and recorded as a gap. Both go on by themselves.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -27,10 +26,10 @@ from numpy.typing import NDArray
 
 from spymaster import clock, durable, events
 from spymaster.bus import Bus
-from spymaster.errors import BronzeRefusedError, DiskFullError, StorageError, WalError
+from spymaster.errors import BronzeRefusedError, DiskFullError, WalError
 from spymaster.events import Stream, captures
 from spymaster.events.captures import Capture, random_capture_id
-from spymaster.events.gaps import GAPS, Gap
+from spymaster.events.gaps import Gap
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import wal_lock
 from spymaster.recording.capture import OnFull, OpenCapture
@@ -241,9 +240,7 @@ class Recorder:
     async def _opened(self, stream: Stream) -> StreamLog:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self.syncs.pool, StreamLog, self._wal_root, stream, self._segment_bytes
-            )
+            return await loop.run_in_executor(self.syncs.pool, StreamLog, self._wal_root, stream, self._segment_bytes)
         except OSError as error:
             if not durable.is_full(error):
                 raise
@@ -336,6 +333,7 @@ class Recorder:
                 await self.lanes[stream].commit()
         row = captures.end_row(capture, rows, clock.utc_now_ns(), complete=complete, detail=detail)
         await self._own.append(row)
+        self.bus.ended(capture.capture_id)
 
     async def record_gaps(self, gaps: list[Gap]) -> None:
         """Record what is known to be missing, durable on return.

@@ -9,9 +9,9 @@ of its own and they run at the same time; `SimFeed` is the first alone. To `rate
 as many events of SPY, and the chain every ten seconds.
 """
 
+import json
 import re
 import threading
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from pathlib import Path
 
 from spymaster.clock import NS_PER_SECOND, utc_now_ns, utc_text
 from spymaster.errors import UsageError
+from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS
+from spymaster.events.encoding import Dbn, MassiveFrames, MassivePages
 from spymaster.feeds.feed import DeliveryInfo, Feed, Frontiers
 from spymaster.simulation.dbn import live_header
 from spymaster.simulation.deliveries import (
@@ -81,9 +83,9 @@ def open_market(text: str) -> list[Feed]:
     origin = market.origin
     infos = [
         dbn_info(market),
-        DeliveryInfo(f"{origin}#stocks", None, b"", ("SPY",), True, "massive.frames", ("T.SPY", "Q.SPY")),
-        DeliveryInfo(f"{origin}#options", None, b"", ("SPY",), True, "massive.frames", ("T.O:SPY",)),
-        DeliveryInfo(f"{origin}#chain", None, b"", ("SPY",), True, "massive.pages", ("chain.SPY",)),
+        DeliveryInfo(f"{origin}#stocks", MassiveFrames("stocks", "SPY"), simulated=True),
+        DeliveryInfo(f"{origin}#options", MassiveFrames("options", "SPY"), simulated=True),
+        DeliveryInfo(f"{origin}#chain", MassivePages(OPTIONS_GREEKS_SNAPSHOTS, "SPY", "SPY"), simulated=True),
     ]
     lockstep = Lockstep(session, [DbnWriter(market.seed), StockWriter(), OptionWriter(), ChainWriter()])
     truths = _truths_file(session, described.truth_path)
@@ -91,13 +93,7 @@ def open_market(text: str) -> list[Feed]:
 
 
 def dbn_info(market: SimulatedMarket) -> DeliveryInfo:
-    return DeliveryInfo(
-        origin=market.origin,
-        content_sha256=None,
-        dbn_header=live_header(),
-        symbols_in_stream=market.symbols(),
-        simulated=True,
-    )
+    return DeliveryInfo(market.origin, Dbn(live_header(), market.symbols()), simulated=True)
 
 
 def _truths_file(session: Session, path: Path | None) -> Callable[[], None] | None:

@@ -10,7 +10,7 @@ reads it wrong.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +24,7 @@ from spymaster.errors import UsageError, WalError
 from spymaster.events import Stream
 from spymaster.paths import SegmentName
 from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
+from spymaster.wal.folder import files_in
 from spymaster.wal.segment import Frame, Predecessor, Scan, decode_rows, scan
 
 Verdict = Literal["sound", "torn tail", "damaged"]
@@ -84,18 +85,12 @@ def audit(path: Path) -> list[Audit]:
         OSError: a file cannot be read.
     """
     if path.is_dir():
-        segments = list(_segments_in(path))
+        segments = files_in(path)
         return [found for segment in segments if (found := _audited(segment, segments)) is not None]
-    found = _audited(path, list(_segments_in(path.parent))) if path.exists() else None
+    found = _audited(path, files_in(path.parent)) if path.exists() else None
     if found is None:
         raise UsageError(f"there is no segment and no folder at {path}. Nothing was read. Next: spymaster wal ls")
     return [found]
-
-
-def _segments_in(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and (paths.parse_segment_name(path.name) or path.suffix == ".arrow"):
-            yield path
 
 
 def _named_by_successor(segment: str, stem: str, beside: Iterable[Path]) -> Predecessor | None:

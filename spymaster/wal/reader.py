@@ -10,7 +10,6 @@ The next segment, ahead of need, is not read: none of its rows is acknowledged. 
 as recovery will bring them to Bronze.
 """
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from spymaster import durable, paths
 from spymaster.errors import WalError
 from spymaster.events import EventSchema, Stream
 from spymaster.paths import SegmentName
+from spymaster.wal.folder import segments
 from spymaster.wal.segment import decode_rows, scan
 
 MAX_LISTINGS: Final = 100  # a stream seals a few times a second at most, and a listing takes far less than that
@@ -65,11 +65,10 @@ def _read_files(wal_root: Path, prefix: str) -> dict[SegmentName, memoryview]:
 def _list(wal_root: Path, prefix: str) -> set[SegmentName]:
     """Name the numbered segments, and the active one of every stream that has a file."""
     try:
-        entries = [entry.name for entry in os.scandir(wal_root)]
+        listed = segments(wal_root)
     except FileNotFoundError:
         return set()
-    names = (paths.parse_segment_name(entry) for entry in entries)
-    return {name._replace(ahead=False) for name in names if name is not None and name.stem.startswith(prefix)}
+    return {name._replace(ahead=False) for _, name in listed if name.stem.startswith(prefix)}
 
 
 def _path(wal_root: Path, name: SegmentName) -> Path:

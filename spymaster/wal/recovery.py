@@ -19,11 +19,10 @@ may read well tomorrow. So each recovery reads the quarantine again, and brings 
 """
 
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
@@ -31,23 +30,24 @@ from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
 from spymaster.events.gaps import gap_rows
+from spymaster.wal import folder, quarantine
 from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
+from spymaster.wal.quarantine import Found, Quarantined
 from spymaster.wal.segment import (
     MAX_METADATA_BYTES,
     Frame,
     FrameEncoder,
     Header,
     Predecessor,
-    Scan,
     decode_header,
     decode_rows,
     followed,
     named,
     scan,
 )
-from spymaster.wal.writer import encode_segment, plant, segment_pieces
+from spymaster.wal.segment_writer import encode_segment, segment_pieces
+from spymaster.wal.writer import plant
 
-QUARANTINE: Final = "quarantine"
 _GAPS: Final = Stream(events.SYSTEM_GAPS.name, events.SYSTEM_SYMBOL)
 _GAPS_STEM: Final = paths.stream_stem(*_GAPS)
 
@@ -75,13 +75,6 @@ class Salvage:
         return any(hole.acknowledged for hole in self.holes)
 
 
-class _Found(NamedTuple):
-    path: Path
-    name: paths.SegmentName
-    raw: memoryview
-    scan: Scan
-
-
 class _Outline(NamedTuple):
     """What is kept of a file while others of its stream have their turn: a log may be larger than the memory."""
 
@@ -104,8 +97,8 @@ def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
         OSError: a segment cannot be read, or the disk refused a copy. Nothing was removed that is not copied.
     """
     recovery = _Recovery(wal_root, run_capture, set(known_gaps))
-    stems = {name.stem for path in wal_root.iterdir() if (name := paths.parse_segment_name(path.name))}
-    stems |= {entry.stem for entry in quarantined(wal_root)}
+    stems = {name.stem for _, name in folder.segments(wal_root)}
+    stems |= {entry.stem for entry in quarantine.quarantined(wal_root)}
     for stem in sorted(stems, key=lambda stem: (stem == _GAPS_STEM, stem)):  # last: the others add to it
         recovery.stream(stem)
     return recovery.result
@@ -123,7 +116,7 @@ class _Recovery:
         """Salvage one stream's files, then leave an empty active segment that carries its number on."""
         files = self._outlines(stem)
         known = {file.path.stat().st_ino for file in files}
-        kept = [entry for entry in quarantined(self._wal_root) if entry.stem == stem]
+        kept = [entry for entry in quarantine.quarantined(self._wal_root) if entry.stem == stem]
         wholes = {segment: before for file in files for segment, before in file.names.items()}
         done: set[str] = set()
         last: Predecessor | None = None
@@ -163,11 +156,8 @@ class _Recovery:
             plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
 
     def _outlines(self, stem: str) -> list[_Outline]:
-        files = []
-        for path in self._wal_root.iterdir():
-            name = paths.parse_segment_name(path.name)
-            if name is not None and name.stem == stem and path not in self.result.sealed:
-                files.append(_outline(_read(path, name)))
+        listed = folder.of_stream(self._wal_root, stem)
+        files = [_outline(_read(path, name)) for path, name in listed if path not in self.result.sealed]
         return sorted(files, key=lambda file: (file.name.ahead, file.name.number is None, file.name.number or 0))
 
     def _keep(self, sealed: Path, rows: int) -> None:
@@ -176,7 +166,7 @@ class _Recovery:
 
     def _salvage(
         self,
-        file: _Found,
+        file: Found,
         header: Header,
         rows: pa.Table,
         poison: list[tuple[Frame, str]],
@@ -195,7 +185,7 @@ class _Recovery:
         holes = [name_rows(hole, sound, rows, whole) for hole in holes]
         copy = self._copy(header, file.name.stem, rows, last) if rows.num_rows else self._followed(file, rows)
         self._record(holes)
-        spans = _unsound_spans(file.scan)
+        spans = quarantine.unsound_spans(file.scan)
         damaged = any(hole.acknowledged for hole in holes)
         if poison:
             self._quarantine(file, [(frame.offset, frame.end) for frame, _ in poison], f"poison: {poison[0][1]}")
@@ -211,7 +201,7 @@ class _Recovery:
         return copy
 
     @staticmethod
-    def _followed(file: _Found, rows: pa.Table) -> Predecessor | None:
+    def _followed(file: Found, rows: pa.Table) -> Predecessor | None:
         """Return what a segment without rows names, if it was durable, so that it is missed should it be gone.
 
         What a segment names that has no name of its own yet may never have been acknowledged.
@@ -235,11 +225,12 @@ class _Recovery:
 
         Else each try would leave one more, and fill a disk that refuses what comes after the copy.
         """
-        for path in self._wal_root.glob(f"{stem}.*.arrow"):
-            name = paths.parse_segment_name(path.name)
+        for path, name in folder.of_stream(self._wal_root, stem):
+            if not name.sealed:
+                continue
             with suppress(WalError):  # no header: no copy of ours
                 header = decode_header(_read_segment(path, MAX_METADATA_BYTES + 8))[0]
-                if name is None or not name.sealed or (header.origin, header.number) != (origin.segment, name.number):
+                if (header.origin, header.number) != (origin.segment, name.number):
                     continue
                 raw = _read_segment(path)
                 found = scan(raw)
@@ -248,7 +239,7 @@ class _Recovery:
                     return header
         return None
 
-    def _read_again(self, entry: "Quarantined") -> Stream | None:
+    def _read_again(self, entry: Quarantined) -> Stream | None:
         """Bring the rows of a quarantined file into the log if more of them read than when it was put there.
 
         All of them: the lake leaves out those that it has. Returns their stream, if it did.
@@ -260,7 +251,7 @@ class _Recovery:
                 raise
             self.result.notes.append(f"{entry.path} in quarantine cannot be read ({error.strerror}); left as it is")
             return None
-        file = _Found(entry.path, paths.SegmentName(entry.stem, 0, False, False), raw, scan(raw))
+        file = Found(entry.path, paths.SegmentName(entry.stem, 0, False, False), raw, scan(raw))
         try:
             header = file.scan.header or _header_by_name(file)
         except WalError:  # of another version, put here by it
@@ -271,13 +262,14 @@ class _Recovery:
         if rows.num_rows <= entry.sound_rows:
             return None
         self._copy(header, entry.stem, rows, None)
-        _describe(entry.path, file, _unsound_spans(file.scan), "read again, with more rows than before", rows.num_rows)
+        spans = quarantine.unsound_spans(file.scan)
+        quarantine.describe(entry.path, file, spans, "read again, with more rows than before", rows.num_rows)
         self.result.notes.append(
             f"{entry.path.name} in quarantine reads better now: {rows.num_rows} rows, {entry.sound_rows} before"
         )
         return header.stream
 
-    def _retire(self, file: _Found) -> None:
+    def _retire(self, file: Found) -> None:
         """Remove an origin, but not the active name: `plant` replaces it, so that a stream's number is never lost."""
         if file.name.number is not None or file.name.ahead or _header_by_name(file) is file.scan.header is None:
             retire(file.path)
@@ -296,67 +288,33 @@ class _Recovery:
             self._gap_seq += rows.num_rows
             self._known_gaps |= {hole.gap_id for hole in fresh}
 
-    def _quarantine(self, file: _Found, spans: list[tuple[int, int]], reason: str) -> None:
-        """Keep a file with unsound bytes, whole, with a description beside it."""
-        # Named by what it holds, so that a repeated recovery finds it there.
-        digest = hashlib.sha256(file.raw).hexdigest()[:12]
-        target = self._wal_root / QUARANTINE / f"{file.name.stem}-{digest}.arrow"
-        durable.make_directories(target.parent)
-        if not target.exists():
-            durable.link(file.path, target)
-        if not _description(target).exists():
-            rows = 0
-            if file.scan.header is not None or file.scan.islands:
-                rows = sum(frame.rows for frame in [*file.scan.frames, *file.scan.islands])
-            _describe(target, file, spans, reason, rows)
-        durable.sync_directory(target.parent)  # a killed recovery may have left it visible and not durable
+    def _quarantine(self, file: Found, spans: list[tuple[int, int]], reason: str) -> None:
+        """Keep a file with unsound bytes whole, and say so in the report."""
+        target = quarantine.keep(self._wal_root, file, spans, reason)
         unsound = sum(end - start for start, end in spans)
         self.result.notes.append(f"{file.path.name}: {reason} ({unsound} bytes); kept whole as {target}")
-
-
-class Quarantined(NamedTuple):
-    """A file in quarantine: the stream it is of, and the rows of it that were sound when it was last read."""
-
-    path: Path
-    stem: str
-    sound_rows: int
-    description: dict[str, Any] | None
-
-
-def quarantined(wal_root: Path) -> list[Quarantined]:
-    """Return what is in the log's quarantine. A description that a crash kept from being written is None."""
-    entries = []
-    for path in sorted((wal_root / QUARANTINE).glob("*.arrow")):
-        description = None
-        if _description(path).exists():
-            with suppress(ValueError, OSError):  # it is only a report, and is written again
-                description = json.loads(_description(path).read_bytes())
-        sound_rows = description.get("sound_rows", 0) if isinstance(description, dict) else 0
-        entries.append(Quarantined(path, path.stem.rpartition("-")[0], sound_rows, description))
-    return entries
 
 
 def highest_number(wal_root: Path, stem: str) -> int:
     """Return the highest segment number that names or headers of a stream's files carry; 0 if there is none."""
     highest = 0
-    for path in wal_root.iterdir():
-        name = paths.parse_segment_name(path.name)
-        if name is not None and name.stem == stem:
-            head = _read_segment(path, MAX_METADATA_BYTES + 8)
-            try:
-                highest = max(highest, name.number or 0, decode_header(head)[0].number)
-            except WalError:
-                highest = max(highest, name.number or 0)
+    for path, name in folder.of_stream(wal_root, stem):
+        head = _read_segment(path, MAX_METADATA_BYTES + 8)
+        try:
+            highest = max(highest, name.number or 0, decode_header(head)[0].number)
+        except WalError:
+            highest = max(highest, name.number or 0)
     return highest
 
 
 def _gap_ids_in(wal_root: Path) -> set[int]:
     """Return the gaps that sealed segments hold already, from a recovery that was cut short."""
     known: set[int] = set()
-    for path in wal_root.glob(f"{_GAPS_STEM}.*.arrow"):
-        raw = _read_segment(path)
-        rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
-        known.update(rows["gap_id"].to_numpy().tolist())
+    for path, name in folder.of_stream(wal_root, _GAPS_STEM):
+        if name.number is not None:
+            raw = _read_segment(path)
+            rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
+            known.update(rows["gap_id"].to_numpy().tolist())
     return known
 
 
@@ -379,16 +337,16 @@ def _read_segment(path: Path, limit: int | None = None) -> memoryview:
         ) from error
 
 
-def _read(path: Path, name: paths.SegmentName) -> _Found:
+def _read(path: Path, name: paths.SegmentName) -> Found:
     raw = _read_segment(path)
-    return _Found(path, name, raw, scan(raw))
+    return Found(path, name, raw, scan(raw))
 
 
-def _outline(file: _Found) -> _Outline:
+def _outline(file: Found) -> _Outline:
     return _Outline(file.path, file.name, file.scan.header, named_before(file.raw, file.scan))
 
 
-def _header_by_name(file: _Found) -> Header | None:
+def _header_by_name(file: Found) -> Header | None:
     """Return what a segment with a damaged header is by its file's name and its sound frames; None without any.
 
     Raises:
@@ -418,7 +376,7 @@ def _stream_by_name(stem: str) -> Stream | None:
     return None
 
 
-def _holes_of_unreadable(file: _Found, files: list[_Outline]) -> list[Hole]:
+def _holes_of_unreadable(file: Found, files: list[_Outline]) -> list[Hole]:
     """Return what is missing with a segment of which nothing reads: all its rows, if by its name it had been sealed.
 
     The next segment, if it is there, says which segment that was and how many rows it had.
@@ -438,36 +396,6 @@ def _holes_of_unreadable(file: _Found, files: list[_Outline]) -> list[Hole]:
         return []
     by_content = hashlib.sha256(file.raw).hexdigest()[:32]  # so that the same file found twice is one gap
     return [Hole(stream, by_content, 0, None, None, None, None, acknowledged=True)]
-
-
-def _unsound_spans(found: Scan) -> list[tuple[int, int]]:
-    spans, at = [], found.end
-    for island in found.islands:
-        if island.offset > at:
-            spans.append((at, island.offset))
-        at = island.end
-    return [*spans, (at, found.size)] if at < found.size else spans
-
-
-def _description(target: Path) -> Path:
-    return target.with_name(f"{target.name}.json")
-
-
-def _describe(target: Path, file: _Found, spans: list[tuple[int, int]], reason: str, sound_rows: int) -> None:
-    """Write what is known of a quarantined file beside it, in place of what was known before."""
-    header = file.scan.header
-    entry = {
-        "file": file.path.name,
-        "segment": header.segment if header else None,
-        "stream": str(header.stream) if header else None,
-        "bytes": len(file.raw),
-        "unsound": spans,
-        "sound_rows": sound_rows,
-        "reason": reason,
-        "sha256": hashlib.sha256(file.raw).hexdigest(),
-        "found_at": clock.utc_text(clock.utc_now_ns()),
-    }
-    durable.rewrite(json.dumps(entry, indent=2).encode(), _description(target))
 
 
 def retire(segment: Path) -> None:

@@ -19,148 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from spymaster import clock, durable, events, paths
-from spymaster.errors import DiskFullError, StorageError, UsageError
+from spymaster.errors import DiskFullError, StorageError
 from spymaster.events import Stream
-from spymaster.wal.segment import (
-    MAX_FRAME_ROWS,
-    FrameEncoder,
-    FrameTooLargeError,
-    Header,
-    Kind,
-    Predecessor,
-    decode_header,
-    empty_batch,
-    followed,
-    scan,
-)
-
-
-class SegmentWriter:
-    """Appends frames to one segment file. It knows nothing of the file's names.
-
-    Attributes:
-        next_row: rows appended.
-        durable_row: rows that a sync has covered. Only these may be published.
-    """
-
-    def __init__(self, path: Path, header: Header, encoder: FrameEncoder) -> None:
-        """Create the file and write its header.
-
-        Raises:
-            OSError: the disk refused, or the file exists.
-        """
-        self.header = header
-        self.next_row = 0
-        self.durable_row = 0
-        self.last: dict[int, int] = {}  # each capture's last `capture_seq`
-        self._marked_row = 0  # the watermark that the last frame carries
-        self._encoder = encoder
-        message = header.encode()
-        self._prev = decode_header(memoryview(message))[2]
-        self._file = durable.create(path)
-        self.size_bytes = 0
-        try:
-            self._write(message)
-        except OSError:
-            durable.close(self._file)
-            durable.remove(path)  # a full disk is left as it was
-            raise
-
-    def append(self, batch: pa.RecordBatch, kind: Kind = "data", predecessor: Predecessor | None = None) -> None:
-        """Write `batch` as one frame with one `write`, so that a crash tears at most one.
-
-        Raises:
-            OSError: the disk refused; the file is as before.
-        """
-        durable_row = self.durable_row
-        frame, crc = self._encoder.encode(
-            batch,
-            kind=kind,
-            segment=self.header.segment,
-            first_row=self.next_row,
-            durable_row=durable_row,
-            prev=self._prev,
-            predecessor=predecessor,
-        )
-        self._write(frame)
-        self.next_row += batch.num_rows
-        if batch.num_rows:
-            at = batch.num_rows - 1
-            capture_id = batch["capture_id"][at].as_py()
-            self.last.pop(capture_id, None)  # so that the newest capture is the last
-            self.last[capture_id] = batch["capture_seq"][at].as_py()
-        self._prev = crc
-        self._marked_row = durable_row
-
-    def mark(self, kind: Kind, predecessor: Predecessor | None = None) -> None:
-        """Append a zero-row frame."""
-        self.append(empty_batch(self.header.stream), kind, predecessor)
-
-    @property
-    def unmarked(self) -> bool:
-        """Whether the watermark on disk is behind."""
-        return self._marked_row < self.durable_row
-
-    def sync(self) -> None:
-        """Make every appended row durable.
-
-        Raises:
-            OSError: the disk refused. Never retried on this file.
-        """
-        target = self.next_row  # rows appended while we sync belong to the next one
-        durable.sync(self._file)
-        self.durable_row = target
-
-    def close(self) -> None:
-        durable.close(self._file)
-
-    @property
-    def position(self) -> tuple[int, int, int]:
-        """Where the next frame would go, for `rewind`."""
-        return self.size_bytes, self._prev, self._marked_row
-
-    def rewind(self, position: tuple[int, int, int]) -> None:
-        """Take back zero-row frames appended since `position`, before anyone was told of them."""
-        self.size_bytes, self._prev, self._marked_row = position
-        durable.truncate(self._file, self.size_bytes)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        durable.write_fully(self._file, data, self.size_bytes)
-        self.size_bytes += len(data)
-
-
-def encode_segment(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> bytes:
-    """Return the bytes of a whole sealed segment that holds `rows`."""
-    return b"".join(map(bytes, segment_pieces(header, rows, predecessor)))  # join asks for all before it copies one
-
-
-def segment_pieces(header: Header, rows: pa.Table, predecessor: Predecessor | None) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a whole sealed segment that holds `rows`, each piece good until the next is asked for."""
-    message = header.encode()
-    yield message
-    encoder = FrameEncoder(rows.schema)
-    prev = decode_header(memoryview(message))[2]
-    row = 0
-    empty = empty_batch(header.stream)
-    batches = rows.to_batches(max_chunksize=MAX_FRAME_ROWS)
-    kinds: list[Kind] = ["open", *["data"] * len(batches), "seal"]  # type: ignore[list-item]
-    for kind, batch in zip(kinds, [empty, *batches, empty], strict=True):
-        frame, prev = encoder.encode(
-            batch,
-            kind=kind,
-            segment=header.segment,
-            first_row=row,
-            durable_row=0,
-            prev=prev,
-            predecessor=predecessor if kind == "open" else None,
-        )
-        yield frame
-        row += batch.num_rows
+from spymaster.wal import folder
+from spymaster.wal.segment import FrameEncoder, Header, Predecessor, followed, scan
+from spymaster.wal.segment_writer import SegmentWriter
 
 
 @dataclass
@@ -229,10 +95,11 @@ class StreamLog:
         """Write rows that carry their `capture_seq` as one frame; then seal the segment if it is full.
 
         Args:
-            numbered: at most `MAX_FRAME_ROWS` rows of the stream's log schema.
+            numbered: rows of the stream's log schema, as many as fit a frame.
 
         Raises:
             ValueError: the rows have other columns; a reader would take them for what they are not.
+            FrameTooLargeError: they do not fit one.
             StorageError: the disk refused; none of the rows is in the log.
             DiskFullError: it did for want of room.
         """
@@ -437,19 +304,17 @@ def _durable_last(old: SegmentWriter, homeless: list[_Pending]) -> tuple[tuple[i
 
 
 def last_segment(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
-    """Return the highest number that a stream's files carry, and the segment that a new one follows."""
-    highest, predecessor = 0, None
-    for path in wal_root.iterdir():
-        name = paths.parse_segment_name(path.name)
-        if name is None or name.stem != stem:
-            continue
-        raw = durable.read(path)
-        found = scan(raw)
-        number = max(name.number or 0, found.header.number if found.header else 0)
-        if number > highest:
-            highest = number
-            predecessor = followed(raw, found)
-    return highest, predecessor
+    """Return the highest number that a stream's files carry, and the segment that a new one follows.
+
+    Only the active segment is opened, which salvage left to carry both on: sealed ones may be many, and go meanwhile.
+    """
+    highest = max((name.number or 0 for _, name in folder.of_stream(wal_root, stem)), default=0)
+    try:
+        raw = durable.read(paths.active_segment(wal_root, stem))
+    except FileNotFoundError:
+        return highest, None
+    found = scan(raw)
+    return max(highest, found.header.number if found.header else 0), followed(raw, found)
 
 
 def plant(
@@ -472,63 +337,3 @@ def plant(
         writer.close()
         raise
     return writer
-
-
-class CaptureRows:
-    """Numbers the rows of one capture in one stream and appends them to its log.
-
-    Attributes:
-        next_seq: rows delivered so far; the `capture_seq` of the next.
-        appended_rows: of these, the rows that this process appended.
-    """
-
-    def __init__(self, log: StreamLog, capture_id: int, recorded: NDArray[np.int64] | None = None) -> None:
-        """Begin numbering at 0.
-
-        Args:
-            log: the stream's log.
-            capture_id: the delivery.
-            recorded: sorted `capture_seq`s that WAL or lake hold already, for a file that is read again.
-        """
-        self.log = log
-        self.next_seq = 0
-        self.appended_rows = 0
-        self._capture_id = capture_id
-        self._key_fields = list(events.schema_named(log.stream.schema).log)[-2:]
-        self._recorded = recorded if recorded is not None and len(recorded) else None
-
-    def append(self, delivered: pa.RecordBatch) -> None:
-        """Number `delivered` and append the rows that are not recorded yet.
-
-        Raises:
-            StorageError: the disk refused; `next_seq` says which rows are in the log.
-        """
-        if delivered.num_rows <= MAX_FRAME_ROWS:
-            self._append_frame(delivered)
-            return
-        for start in range(0, delivered.num_rows, MAX_FRAME_ROWS):
-            self._append_frame(delivered.slice(start, MAX_FRAME_ROWS))
-
-    def _append_frame(self, delivered: pa.RecordBatch) -> None:
-        count = delivered.num_rows
-        numbers = np.arange(self.next_seq, self.next_seq + count, dtype=np.int64)
-        keys = (np.full(count, self._capture_id, dtype=np.int64), numbers)
-        numbered = delivered  # column by column: taking 77 columns apart and together again costs more than the write
-        for field, values in zip(self._key_fields, keys, strict=True):
-            numbered = numbered.append_column(field, pa.array(values))
-        if self._recorded is not None:
-            at = np.minimum(np.searchsorted(self._recorded, numbers), len(self._recorded) - 1)
-            numbered = numbered.filter(pa.array(self._recorded[at] != numbers))
-        try:
-            if numbered.num_rows:
-                self.log.append(numbered)
-        except FrameTooLargeError as error:
-            if count == 1:
-                raise UsageError(
-                    f"a row of {self.log.stream} is too large: {error}. Nothing of it was written"
-                ) from error
-            self._append_frame(delivered.slice(0, count // 2))
-            self._append_frame(delivered.slice(count // 2))
-            return
-        self.next_seq += count
-        self.appended_rows += numbered.num_rows

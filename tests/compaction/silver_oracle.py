@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from spymaster.events import Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.rows import NOON_NS
 
 

@@ -23,7 +23,7 @@ from spymaster.query.bronze_rows import Reader
 from spymaster.query.status import status
 from spymaster.recording.recovery import recover
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
 from tests.faults import storage_calls
 from tests.faults.nursery import nursery
@@ -89,7 +89,7 @@ def state(root) -> dict:
         "catalog": read_files(root / "lake"),
         "read": Reader(root / "lake", "arrow").read("futures.trades", "ES")["capture_seq"].to_pylist(),
         "one hour": Reader(root / "lake", "arrow").read("futures.trades", "ES", end_ns=NOON_NS + 10**9).num_rows,
-        "dates": Reader(root / "lake").dates("futures/trades", "symbol=ES"),
+        "dates": Reader(root / "lake").get_available_dates("futures/trades", "symbol=ES"),
         "status": {key: status(root / "wal", root / "lake")[key] for key in ("bronze", "bronze_total", "alarms")},
     }
 

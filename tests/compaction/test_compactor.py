@@ -22,12 +22,12 @@ from spymaster.events import MARKET_SCHEMAS
 from spymaster.feeds.day_files import FlatFileFeed
 from spymaster.feeds.dbn_files import DbnFileDelivery
 from spymaster.lake import silver
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.open import normalizer_of
 from spymaster.proof import silver as verify_silver
 from tests.command_line import spymaster
 from tests.compaction import silver_oracle
 from tests.compaction.silver_oracle import flush
+from tests.feeding import messages, opened
 from tests.rows import BOOKS, NOON_NS, TRADES, numbered
 
 HOUR_NS = 3_600_000_000_000
@@ -73,25 +73,20 @@ def overlapping(rows, chance, floor_ns=1):
 
 def dbn_rows(path):
     delivery = DbnFileDelivery(path, str(path))
-    normalizer = DatabentoNormalizer(
-        header=delivery.info.dbn_header, origin=str(path), symbols_in_stream=delivery.info.symbols_in_stream
-    )
-    return _rows(delivery, normalizer)
+    return _rows(delivery)
 
 
 def flat_file_rows(path):
-    (delivery,) = FlatFileFeed(str(path)).deliveries()
-    info = delivery.info
-    return _rows(
-        delivery, MassiveFlatFile(header=info.header, origin=info.origin, symbols_in_stream=info.symbols_in_stream)
-    )
+    (delivery,) = opened(FlatFileFeed(str(path)))
+    return _rows(delivery)
 
 
-def _rows(delivery, normalizer):
+def _rows(delivery):
     async def read():
-        return [(message.data, message.ts_local_ns) async for message in delivery.messages()]
+        return [(message.data, message.ts_local_ns) async for message in messages(delivery)]
 
     batches = {}
+    normalizer = normalizer_of(delivery.info.encoding, origin=delivery.info.origin)
     for schema, batch in normalizer.normalize(asyncio.run(read())).batches:
         batches.setdefault(schema.name, []).append(batch)
     return {name: pa.Table.from_batches(own).combine_chunks() for name, own in batches.items()}
@@ -365,6 +360,24 @@ def test_ctrl_c_gives_up_the_partition_under_way_and_begins_no_other(tmp_path, m
     assert [path.parent.name for path in hours] == ["hour=12"]
     monkeypatch.setattr(compactor, "keep_once", keep_once)
     assert [result.status for result in compacted(tmp_path / "lake")] == ["unchanged", "compacted", "compacted"]
+
+
+def test_a_compaction_closes_the_connections_of_its_threads(tmp_path, monkeypatch):
+    for hour in range(2):
+        flush(tmp_path, TRADES, numbered(TRADES, 10, hour * 3_600_000), created_ns=NOON_NS + hour)
+    opened, connect = [], duckdb.connect
+
+    def noted(**how):
+        opened.append(connect(**how))
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", noted)
+    assert [result.status for result in compacted(tmp_path / "lake")] == ["compacted"] * 2
+
+    assert opened
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("select 1")
 
 
 def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeypatch):

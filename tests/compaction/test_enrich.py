@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spymaster import events
-from spymaster.compaction.enrich import DAYS_BEFORE, enrich, greeks_for
+from spymaster.compaction.enrich import enrich, greeks_for
 from spymaster.lake import silver
 from spymaster.paths import Partition
 from tests.rows import NOON_NS, numbered
@@ -221,7 +221,7 @@ def write_greeks(data_root, day: str, received: list[int], first_seq: int) -> No
 def test_the_greeks_of_an_hour_are_those_received_from_the_tolerance_before_it_to_its_end(tmp_path):
     begin, end = NOON_NS, NOON_NS + 3600 * SECOND_NS
     edge = begin - TOLERANCE_NS
-    oldest = date.fromisoformat(HOUR.date) - timedelta(days=DAYS_BEFORE)
+    oldest = date.fromisoformat(HOUR.date) - timedelta(days=silver.DAYS_BEFORE)
     write_greeks(tmp_path, "2025-12-22", [edge - 1, edge, begin, end - 1, end], 0)
     write_greeks(tmp_path, oldest.isoformat(), [begin + 1, edge - 1], 100)
     write_greeks(tmp_path, (oldest - timedelta(days=1)).isoformat(), [begin + 1], 200)

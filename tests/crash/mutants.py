@@ -18,7 +18,7 @@ from spymaster import durable, paths
 from spymaster.lake import bronze
 from spymaster.recording import recorder
 from spymaster.recording import recovery as recovery_of_lake
-from spymaster.wal import recovery, writer
+from spymaster.wal import folder, recovery, writer
 from tests.crash.disk import Call
 from tests.crash.workload import Trace
 
@@ -183,7 +183,7 @@ def _named_first(log: writer.StreamLog, old: writer.SegmentWriter, *, poisoned: 
 async def _end_at_once(self, capture, rows, *, complete, detail) -> None:
     """The end row is appended before the rows that it counts are durable."""
     row = recorder.captures.end_row(capture, rows, recorder.clock.utc_now_ns(), complete=complete, detail=detail)
-    await self._append_own(row)
+    await self._own.append(row)
 
 
 WRITER_MUTANTS: dict[str, Mutant] = {
@@ -256,7 +256,7 @@ def _without_files(ahead: bool) -> AbstractContextManager:
         parsed = real(name)
         return None if parsed is not None and parsed.ahead == ahead and not parsed.sealed else parsed
 
-    return patched((recovery, "paths", _But(paths, parse_segment_name=parse)))
+    return patched((folder, "paths", _But(paths, parse_segment_name=parse)))
 
 
 class _But:

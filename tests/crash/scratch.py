@@ -34,7 +34,7 @@ from spymaster.events import SYSTEM_GAPS, EventSchema, Stream
 from spymaster.lake import bronze, catalog
 from spymaster.lake.catalog import Catalog
 from spymaster.recording.recovery import recover
-from spymaster.wal import recovery, segment, writer
+from spymaster.wal import recovery, segment, segment_writer, writer
 from spymaster.wal.segment import Header
 from tests.crash.disk import Call, Disk, State, links_of, recording
 
@@ -229,11 +229,11 @@ class Scratch:
         for name, real, modules in (
             ("scan", segment.scan, (recovery, bronze, writer)),
             ("decode_rows", segment.decode_rows, (recovery, bronze)),
-            ("decode_header", segment.decode_header, (recovery, writer)),
-            ("empty_batch", segment.empty_batch, (writer,)),
-            ("FrameEncoder", segment.FrameEncoder, (recovery, writer)),  # it uses its memory again
-            ("segment_pieces", writer.segment_pieces, (recovery,)),
-            ("encode_segment", writer.encode_segment, (recovery,)),
+            ("decode_header", segment.decode_header, (recovery, segment_writer)),
+            ("empty_batch", segment.empty_batch, (segment_writer,)),
+            ("FrameEncoder", segment.FrameEncoder, (recovery, segment_writer, writer)),  # it uses its memory again
+            ("segment_pieces", segment_writer.segment_pieces, (recovery,)),
+            ("encode_segment", segment_writer.encode_segment, (recovery,)),
             ("split", bronze.split, (bronze,)),
             ("encode_parquet", bronze.encode_parquet, (bronze,)),
             ("recorded_numbers", bronze.recorded_numbers, (bronze, catalog)),

@@ -20,8 +20,10 @@ from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.lake.bronze import flush_segment
 from spymaster.recording.recorder import Recorder
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
+from tests.capturing import capture_rows
 from tests.crash.disk import Call, Recording, recording
 from tests.crash.scratch import MEMORY_FOLDER, Key
 from tests.rows import delivered
@@ -158,23 +160,23 @@ async def _record(root: Path, workload: Workload, trace: Trace) -> None:
 
 async def _deliver(recorder: Recorder, capture: Capture, workload: Workload) -> None:
     await recorder.begin(capture)
-    rows = {stream: await recorder.capture_rows(stream, capture.capture_id) for stream in capture.streams}
+    rows = {stream: await capture_rows(recorder, stream, capture.capture_id) for stream in capture.streams}
 
-    def append(number: int) -> None:
+    async def append(number: int) -> None:
         for stream in capture.streams:
             schema = events.schema_named(stream.schema)
-            rows[stream].append(delivered(schema, workload.rows, number * STEP_MS, stream.symbol))
+            await rows[stream].append(delivered(schema, workload.rows, number * STEP_MS, stream.symbol))
 
     for number in range(0, workload.flushes * 3, 3):
-        append(number)
+        await append(number)
         await asyncio.sleep(0.01)  # a group commit
-        append(number + 1)
+        await append(number + 1)
         for lane in recorder.lanes.values():
             lane.log.seal()
-        append(number + 2)  # the sealed segments have not got their names yet
+        await append(number + 2)  # the sealed segments have not got their names yet
         await recorder.flush()
-    append(3 * workload.flushes)  # the end row comes after the commit of these
-    counts = {stream: own.rows.next_seq for stream, own in rows.items()}
+    await append(3 * workload.flushes)  # the end row comes after the commit of these
+    counts = {stream: own.next_seq for stream, own in rows.items()}
     await recorder.end(capture, counts, complete=True, detail=None)
 
 

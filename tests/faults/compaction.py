@@ -29,7 +29,7 @@ from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
 from spymaster.query import lake as views
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.faults.nursery import nursery
 from tests.faults.storage_calls import Answer, Call, Kill
 from tests.rows import NOON_NS, numbered

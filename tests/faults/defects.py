@@ -15,8 +15,8 @@ from spymaster.compaction import compactor
 from spymaster.events import EventSchema
 from spymaster.lake import bronze, silver
 from spymaster.lake.bronze import Part
-from spymaster.recording import recorder
-from spymaster.wal.writer import SegmentWriter
+from spymaster.recording import drain
+from spymaster.wal.segment_writer import SegmentWriter
 
 
 def acknowledge_before_sync() -> None:
@@ -41,7 +41,7 @@ def retire_before_publish() -> None:
         held.unlink()
         return parts
 
-    recorder.flush_segment = flush  # type: ignore[attr-defined]
+    drain.flush_segment = flush  # type: ignore[attr-defined]
 
 
 def publish_in_place() -> None:

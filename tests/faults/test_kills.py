@@ -7,7 +7,7 @@ import pytest
 from spymaster.events import Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.faults.checker import Journal, Tally, check
 from tests.faults.kills import PHASES, Point, kill_on_one_lake, kill_under_load, kills_at_random, kills_at_syscalls
 from tests.rows import NOON_NS, TRADES, numbered

@@ -7,9 +7,10 @@ from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import Catalog
 from spymaster.proof.verify import verify
 from spymaster.recording.recovery import recover
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
 from spymaster.wal.segment import scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests.rows import TRADES, delivered
 
 STREAM = Stream("futures.trades", "ES")

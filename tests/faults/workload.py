@@ -24,15 +24,16 @@ import pyarrow as pa
 import pyarrow.dataset  # the Parquet reader imports it on first use, once for all is enough
 
 from spymaster import bus, cli, clock, daemon, events
-from spymaster.bus import Bus
+from spymaster.bus import Bus, Skipped
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import Compacted
 from spymaster.errors import StorageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.lake.locks import writer_locks
-from spymaster.recording import recorder
+from spymaster.recording import lane
 from spymaster.recording.recorder import Recorder
+from tests.capturing import capture_rows
 from tests.faults import defects
 from tests.rows import delivered
 
@@ -114,7 +115,7 @@ def report_compaction(report: Report) -> None:
 
 async def record(job: dict[str, Any], report: Report) -> None:
     """Record two streams: appends, commits, seals, flushes, an end row, a clean stop; the seed gives the order."""
-    recorder.IDLE_S = 0.01  # type: ignore[misc]  # so that a short run puts watermarks on disk, too
+    lane.IDLE_S = 0.01  # type: ignore[misc]  # so that a short run puts watermarks on disk, too
     seed = job["seed"]
     report("stage start")
     own = Recorder(
@@ -137,39 +138,39 @@ async def record_capture(own: Recorder, capture_id: int, chance: random.Random |
     """Record one capture, whole: by chance, or a short one that does everything once."""
     capture = Capture(capture_id, "sim", "sim", None, 1, tuple(STREAMS))
     await own.begin(capture)
-    rows = {stream: await own.capture_rows(stream, capture_id) for stream in STREAMS}
+    rows = {stream: await capture_rows(own, stream, capture_id) for stream in STREAMS}
     report("stage record")
 
-    def append(stream: Stream, count: int) -> None:
-        first = rows[stream].rows.next_seq
+    async def append(stream: Stream, count: int) -> None:
+        first = rows[stream].next_seq
         report(f"appending {stream} {capture_id} {first} {first + count - 1}")
-        rows[stream].append(batch(stream, first, count))
+        await rows[stream].append(batch(stream, first, count))
 
     async def commit() -> None:
-        while any(lane.unacknowledged_rows for lane in own.lanes.values()):
-            await own.room(for_file=False)
+        while any(each.unacknowledged_rows for each in own.lanes.values()):
+            own.health.check()
             await asyncio.sleep(0.001)
 
     def seal() -> None:
-        for lane in own.lanes.values():
-            lane.log.seal()
+        for each in own.lanes.values():
+            each.log.seal()
 
     if chance is None:
         for _ in range(2):
             for stream in STREAMS:
-                append(stream, 5)
+                await append(stream, 5)
             await commit()
             for stream in STREAMS:
-                append(stream, 3)
+                await append(stream, 3)
             seal()
             for stream in STREAMS:
-                append(stream, 2)  # while the sealed segments wait for their names
+                await append(stream, 2)  # while the sealed segments wait for their names
             await own.flush()
         await asyncio.sleep(0.03)  # the watermark of the idle streams
     else:
         for _ in range(chance.randint(8, 14)):
             for _ in range(chance.randint(1, 3)):
-                append(chance.choice(list(STREAMS)), chance.choice([1, 5, 40, 300]))
+                await append(chance.choice(list(STREAMS)), chance.choice([1, 5, 40, 300]))
             step = chance.choice([commit, commit, own.flush, None, seal])
             if step is seal:
                 seal()
@@ -178,7 +179,7 @@ async def record_capture(own: Recorder, capture_id: int, chance: random.Random |
             if chance.random() < 0.3:
                 await asyncio.sleep(0.02)
     report("stage stop")
-    counts = {stream: own_rows.rows.next_seq for stream, own_rows in rows.items()}
+    counts = {stream: own_rows.next_seq for stream, own_rows in rows.items()}
     await own.end(capture, counts, complete=True, detail=None)
 
 
@@ -258,18 +259,21 @@ def measure_lag(report: Report) -> None:
 
 
 def read_slowly(report: Report) -> None:
-    """Subscribe a reader that wants ten rows at most and takes its time; report what it read and what it missed."""
+    """Subscribe a reader that holds 10 KB at most and takes its time; report what it read and what it missed."""
     real = Recorder.start
 
     async def start(self: Recorder) -> Any:
-        subscription = self.bus.subscribe(max_rows=10)
+        subscription = self.bus.subscribe(max_bytes=10_000)
 
         async def read() -> None:
-            read_rows = 0
-            async for published in subscription:
-                read_rows += published.batch.num_rows
-                await asyncio.sleep(0.05)
-            report(f"reader {read_rows} {subscription.dropped_rows}")
+            read_rows = skipped_rows = 0
+            async for item in subscription:
+                if isinstance(item, Skipped):
+                    skipped_rows += item.rows
+                else:
+                    read_rows += item.batch.num_rows
+                    await asyncio.sleep(0.05)
+            report(f"reader {read_rows} {skipped_rows} {subscription.dropped_rows}")
 
         self.slow_reader = asyncio.ensure_future(read())  # type: ignore[attr-defined]
         return await real(self)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from spymaster.errors import SourceError, TruncatedError
+from spymaster.events.encoding import MassiveDayFile
 from spymaster.feeds.day_files import MESSAGE_BYTES, FlatFileDelivery, FlatFileFeed
-from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.open import normalizer_of
+from tests.feeding import following, messages, opened
 
 HEADER = b"ticker,conditions,correction,exchange,price,sip_timestamp,size\n"
 LINES = [b"O:SPY251216C00680000,233,0,302,1.54,1629820676333000%03d,1\n" % number for number in range(200)]
@@ -19,7 +21,7 @@ TEXT = HEADER + b"".join(LINES)
 
 
 def delivery_of(path: Path) -> FlatFileDelivery:
-    (delivery,) = FlatFileFeed(str(path)).deliveries()
+    (delivery,) = opened(FlatFileFeed(str(path)))
     return delivery
 
 
@@ -27,7 +29,7 @@ def read(delivery: FlatFileDelivery) -> tuple[bytes, SourceError | None]:
     async def drain() -> tuple[bytes, SourceError | None]:
         pieces = []
         try:
-            async for message in delivery.messages():
+            async for message in messages(delivery):
                 assert 0 < len(message.data) <= MESSAGE_BYTES
                 assert message.data.endswith(b"\n")
                 assert message.ts_local_ns is None
@@ -51,7 +53,7 @@ def test_a_file_is_delivered_line_for_line_with_its_header_apart(tmp_path: Path,
 
     assert delivery.info.origin == f"flatfile:{tmp_path / name}"
     assert delivery.info.content_sha256 == hashlib.sha256(data).hexdigest()
-    assert (delivery.info.format, delivery.info.header) == ("massive.flatfile", HEADER)
+    assert delivery.info.encoding == MassiveDayFile(HEADER, ("O:SPY251216C00680000",))
     assert read(delivery) == (TEXT[len(HEADER) :], None)
     assert delivery.rows == 200
     assert read(delivery)[1] is None  # again from its start
@@ -61,16 +63,15 @@ def test_a_file_is_delivered_line_for_line_with_its_header_apart(tmp_path: Path,
 def test_every_sample_day_file_is_delivered_whole(real_data: Path) -> None:
     files = sorted((real_data / "lean" / "derived").glob("*.csv.gz"))
     assert files
-    for delivery, path in zip(FlatFileFeed(str(real_data / "lean" / "derived")).deliveries(), files, strict=True):
+    for delivery, path in zip(opened(FlatFileFeed(str(real_data / "lean" / "derived"))), files, strict=True):
         plain = gzip.decompress(path.read_bytes())
         data, failure = read(delivery)
 
         assert failure is None
-        assert delivery.info.header + data == plain
+        assert delivery.info.encoding.header + data == plain
         assert delivery.rows == plain.count(b"\n") - 1
-        assert delivery.info.symbols_in_stream == ("SPY",)
-        info = delivery.info
-        MassiveFlatFile(header=info.header, origin=info.origin, symbols_in_stream=info.symbols_in_stream)
+        assert delivery.info.encoding.tickers == ("SPY",)
+        normalizer_of(delivery.info.encoding, origin=delivery.info.origin)
 
 
 def test_tickers_name_one_root_or_two(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_tickers_name_one_root_or_two(tmp_path: Path) -> None:
         header = HEADER if column == 0 else b"size,ticker\n"
         ends = ",,0,1,1.5,1629820676333000000,1" if column == 0 else ""
         lines = "".join(f"{name}{ends}\n" if column == 0 else f"1,{name}\n" for name in names)
-        return delivery_of(written(tmp_path / "day.csv", header + lines.encode())).info.symbols_in_stream
+        return delivery_of(written(tmp_path / "day.csv", header + lines.encode())).info.encoding.tickers
 
     assert tickers() == ()
     assert tickers("SPY", "SPY") == ("SPY",)
@@ -180,7 +181,7 @@ def test_a_folder_or_a_glob_means_its_day_files_sorted(tmp_path: Path) -> None:
         written(tmp_path / name, gzip.compress(TEXT) if name.endswith("gz") else TEXT)
 
     for meant in (str(tmp_path), f"{tmp_path}/b*"):
-        origins = [delivery.info.origin for delivery in FlatFileFeed(meant).deliveries()]
+        origins = [delivery.info.origin for delivery in opened(FlatFileFeed(meant))]
         assert origins == [f"flatfile:{tmp_path}/b.csv", f"flatfile:{tmp_path}/below/a.csv.gz"]
     with pytest.raises(SourceError, match=r"holds no files that end in \.csv\.gz or \.csv"):
         FlatFileFeed(f"{tmp_path}/*.part")
@@ -191,8 +192,8 @@ def test_a_folder_or_a_glob_means_its_day_files_sorted(tmp_path: Path) -> None:
 def test_one_bad_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -> None:
     written(tmp_path / "a.csv", b"")
     written(tmp_path / "b.csv", TEXT)
-    deliveries = FlatFileFeed(str(tmp_path)).deliveries()
+    deliveries = FlatFileFeed(str(tmp_path)).deliveries({})
 
     with pytest.raises(TruncatedError):
-        next(deliveries)
-    assert next(deliveries).info.header == HEADER
+        following(deliveries)
+    assert following(deliveries).info.encoding.header == HEADER

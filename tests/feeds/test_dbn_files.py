@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from spymaster.errors import SourceError, TruncatedError
 from spymaster.feeds.dbn_files import MESSAGE_BYTES, DbnFileDelivery, DbnFileFeed
 from spymaster.feeds.feed import DeliveryInfo
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
+from tests.feeding import following, messages, opened
 
 SMALL = "databento-python/GLBX.MDP3/test_data.trades.dbn.zst"
 PLAIN = "dbn/test_data.trades.dbn"
@@ -28,7 +29,7 @@ LIVE = "databento-python/LIVE/test_data.live.dbn.zst"
 
 def deliver(path: Path) -> tuple[DeliveryInfo, bytes, SourceError | None]:
     """Return the header, the bytes after it, and how reading ended."""
-    (delivery,) = DbnFileFeed(str(path)).deliveries()
+    (delivery,) = opened(DbnFileFeed(str(path)))
     data, failure = read(delivery)
     return delivery.info, data, failure
 
@@ -37,7 +38,7 @@ def read(delivery: DbnFileDelivery) -> tuple[bytes, SourceError | None]:
     async def drain() -> tuple[bytes, SourceError | None]:
         pieces = []
         try:
-            async for message in delivery.messages():
+            async for message in messages(delivery):
                 assert 0 < len(message.data) <= MESSAGE_BYTES
                 assert message.ts_local_ns is None
                 pieces.append(message.data)
@@ -68,16 +69,16 @@ def test_every_real_file_is_delivered_byte_for_byte(real_dbn_file: Path) -> None
     info, data, failure = deliver(real_dbn_file)
 
     assert failure is None
-    assert info.dbn_header + data == plain_of(real_dbn_file)
-    assert info.dbn_header[:3] == b"DBN"
-    assert len(info.dbn_header) == 8 + int.from_bytes(info.dbn_header[4:8], "little")
+    assert info.encoding.header + data == plain_of(real_dbn_file)
+    assert info.encoding.header[:3] == b"DBN"
+    assert len(info.encoding.header) == 8 + int.from_bytes(info.encoding.header[4:8], "little")
     assert info.content_sha256 == hashlib.sha256(real_dbn_file.read_bytes()).hexdigest()
     assert (info.origin, info.simulated) == (f"dbn:{real_dbn_file}", False)
 
 
 def test_symbols_are_looked_for_in_the_stream_only_where_the_header_has_none(real_data: Path) -> None:
-    assert deliver(real_data / LIVE)[0].symbols_in_stream == ("ESZ4",)
-    assert deliver(real_data / SMALL)[0].symbols_in_stream == ()
+    assert deliver(real_data / LIVE)[0].encoding.symbols_in_stream == ("ESZ4",)
+    assert deliver(real_data / SMALL)[0].encoding.symbols_in_stream == ()
 
 
 def test_the_look_ahead_finds_mappings_of_every_version_behind_any_records(tmp_path: Path, real_data: Path) -> None:
@@ -95,7 +96,7 @@ def test_the_look_ahead_finds_mappings_of_every_version_behind_any_records(tmp_p
     path = tmp_path / "live.dbn"
     path.write_bytes(live + other * 3000 + names + other * 3000 + names + old + b"\x16\x16half")
 
-    assert deliver(path)[0].symbols_in_stream == ("ESZ5", "ESH6", "ESM6", "ESU6")
+    assert deliver(path)[0].encoding.symbols_in_stream == ("ESZ5", "ESH6", "ESM6", "ESU6")
 
 
 def test_a_compressed_file_cut_at_any_byte_raises_and_names_the_byte(tmp_path: Path, real_data: Path) -> None:
@@ -134,7 +135,7 @@ def test_a_plain_file_cut_at_any_byte_but_between_records_raises_and_names_the_b
 def normalize(path: Path) -> None:
     info, data, failure = deliver(path)
     assert failure is None
-    normalizer = DatabentoNormalizer(header=info.dbn_header, origin=info.origin)
+    normalizer = normalizer_of(info.encoding, origin=info.origin)
     normalizer.normalize([(data, None)])
     normalizer.finish()
 
@@ -148,7 +149,7 @@ def test_what_was_sound_before_a_cut_is_delivered_first(tmp_path: Path, real_dat
 
     assert isinstance(failure, TruncatedError)
     assert failure.byte == 300_000
-    assert plain.startswith(info.dbn_header + data)
+    assert plain.startswith(info.encoding.header + data)
     assert len(data) > len(plain) / 3
 
 
@@ -158,7 +159,7 @@ def test_a_header_in_a_frame_of_its_own_is_read_and_a_cut_in_any_frame_is_seen(r
     ends = [end for end, _ in frames]
 
     info, data, _ = deliver(real_data / FRAMES)
-    assert (info.dbn_header, data) == (frames[0][1], b"".join(plain for _, plain in frames[1:]))
+    assert (info.encoding.header, data) == (frames[0][1], b"".join(plain for _, plain in frames[1:]))
 
     assert len(frames) > 1
     path = tmp_path / "cut.dbn.zst"
@@ -190,7 +191,7 @@ def test_frames_may_cut_header_and_records_anywhere(
     info, data, failure = deliver(path)
 
     assert failure is None
-    assert info.dbn_header + data == plain
+    assert info.encoding.header + data == plain
 
 
 def test_bytes_after_the_last_frame_are_an_error(tmp_path: Path, real_data: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_header_that_the_vendors_library_cannot_decode_is_left_to_the_normaliz
     info, _, _ = deliver(path)
 
     with pytest.raises(SourceError, match="no DBN header"):
-        DatabentoNormalizer(header=info.dbn_header, origin=info.origin)
+        normalizer_of(info.encoding, origin=info.origin)
 
 
 # What a path means.
@@ -281,7 +282,7 @@ def folder(tmp_path: Path, real_data: Path) -> Path:
 
 
 def origins(path: Path | str) -> list[str]:
-    return [delivery.info.origin for delivery in DbnFileFeed(str(path)).deliveries()]
+    return [delivery.info.origin for delivery in opened(DbnFileFeed(str(path)))]
 
 
 def test_a_folder_means_the_dbn_files_in_it_and_below_sorted_by_path(folder: Path) -> None:
@@ -347,23 +348,23 @@ def test_a_folder_that_links_to_itself_is_walked_once(folder: Path) -> None:
 
 def test_a_file_that_cannot_be_read_does_not_hide_the_files_after_it(folder: Path) -> None:
     (folder / "a.dbn").write_bytes(b"garbage")
-    deliveries = DbnFileFeed(str(folder)).deliveries()
-    read_one = [next(deliveries).info.origin, next(deliveries).info.origin]
+    deliveries = DbnFileFeed(str(folder)).deliveries({})
+    read_one = [following(deliveries).info.origin, following(deliveries).info.origin]
 
     with pytest.raises(SourceError, match=r"a\.dbn"):
-        next(deliveries)
+        following(deliveries)
 
-    assert [*read_one, next(deliveries).info.origin] == [
+    assert [*read_one, following(deliveries).info.origin] == [
         f"dbn:{folder / name}" for name in ("a/b/d.dbn.zst", "a/c.dbn.zst", "b.dbn.zst")
     ]
-    assert next(deliveries, None) is None
+    assert following(deliveries) is None
 
 
 def test_a_file_that_grows_after_it_was_hashed_is_an_error(tmp_path: Path, real_data: Path) -> None:
     path = tmp_path / "growing.dbn"
     shutil.copy(real_data / PLAIN, path)
     path.chmod(0o644)
-    (delivery,) = DbnFileFeed(str(path)).deliveries()
+    (delivery,) = opened(DbnFileFeed(str(path)))
     with path.open("ab") as file:
         file.write(bytes(48))
 
@@ -377,11 +378,11 @@ def test_a_file_that_grows_while_it_is_read_is_an_error(tmp_path: Path, real_dat
     path = tmp_path / "growing.dbn"
     shutil.copy(real_data / PLAIN, path)
     path.chmod(0o644)
-    (delivery,) = DbnFileFeed(str(path)).deliveries()
+    (delivery,) = opened(DbnFileFeed(str(path)))
 
     async def read_while_it_grows() -> None:
         grown = False
-        async for message in delivery.messages():
+        async for message in messages(delivery):
             if not grown:
                 with path.open("ab") as file:
                     file.write(message.data[:48])
@@ -397,12 +398,12 @@ def test_files_are_opened_one_after_another_and_closed_again(folder: Path) -> No
         return [link for link in links if link.is_relative_to(folder)]
 
     async def first_message(delivery: DbnFileDelivery) -> None:
-        messages = delivery.messages()
-        await anext(messages)
+        taking = messages(delivery)
+        await anext(taking)
         assert len(open_files()) == 1
-        await messages.aclose()
+        await taking.aclose()
 
-    for delivery in DbnFileFeed(str(folder)).deliveries():
+    for delivery in opened(DbnFileFeed(str(folder))):
         assert open_files() == []
         asyncio.run(first_message(delivery))
         assert open_files() == []
@@ -416,27 +417,28 @@ def test_files_are_read_in_threads_so_that_the_event_loop_stays_free(real_data: 
             self.submitted += 1
             return super().submit(*args, **kwargs)
 
-    (delivery,) = DbnFileFeed(str(real_data / LARGE)).deliveries()
+    path = real_data / LARGE
+    delivery = DbnFileDelivery(path, str(path))  # without a feed, and so without a thread of its own
 
     async def drain() -> tuple[int, int]:
         pool = Counting()
         asyncio.get_running_loop().set_default_executor(pool)
-        messages = [message async for message in delivery.messages()]
-        return len(messages), pool.submitted
+        taken = [message async for message in messages(delivery)]
+        return len(taken), pool.submitted
 
-    messages, submitted = asyncio.run(drain())
-    assert messages > 10
-    assert submitted >= messages
+    taken, submitted = asyncio.run(drain())
+    assert taken > 10
+    assert submitted >= taken
 
 
 def test_a_cancelled_reader_leaves_no_file_open(real_data: Path) -> None:
-    (delivery,) = DbnFileFeed(str(real_data / LARGE)).deliveries()
+    (delivery,) = opened(DbnFileFeed(str(real_data / LARGE)))
 
     async def cancel_half_way() -> None:
         begun = asyncio.Event()
 
         async def drain() -> None:
-            async for _ in delivery.messages():
+            async for _ in messages(delivery):
                 begun.set()  # and on to the next read, in which the cancellation meets it
 
         task = asyncio.create_task(drain())

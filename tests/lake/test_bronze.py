@@ -14,7 +14,7 @@ from spymaster.errors import LayoutError, WalError
 from spymaster.events import Stream
 from spymaster.lake.bronze import flush_segment, list_parts, read_footer
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.rows import BOOKS, NOON_NS, TRADES, numbered
 
 HOUR_NS = 3_600_000_000_000

@@ -12,7 +12,7 @@ from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.query import lake as views
 from spymaster.query.status import segments, status
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
 from tests.compaction.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, numbered

@@ -20,6 +20,7 @@ from spymaster.paths import Partition
 from spymaster.proof import silver as verify_silver
 from spymaster.proof import silver_by_sql
 from spymaster.proof.silver import audit_silver, list_files
+from spymaster.proof.verdict import SilverVerdict
 from spymaster.proof.verify import verify
 from tests.command_line import spymaster
 from tests.compaction.silver_oracle import flush
@@ -396,7 +397,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(root, monkeypatc
         assert (found.findings, found.audited, len(tries)) == ([], audited, most)
     assert "was replaced each time that it was read" in found.notes[0]
     file.unlink()
-    assert audit_silver(root / "lake", {file: NOON}, set(), lambda done: None) == verify_silver.SilverVerdict()
+    assert audit_silver(root / "lake", {file: NOON}, set(), lambda done: None) == SilverVerdict()
 
 
 def test_a_part_that_is_archived_while_it_is_read_is_read_where_it_went(root, monkeypatch):

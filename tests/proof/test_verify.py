@@ -8,19 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spymaster import events
+from spymaster import durable, events
 from spymaster.bus import Bus
 from spymaster.errors import UsageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import rebuild
-from spymaster.proof import verify as verify_module
+from spymaster.proof import evidence, files, spill
 from spymaster.proof.verify import verify
 from spymaster.recording.recorder import Recorder
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import Header, Predecessor, scan
-from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
+from spymaster.wal.segment_writer import encode_segment
+from spymaster.wal.writer import StreamLog
 from tests import bad_sector
+from tests.capturing import capture_rows
 from tests.command_line import clean_environment, spymaster
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 from tests.test_daemon import Child
@@ -33,9 +36,9 @@ async def record(root, rows: int, *, end: bool) -> None:
     recorder = Recorder(root / "wal", root / "lake", bus=Bus(), flush_interval_s=60, segment_mb=1, sync_ms=1)
     await recorder.start()
     await recorder.begin(CAPTURE)
-    stream = await recorder.capture_rows(STREAM, CAPTURE.capture_id)
+    stream = await capture_rows(recorder, STREAM, CAPTURE.capture_id)
     for start in range(0, rows, 100):
-        stream.append(delivered(TRADES, 100, start))
+        await stream.append(delivered(TRADES, 100, start))
         await recorder.flush()
     if end:
         await recorder.end(CAPTURE, {STREAM: rows}, complete=True, detail=None)
@@ -225,8 +228,8 @@ def test_rows_still_in_the_log_count_as_held(tmp_path):
         )
         await recorder.start()
         await recorder.begin(CAPTURE)
-        stream = await recorder.capture_rows(STREAM, CAPTURE.capture_id)
-        stream.append(delivered(TRADES, 50))
+        stream = await capture_rows(recorder, STREAM, CAPTURE.capture_id)
+        await stream.append(delivered(TRADES, 50))
         await asyncio.sleep(0.1)
         verdict = audit(tmp_path)
         await recorder.stop()
@@ -270,7 +273,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
     sealed = write_segment(root, numbered(TRADES, 10, 0, capture_id=5), 901)
     active = sealed.with_name("futures_trades_ES.arrow")
     sealed.rename(active)
-    read = verify_module.durable.read
+    read = durable.read
     done = []
 
     def meanwhile(path, *arguments):
@@ -285,7 +288,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
             sealed.unlink()
         return read(path, *arguments)
 
-    monkeypatch.setattr(verify_module.durable, "read", meanwhile)
+    monkeypatch.setattr(durable, "read", meanwhile)
     verdict = audit(root)
 
     assert (5, "futures.trades/ES", 10 + rows_after, False) in verdict.proofs
@@ -294,7 +297,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
 
 @pytest.mark.parametrize("capture_of", [lambda number: 5, lambda number: 5 + number], ids=["one", "each its own"])
 def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkeypatch, capture_of):
-    listed = verify_module.list_parts
+    listed = files.list_parts
     published: list[Predecessor] = []
 
     def publish() -> str:
@@ -316,22 +319,22 @@ def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkey
         publish()
         yield from [entry for entry in listed(bronze) if entry[0] != missed]
 
-    monkeypatch.setattr(verify_module, "list_parts", listing)
+    monkeypatch.setattr(files, "list_parts", listing)
 
     assert [line for line in audit(root).findings if "missing" in line] == []
     assert len(published) >= 4
 
 
 def test_the_keys_of_a_lake_that_is_larger_than_memory_go_to_temporary_files(root, monkeypatch):
-    load, used = verify_module._load_bronze_keys, []
+    load, used = evidence.load_bronze_keys, []
 
     def load_many(connection, *arguments):
         load(connection, *arguments)
         connection.execute("insert into keys select 'futures.trades', 'ES', 5, range from range(2000000)")
         used.extend(connection.execute("select sum(memory_usage_bytes) from duckdb_memory()").fetchone())
 
-    monkeypatch.setattr(verify_module, "_load_bronze_keys", load_many)
-    monkeypatch.setattr(verify_module, "_MEMORY", "64MB", raising=False)
+    monkeypatch.setattr(evidence, "load_bronze_keys", load_many)
+    monkeypatch.setattr(spill, "MEMORY", "64MB")
 
     assert any("5 (no begin row), futures.trades/ES: 2000000 rows" in line for line in audit(root).findings)
     assert used[0] <= 64_000_000
@@ -463,8 +466,8 @@ def test_the_ticker_all_beside_other_streams_is_a_ticker(tmp_path):
         await recorder.start()
         await recorder.begin(capture)
         for stream, rows in zip(streams, (30, 20), strict=True):
-            log = await recorder.capture_rows(stream, capture.capture_id)
-            log.append(delivered(schema, rows, symbol=stream.symbol))
+            log = await capture_rows(recorder, stream, capture.capture_id)
+            await log.append(delivered(schema, rows, symbol=stream.symbol))
         await recorder.flush()
         await recorder.end(capture, dict(zip(streams, (30, 20), strict=True)), complete=True, detail=None)
         await recorder.stop()

@@ -18,7 +18,7 @@ from spymaster.lake.bronze import flush_segment, split
 from spymaster.paths import Partition
 from spymaster.query.lake import connect
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered, numbered
 
 HOUR = Partition("futures.trades", "symbol", "ES", "2025-12-22", 12)

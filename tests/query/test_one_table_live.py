@@ -26,8 +26,10 @@ from spymaster.lake.bronze import flush_segment
 from spymaster.query.lake import connect
 from spymaster.query.one_table import OneTable
 from spymaster.recording.recorder import Recorder
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
+from tests.capturing import capture_rows
 from tests.command_line import clean_environment
 from tests.compaction.silver_oracle import flush
 from tests.faults.nursery import nursery
@@ -296,16 +298,16 @@ class Recording(threading.Thread):
         recorder = Recorder(self.wal, self.data, bus=bus, flush_interval_s=0.1, segment_mb=1, sync_ms=1)
         following = asyncio.create_task(self._follow(bus.subscribe()))
         await recorder.start()
-        first, second = [await recorder.capture_rows(STREAM, capture) for capture in (7, 8)]
+        first, second = [await capture_rows(recorder, STREAM, capture) for capture in (7, 8)]
         before = None
         while not self.stopping:
             number = self.batches
             hour = 24 * self.day + number // BATCHES_AN_HOUR % HOURS
             batch = delivered(TRADES, ROWS, hour * HOUR_MS + number)
             self.batches += 1
-            first.append(batch)
+            await first.append(batch)
             if before is not None and number % 300 == 0:
-                second.append(before)
+                await second.append(before)
             before = batch
             await asyncio.sleep(0.01)
         await recorder.stop()

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from spymaster import WALManager, durable, screen, settings
+from spymaster import WALManager, durable, settings
+from spymaster.cli import screen
 from spymaster.control import SOCKET_NAME
 from spymaster.daemon import Daemon
 from spymaster.errors import StorageError
@@ -268,7 +269,7 @@ def test_rows_that_bronze_refuses_stay_in_the_gauge_until_it_takes_them(tmp_path
             await recorder.flush()
         monkeypatch.setattr(durable, "publish", real)
         refused = gauges(recorder)
-        rows.append(delivered(TRADES, 5, start=10))
+        await rows.append(delivered(TRADES, 5, start=10))
         appended = gauges(recorder)
         await recorder.flush()
         flushed = gauges(recorder)
@@ -297,7 +298,7 @@ def test_a_disk_that_fills_up_is_told_before_anything_stops(tmp_path):
         await recorder.start()
         plenty = gauges(recorder)
         disk.free_mb = 399
-        await until(lambda: recorder.space.level is DiskLevel.WARN)
+        await until(lambda: recorder.disk.level is DiskLevel.WARN)
         low = gauges(recorder)
         await recorder.stop()
         return plenty["disk"], low["disk"]

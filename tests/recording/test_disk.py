@@ -17,7 +17,7 @@ from spymaster import WALManager, durable, settings
 from spymaster.daemon import Daemon
 from spymaster.errors import DiskFullError
 from spymaster.proof.verify import verify
-from spymaster.recording.disk import DiskLevel, Space, require_room_to_recover
+from spymaster.recording.disk import Disk, DiskLevel, require_room_to_recover
 from tests.command_line import spymaster
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.small_disk import MB, small_disk
@@ -40,16 +40,16 @@ class Numbers:
         return self.free[folder.name]
 
 
-def space(tmp_path, numbers) -> Space:
+def space(tmp_path, numbers) -> Disk:
     (tmp_path / "wal").mkdir(exist_ok=True)
-    return Space(tmp_path / "wal", tmp_path / "bronze", 100, numbers)
+    return Disk(tmp_path / "wal", tmp_path / "bronze", 100, numbers)
 
 
-def levels(disk: Space, numbers: Numbers, *free: int | tuple[int, int]) -> list[DiskLevel]:
+def levels(disk: Disk, numbers: Numbers, *free: int | tuple[int, int]) -> list[DiskLevel]:
     found = []
     for each in free:
         numbers.set(*(each if isinstance(each, tuple) else (each,)))
-        if disk.look():
+        if disk.settle(disk.look()):
             disk.resume()
         found.append(disk.level)
     return found
@@ -103,7 +103,7 @@ def test_each_level_is_one_line_that_says_what_is_free_and_what_to_do(tmp_path, 
 
 def test_the_reserve_file_really_holds_its_bytes_until_it_is_given_up(tmp_path):
     with small_disk(tmp_path / "disk", 16) as disk:
-        reserve = Space(disk.root, disk.root, RESERVE_MB)
+        reserve = Disk(disk.root, disk.root, RESERVE_MB)
         reserve.open()
         assert disk.free_bytes == 15 * MB
 
@@ -118,15 +118,15 @@ def test_the_reserve_file_really_holds_its_bytes_until_it_is_given_up(tmp_path):
 
 def test_a_quota_that_refuses_where_the_disk_claims_room_keeps_ingest_stopped_until_it_gives_way(tmp_path):
     with small_disk(tmp_path / "disk", 16) as disk:
-        reserve = Space(disk.root, disk.root, RESERVE_MB, free_bytes=lambda folder: 1000 * MB)
+        reserve = Disk(disk.root, disk.root, RESERVE_MB, free_bytes=lambda folder: 1000 * MB)
         reserve.open()
         reserve.refused(DiskFullError("quota"))
         disk.leave(0)
 
-        assert not reserve.look()
+        assert not reserve.settle(reserve.look())
         assert "No space left" in reserve.text
         disk.free()
-        assert reserve.look()
+        assert reserve.settle(reserve.look())
 
 
 def test_the_reserve_file_is_gone_when_nothing_runs(tmp_path):
@@ -136,7 +136,7 @@ def test_the_reserve_file_is_gone_when_nothing_runs(tmp_path):
     disk.refused(DiskFullError("it did"))
     disk.close()
 
-    assert not disk.look()
+    assert not disk.settle(disk.look())
     assert list((tmp_path / "wal").iterdir()) == []
 
 
@@ -176,11 +176,11 @@ class Recording:
         deadline = time.monotonic() + seconds
         while not met():
             assert not self.running.done(), self.running.result()
-            assert time.monotonic() < deadline, (self.recorder.space.text, self.recorder.problems, self.said)
+            assert time.monotonic() < deadline, (self.recorder.disk.text, self.recorder.problems, self.said)
             await asyncio.sleep(0.02)
 
     async def until_level(self, level: DiskLevel) -> None:
-        await self.until(lambda: self.recorder.space.level is level)
+        await self.until(lambda: self.recorder.disk.level is level)
 
     async def until_more_rows(self, rows: int = 1000) -> None:
         before = self.rows
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_up_stops_bronze_then_ingest_and_all_goes_on_by_itself
 
         disk.leave(3 * MB)
         await run.until_level(INGEST_STOPPED)
-        await run.until(lambda: sum(run.recorder.given_up_rows.values()) > 1000)
+        await run.until(lambda: sum(run.recorder.given_up.rows.values()) > 1000)
         before = run.rows
         await asyncio.sleep(0.5)
         assert run.rows == before
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_up_stops_bronze_then_ingest_and_all_goes_on_by_itself
         f"capture {summary.capture_id}: known gap: {gap['detail']}" for gap in gaps
     )
     given_up = {(gap["of_schema"], gap["of_symbol"]): gap["rows"] for gap in gaps}
-    assert given_up == run.recorder.given_up_rows
+    assert given_up == run.recorder.given_up.rows
     assert sum(given_up.values()) == summary.given_up > 1000
     assert detail == summary.error == f"{summary.given_up} rows were given up: the log's disk was full"
     (books,) = [gap for gap in gaps if gap["of_schema"] == "futures.mbp10"]
@@ -385,12 +385,12 @@ def test_while_bronzes_own_disk_is_full_the_log_grows_and_later_drains(tmp_path)
         await run.until_more_rows()
         bronze.leave(0)
         await run.until_level(BRONZE_STOPPED)
-        held = run.recorder.parts_written
+        held = run.recorder.drain.parts_written
         await run.until_more_rows(5000)
-        assert run.recorder.parts_written <= held + 1  # one was under way
-        assert not run.recorder.given_up_rows
+        assert run.recorder.drain.parts_written <= held + 1  # one was under way
+        assert not run.recorder.given_up.rows
         bronze.free()
-        await run.until(lambda: run.recorder.parts_written > held + 3)
+        await run.until(lambda: run.recorder.drain.parts_written > held + 3)
         await run.end()
         return run
 

@@ -14,18 +14,19 @@ import pytest
 
 from spymaster import durable
 from spymaster.bus import Bus
-from spymaster.daemon import _Recording
 from spymaster.errors import BronzeRefusedError, DiskFullError, StorageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.events.gaps import GAPS
 from spymaster.lake.catalog import Catalog
-from spymaster.recording import recorder as recorder_module
+from spymaster.recording import drain
 from spymaster.recording.disk import DiskLevel
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import MAX_FRAME_ROWS, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
+from tests.capturing import capture_rows
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered
 from tests.small_disk import MB, small_disk
 
@@ -39,8 +40,8 @@ def make(tmp_path) -> Recorder:
 async def recording(tmp_path):
     recorder = make(tmp_path)
     await recorder.start()
-    rows = await recorder.capture_rows(STREAM, 7)
-    rows.append(delivered(TRADES, 10))
+    rows = await capture_rows(recorder, STREAM, 7)
+    await rows.append(delivered(TRADES, 10))
     return recorder, rows
 
 
@@ -83,8 +84,8 @@ def test_a_failed_sync_that_was_survived_is_told_at_once_with_the_rows_that_wait
             notify=said.append,
         )  # fmt: skip
         await recorder.start()
-        rows = await recorder.capture_rows(STREAM, 7)
-        rows.append(delivered(TRADES, 10))
+        rows = await capture_rows(recorder, STREAM, 7)
+        await rows.append(delivered(TRADES, 10))
         await until(lambda: rows.lane.log.acknowledged_rows == 10)
         real, active = durable.sync, rows.lane.log._active._file
 
@@ -94,7 +95,7 @@ def test_a_failed_sync_that_was_survived_is_told_at_once_with_the_rows_that_wait
             real(descriptor)
 
         monkeypatch.setattr(durable, "sync", fail_once)
-        rows.append(delivered(TRADES, 10, start=10))
+        await rows.append(delivered(TRADES, 10, start=10))
         await until(lambda: rows.lane.log.acknowledged_rows == 20)
         monkeypatch.undo()
         await recorder.stop()
@@ -115,7 +116,7 @@ def test_a_defect_in_a_background_task_reaches_whoever_waits(tmp_path, monkeypat
         def defect(*_, **__):
             raise ZeroDivisionError("a defect")
 
-        monkeypatch.setattr(recorder_module, "flush_segment", defect)
+        monkeypatch.setattr(drain, "flush_segment", defect)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(recorder.flush(), 5)
         monkeypatch.undo()
@@ -138,7 +139,7 @@ def test_bronze_that_refuses_leaves_the_rows_in_the_log_and_says_so(tmp_path, mo
             await recorder.flush()
         problems = recorder.problems
         monkeypatch.setattr(durable, "publish", real)
-        rows.append(delivered(TRADES, 5, start=10))
+        await rows.append(delivered(TRADES, 5, start=10))
         await recorder.flush()
         await recorder.stop()
         assert recorder.problems == []
@@ -154,10 +155,10 @@ def test_a_stream_that_opens_while_another_is_flushed_disturbs_nothing(tmp_path)
 
         async def open_more():
             for number in range(5):
-                rows = await recorder.capture_rows(Stream("futures.trades", f"X{number}"), 8)
-                rows.append(delivered(TRADES, 1, symbol=f"X{number}"))
+                rows = await capture_rows(recorder, Stream("futures.trades", f"X{number}"), 8)
+                await rows.append(delivered(TRADES, 1, symbol=f"X{number}"))
 
-        await asyncio.gather(recorder.flush(), open_more(), recorder.flush(), recorder.room(for_file=True))
+        await asyncio.gather(recorder.flush(), open_more(), recorder.flush())
         await recorder.stop()
 
     asyncio.run(run())
@@ -174,9 +175,28 @@ def test_a_cancelled_flush_loses_no_acknowledgement(tmp_path):
         await asyncio.gather(flushing, return_exceptions=True)
         await recorder.flush()
         await recorder.stop()
-        return sum([batch.num_rows async for _, batch in seen]), rows.rows.next_seq
+        return sum([batch.num_rows async for _, batch in seen]), rows.next_seq
 
     assert asyncio.run(run()) == (10, 10)
+
+
+def test_a_capture_has_a_position_on_the_bus_from_its_first_durable_rows_until_its_end_row_is_durable(tmp_path):
+    async def run():
+        recorder, _ = await recording(tmp_path)
+        before = recorder.bus.subscribe()
+        await recorder.flush()
+        during = recorder.bus.subscribe()
+        await recorder.end(Capture(7, "sim", "sim", None, 1, (STREAM,)), {STREAM: 10}, complete=True, detail=None)
+        after = recorder.bus.subscribe()
+        await recorder.stop()
+        ends = [batch async for stream, batch in during if stream.schema == "system.captures"]
+        return before.positions, during.positions, after.positions, ends
+
+    before, during, after, (end,) = asyncio.run(run())
+
+    assert (before, during) == ({}, {STREAM: {7: 9}})
+    assert after == {Stream("system.captures", "spymaster"): {end["capture_id"][0].as_py(): 0}}
+    assert (end["event"][0].as_py(), end["of_capture_id"][0].as_py()) == ("end", 7)
 
 
 def test_a_recorder_whose_tasks_are_cancelled_with_everything_else_ends_and_leaves_its_rows_in_the_log(tmp_path):
@@ -223,8 +243,8 @@ def test_what_bronze_refused_is_tried_again_while_the_recorder_runs(tmp_path):
     async def run():
         recorder = hasty(tmp_path)
         await recorder.start()
-        rows = await recorder.capture_rows(STREAM, 7)
-        rows.append(delivered(TRADES, 10))
+        rows = await capture_rows(recorder, STREAM, 7)
+        await rows.append(delivered(TRADES, 10))
         obstacle = tmp_path / "lake" / "bronze" / "futures"
         obstacle.write_text("where a folder is to be")
         with pytest.raises(BronzeRefusedError, match="did not get into Bronze"):
@@ -249,13 +269,13 @@ def test_a_segment_that_no_try_can_mend_holds_up_no_other(tmp_path):
         await recorder.start()
         (tmp_path / "lake" / "bronze" / "futures").mkdir()
         (tmp_path / "lake" / "bronze" / "futures" / "trades").write_text("where a folder is to be")
-        rows = await recorder.capture_rows(STREAM, 7)
-        rows.append(delivered(TRADES, 10))
+        rows = await capture_rows(recorder, STREAM, 7)
+        await rows.append(delivered(TRADES, 10))
         with pytest.raises(BronzeRefusedError):
             await recorder.flush()
-        rows = await recorder.capture_rows(Stream(BOOKS.name, "ES"), 7)
+        rows = await capture_rows(recorder, Stream(BOOKS.name, "ES"), 7)
         rows.lane.flush_every_s = 0.05
-        rows.append(delivered(BOOKS, 10))
+        await rows.append(delivered(BOOKS, 10))
         await until(lambda: in_lake(tmp_path, "futures.mbp10"))
         with pytest.raises(BronzeRefusedError):
             await asyncio.wait_for(recorder.stop(), 5)
@@ -272,9 +292,9 @@ def test_a_segment_that_was_published_in_part_is_completed_each_row_once_and_the
     async def run():
         recorder = hasty(tmp_path)
         await recorder.start()
-        rows = await recorder.capture_rows(STREAM, 7)
+        rows = await capture_rows(recorder, STREAM, 7)
         for batch in (delivered(TRADES, 10), delivered(TRADES, 10, start=hour_ns // 1_000_000)):
-            rows.append(batch)
+            await rows.append(batch)
         later = tmp_path / "lake" / "bronze" / "futures" / "trades" / "symbol=ES" / "date=2025-12-22" / "hour=13"
         later.parent.mkdir(parents=True)
         later.write_text("where a folder is to be")
@@ -283,7 +303,7 @@ def test_a_segment_that_was_published_in_part_is_completed_each_row_once_and_the
         assert in_lake(tmp_path) == list(range(10))
         later.unlink()
         await until(lambda: not recorder.problems)
-        known = recorder.catalog.recorded_numbers(7, "futures.trades").tolist()
+        known = recorder.drain.catalog.recorded_numbers(7, "futures.trades").tolist()
         await recorder.stop()
         return known, recorder.lanes[STREAM].flushed_rows
 
@@ -296,12 +316,12 @@ def test_streams_are_not_cut_into_ever_more_segments_while_bronze_refuses(tmp_pa
         disk = Numbers()
         recorder = hasty(tmp_path, disk)
         await recorder.start()
-        rows = await recorder.capture_rows(STREAM, 7)
+        rows = await capture_rows(recorder, STREAM, 7)
         rows.lane.flush_every_s = 0.05
         disk.free_mb = 150
-        await until(lambda: recorder.space.level is DiskLevel.BRONZE_STOPPED)
+        await until(lambda: recorder.disk.level is DiskLevel.BRONZE_STOPPED)
         for number in range(40):
-            rows.append(delivered(TRADES, 10, start=10 * number))
+            await rows.append(delivered(TRADES, 10, start=10 * number))
             await asyncio.sleep(0.02)
         sealed = list((tmp_path / "wal").glob("*.[0-9]*.arrow"))
         rows.lane.log.seal()  # as its size would do
@@ -322,8 +342,8 @@ def test_a_full_disk_that_refuses_the_name_of_a_sealed_segment_stops_ingest_and_
     async def run():
         recorder = hasty(tmp_path)
         await recorder.start()
-        rows = await recorder.capture_rows(STREAM, 7)
-        rows.append(delivered(TRADES, 10))
+        rows = await capture_rows(recorder, STREAM, 7)
+        await rows.append(delivered(TRADES, 10))
         real = durable.link
 
         def refuse(source, target):
@@ -334,12 +354,12 @@ def test_a_full_disk_that_refuses_the_name_of_a_sealed_segment_stops_ingest_and_
         monkeypatch.setattr(durable, "link", refuse)
         with pytest.raises(BronzeRefusedError, match="could not name a sealed segment"):
             await recorder.flush()
-        await until(lambda: recorder.space.ingest_stopped)  # at every try
-        await until(lambda: not recorder.space.ingest_stopped)  # at every look, as there is room
-        rows.append(delivered(TRADES, 10, start=10))
+        await until(lambda: recorder.disk.ingest_stopped)  # at every try
+        await until(lambda: not recorder.disk.ingest_stopped)  # at every look, as there is room
+        await rows.append(delivered(TRADES, 10, start=10))
         monkeypatch.undo()
         await until(lambda: rows.lane.log.acknowledged_rows == 20)
-        await until(lambda: recorder.space.level is DiskLevel.OK)
+        await until(lambda: recorder.disk.level is DiskLevel.OK)
         await recorder.stop()
         return recorder.problems
 
@@ -352,19 +372,19 @@ def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole
         disk = Numbers()
         recorder = hasty(tmp_path, disk)
         await recorder.start()
-        rows = await recorder.capture_rows(STREAM, 7)
-        rows.append(delivered(TRADES, 10))
+        rows = await capture_rows(recorder, STREAM, 7)
+        await rows.append(delivered(TRADES, 10))
         disk.free_mb = 50
-        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+        await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
         for start in (10, 20):
             with pytest.raises(DiskFullError, match="Next: free space there"):
-                rows.append(delivered(TRADES, 10, start=start))
-            recorder.give_up(STREAM, 7, delivered(TRADES, 10, start=start), rows.rows.next_seq)
+                await rows.append(delivered(TRADES, 10, start=start))
+            recorder.give_up(STREAM, 7, delivered(TRADES, 10, start=start), rows.next_seq)
         with pytest.raises(DiskFullError):
-            await recorder.capture_rows(Stream("futures.trades", "NQ"), 7)
+            await capture_rows(recorder, Stream("futures.trades", "NQ"), 7)
         disk.free_mb = 10_000
-        await until(lambda: recorder.space.level is DiskLevel.OK)
-        rows.append(delivered(TRADES, 10, start=30))
+        await until(lambda: recorder.disk.level is DiskLevel.OK)
+        await rows.append(delivered(TRADES, 10, start=30))
         await recorder.stop()
         return recorder.problems
 
@@ -401,12 +421,12 @@ def test_the_recorders_own_streams_put_their_watermark_on_disk_too_whenever_they
         await until(lambda: watermarks() == [1])
         for number in (1, 2):
             disk.free_mb = 50
-            await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+            await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
             recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
             await recorder.end(capture, {STREAM: 0}, complete=False, detail=None)
             await until(lambda number=number: watermarks() == [1 + number, number])
             disk.free_mb = 10_000
-            await until(lambda: recorder.space.level is DiskLevel.OK)
+            await until(lambda: recorder.disk.level is DiskLevel.OK)
         await recorder.stop()
 
     asyncio.run(run())
@@ -431,21 +451,21 @@ def test_after_a_full_disk_no_row_is_taken_before_the_gap_row_that_precedes_it_i
         recorder = hasty(tmp_path, disk)
         await recorder.start()
         slow_syncs_of_gap_rows(monkeypatch, recorder, lambda: may_sync.wait(20))
-        rows = await recorder.capture_rows(STREAM, 7)
-        rows.append(delivered(TRADES, 10))
+        rows = await capture_rows(recorder, STREAM, 7)
+        await rows.append(delivered(TRADES, 10))
         disk.free_mb = 50
-        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+        await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
         recorder.give_up(STREAM, 7, delivered(TRADES, 5, start=10), 10)
         disk.free_mb = 10_000
         await until(lambda: GAPS in recorder.lanes and recorder.lanes[GAPS].unacknowledged_rows)
         await asyncio.sleep(0.1)
         with pytest.raises(DiskFullError):
-            rows.append(delivered(TRADES, 1, start=15))
+            await rows.append(delivered(TRADES, 1, start=15))
         recorder.give_up(STREAM, 7, delivered(TRADES, 1, start=15), 10)  # while the gap row before is synced
         may_sync.set()
-        await until(lambda: not recorder.space.ingest_stopped)
+        await until(lambda: not recorder.disk.ingest_stopped)
         acknowledged = recorder.lanes[GAPS].log.acknowledged_rows
-        rows.append(delivered(TRADES, 10, start=16))
+        await rows.append(delivered(TRADES, 10, start=16))
         await recorder.stop()
         return acknowledged
 
@@ -460,23 +480,23 @@ def test_a_source_that_is_faster_than_a_sync_of_its_gap_row_goes_on_all_the_same
         recorder = hasty(tmp_path, disk)
         await recorder.start()
         slow_syncs_of_gap_rows(monkeypatch, recorder, lambda: time.sleep(0.05))
-        recording = _Recording(recorder, Capture(7, "sim", "sim", None, 1, (STREAM,)), waits_until=None)
+        recording = recorder.capture(Capture(7, "sim", "sim", None, 1, (STREAM,)), "give_up")
 
         async def deliver():
             for start in itertools.count(step=10):
-                await recording.append([(TRADES, delivered(TRADES, 10, start=start))])
+                await recording.append(TRADES.name, delivered(TRADES, 10, start=start))
                 await asyncio.sleep(0.001)
 
         delivering = asyncio.create_task(deliver())
         await until(lambda: STREAM in recorder.lanes)
         disk.free_mb = 50
-        await until(lambda: recorder.given_up_rows)
+        await until(lambda: recorder.given_up.rows)
         disk.free_mb = 10_000
-        await until(lambda: recorder.space.level is DiskLevel.OK)
+        await until(lambda: recorder.disk.level is DiskLevel.OK)
         delivering.cancel()
         await asyncio.gather(delivering, return_exceptions=True)
         await recorder.stop()
-        return recorder.given_up_rows[STREAM]
+        return recorder.given_up.rows[STREAM]
 
     assert asyncio.run(run()) == sum(gap["rows"] for gap in gap_rows_of(tmp_path))
 
@@ -505,7 +525,7 @@ def test_gap_rows_of_a_run_are_numbered_on_from_those_of_its_recovery(tmp_path):
         recorder = hasty(tmp_path, disk)
         assert len((await recorder.start()).salvage.holes) == 1
         disk.free_mb = 50
-        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+        await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
         recorder.give_up(STREAM, 8, delivered(TRADES, 5), 0)
         await recorder.stop()
 
@@ -523,11 +543,11 @@ def test_the_same_trouble_again_and_again_is_one_problem(tmp_path):
         await recorder.start()
         for _ in range(5):
             disk.free_mb = 50
-            await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+            await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
             recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
             assert len(recorder.problems) == 2
             disk.free_mb = 10_000
-            await until(lambda: recorder.space.level is DiskLevel.OK)
+            await until(lambda: recorder.disk.level is DiskLevel.OK)
         await recorder.stop()
         return recorder.problems
 
@@ -549,12 +569,12 @@ def test_what_a_shutdown_has_to_say_fits_into_the_reserve_file_of_a_disk_without
         await recorder.start()
         capture = Capture(7, "sim", "sim", None, 1, (STREAM,))
         await recorder.begin(capture)
-        rows = await recorder.capture_rows(STREAM, 7)
+        rows = await capture_rows(recorder, STREAM, 7)
         disk.leave(0)
         with pytest.raises(DiskFullError):
-            rows.append(delivered(TRADES, 50_000))
+            await rows.append(delivered(TRADES, 50_000))
         disk.free()
-        await until(lambda: recorder.space.level is DiskLevel.OK)
+        await until(lambda: recorder.disk.level is DiskLevel.OK)
         disk.leave(0)
         for _ in range(20):  # more than the last page of the log has room for
             await recorder.end(capture, {STREAM: 0}, complete=False, detail=None)
@@ -578,10 +598,10 @@ def test_a_file_whose_batch_was_taken_in_part_goes_on_after_that_part(tmp_path):
         await recorder.start()
         capture = Capture(7, "sim", "sim", None, 1, (STREAM,))
         await recorder.begin(capture)
-        recording = _Recording(recorder, capture, waits_until=asyncio.Event())
+        recording = recorder.capture(capture, "wait")
         disk.leave(20 * MB)
-        appending = asyncio.create_task(recording.append([(TRADES, delivered(TRADES, count))]))
-        await until(lambda: recorder.space.level is DiskLevel.INGEST_STOPPED)
+        appending = asyncio.create_task(recording.append(TRADES.name, delivered(TRADES, count)))
+        await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
         taken = recorder.lanes[STREAM].log.appended_rows
         disk.free()
         await asyncio.wait_for(appending, 20)

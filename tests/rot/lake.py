@@ -16,9 +16,10 @@ from spymaster.events import Stream
 from spymaster.lake import bronze, catalog
 from spymaster.lake.bronze import Part, flush_segment, list_parts
 from spymaster.lake.catalog import Catalog, read_files, rebuild
-from spymaster.proof.verify import Verdict, _audit_files
+from spymaster.proof.files import audit_files
+from spymaster.proof.verdict import Verdict
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.crash.scratch import MEMORY_FOLDER
 from tests.rot.audit import Finding
 from tests.rows import NOON_NS, numbered
@@ -126,7 +127,7 @@ def audit_part(lake: Lake, damaged: bytes) -> Finding | None:
     relative = lake.part.relative_to(bronze).as_posix()
     parts = {path: partition for path, partition in list_parts(bronze) if path == relative}
     try:
-        sound = _audit_files(lake.root, parts, lake.files, {}, verdict, None, 1)
+        sound = audit_files(lake.root, parts, lake.files, {}, verdict, None, 1)
     finally:
         lake.part.write_bytes(lake.part_raw)
     if sound or not any(relative in line for line in verdict.findings):

@@ -22,7 +22,7 @@ from crc32c import crc32c
 from spymaster import events
 from spymaster.lake.bronze import split
 from spymaster.wal.segment import Header, decode_rows, scan
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.rot.originals import Original, original
 
 EXTREMES = (

@@ -17,7 +17,8 @@ from spymaster import events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
 from spymaster.wal import recovery
-from spymaster.wal.recovery import QUARANTINE, Hole, Salvage
+from spymaster.wal.folder import QUARANTINE
+from spymaster.wal.recovery import Hole, Salvage
 from spymaster.wal.segment import decode_rows, scan
 from tests.crash.scratch import MEMORY_FOLDER
 from tests.rot.audit import Expected, Finding, expected

@@ -15,12 +15,12 @@ from spymaster.errors import LayoutError
 from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake import bronze, catalog
 from spymaster.lake.catalog import Catalog, read_files, rebuild
-from spymaster.proof import verify as verify_module
+from spymaster.proof import files
 from spymaster.proof.verify import verify
 from spymaster.query.bronze_rows import Reader
 from spymaster.recording.recovery import recover
 from spymaster.wal.segment import Header
-from spymaster.wal.writer import encode_segment
+from spymaster.wal.segment_writer import encode_segment
 from tests.rot.damage import TAILS, flipped, mutated_bytes
 from tests.rot.lake import CAPTURE, Lake, audit_index, audit_part, seen_without_catalog, small_lake
 from tests.rows import NOON_NS, numbered
@@ -76,7 +76,7 @@ def test_a_part_that_was_changed_and_summed_again_is_found_by_the_catalog(lake):
 
 def test_a_verify_that_does_not_compare_the_catalogs_sum_is_caught(lake, monkeypatch):
     true = lake.files[lake.part.relative_to(lake.root / "bronze").as_posix()].crc32c
-    monkeypatch.setattr(verify_module, "crc32c", lambda _: true)
+    monkeypatch.setattr(files, "crc32c", lambda _: true)
 
     assert audit_part(lake, resummed(lake)) is not None
 

@@ -14,6 +14,7 @@ import pytest
 from spymaster.errors import UsageError
 from spymaster.feeds.dbn_files import DbnFileFeed
 from spymaster.simulation.day import SimulatedDay, write_day
+from tests.feeding import opened
 from tests.sim_recording import MBP10, NOON, TRADE, Recorded
 
 DAY = date(2025, 12, 2)
@@ -68,7 +69,7 @@ def test_the_vendors_store_reads_every_record_and_names_it(day: SimulatedDay, li
 def test_our_own_reader_takes_the_dbn_files(day: SimulatedDay) -> None:
     for schema in ("trades", "mbp-10", "definition"):
         feed = DbnFileFeed(str(day.out / f"glbx-mdp3-20251202.{schema}.dbn.zst"))
-        assert next(iter(feed.deliveries())).info.content_sha256
+        assert opened(feed)[0].info.content_sha256
 
 
 def test_flat_files_hold_the_events_of_the_frames_with_their_nanoseconds(day: SimulatedDay, live: Recorded) -> None:

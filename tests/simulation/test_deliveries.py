@@ -4,14 +4,20 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import databento_dbn
 import pytest
 
+from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS
+from spymaster.events.captures import CaptureSummary
+from spymaster.events.encoding import Dbn, MassiveFrames, MassivePages
 from spymaster.feeds.feed import Delivery
 from spymaster.simulation import deliveries as sim_deliveries
-from spymaster.simulation.source import MarketFeed, SimFeed, open_market
+from spymaster.simulation.dbn import live_header
+from spymaster.simulation.source import SimFeed, open_market
+from tests.feeding import messages, opened
 from tests.sim_recording import NOON, Recorded
 
 SOURCE = "seed=4,rate=2000,start=2025-12-02T17:00:00Z"
@@ -19,15 +25,15 @@ COUNTS = (120, 400, 200, 4)
 
 
 def deliveries(text: str = SOURCE) -> list[Any]:
-    return [delivery for feed in open_market(text) for delivery in feed.deliveries()]
+    return [feed.delivery for feed in open_market(text)]
 
 
 async def take(delivery: Delivery, count: int) -> list[bytes]:
     taken: list[bytes] = []
-    messages = delivery.messages()
+    taking = messages(delivery)
     while len(taken) < count:
-        taken.append((await anext(messages)).data)
-    await messages.aclose()
+        taken.append((await anext(taking)).data)
+    await taking.aclose()
     return taken
 
 
@@ -73,22 +79,23 @@ PINNED = ["f0a25905f154e3cc", "960fe09b0eb5d51b", "ce116c47280c7cd7", "aa0fb27af
 
 
 def test_dbn_is_the_same_with_spy_beside_it_and_alone() -> None:
-    (alone,) = SimFeed.parse(SOURCE).deliveries()
+    (alone,) = opened(SimFeed.parse(SOURCE))
 
     assert asyncio.run(take(alone, 100)) == asyncio.run(take(deliveries()[0], 100))
 
 
 def test_each_delivery_says_what_it_carries() -> None:
     feeds = open_market(SOURCE)
-    infos = [delivery.info for feed in feeds for delivery in feed.deliveries()]
+    infos = [delivery.info for feed in feeds for delivery in opened(feed)]
 
-    assert all(feed.paced for feed in feeds)
+    assert not any(feed.waits for feed in feeds)
+    assert [feed.pace_by for feed in feeds] == ["ts_recv_ns", "ts_event_ns", "ts_event_ns", "ts_event_ns"]
     assert all(info.simulated and info.content_sha256 is None for info in infos)
-    assert [(info.format, info.channels) for info in infos] == [
-        ("dbn", ()),
-        ("massive.frames", ("T.SPY", "Q.SPY")),
-        ("massive.frames", ("T.O:SPY",)),
-        ("massive.pages", ("chain.SPY",)),
+    assert [info.encoding for info in infos] == [
+        Dbn(live_header(), SimFeed.parse(SOURCE).market.symbols()),
+        MassiveFrames("stocks", "SPY"),
+        MassiveFrames("options", "SPY"),
+        MassivePages(OPTIONS_GREEKS_SNAPSHOTS, "SPY", "SPY"),
     ]
     assert len({info.origin for info in infos}) == 4
 
@@ -96,10 +103,10 @@ def test_each_delivery_says_what_it_carries() -> None:
 def test_the_vendors_library_reads_every_record_of_the_dbn() -> None:
     opened = deliveries(f"{SOURCE},plant=halts")
     for other in opened[1:]:
-        other.close()
+        asyncio.run(other.close())
     messages = asyncio.run(take(opened[0], 400))
     decoder = databento_dbn.DBNDecoder()
-    decoder.write(opened[0].info.dbn_header + b"".join(messages))
+    decoder.write(opened[0].info.encoding.header + b"".join(messages))
     _, *records = decoder.decode()
 
     lengths = []
@@ -131,7 +138,7 @@ def test_a_delivery_far_ahead_waits_for_one_that_is_not_read(monkeypatch: pytest
         await asyncio.sleep(0.2)
         assert [queue.waiting_bytes for queue in dbn._lockstep._queues] == before
         for other in (dbn, stock, options):
-            other.close()
+            await other.close()
         assert len(await asyncio.wait_for(task, 20)) == 6
 
     asyncio.run(scenario())
@@ -144,7 +151,9 @@ def test_the_event_loop_has_its_turn_between_pieces_each_of_which_is_a_small_par
     grown: list[tuple[int, int]] = []  # which queue a turn has filled, and by how much
     before = [0] * 4
     while steps < 4:
-        next(lockstep._pieces)
+        piece = next(lockstep._pieces)
+        if piece.queue is not None:
+            piece.queue.add(piece.messages)
         now = [queue.waiting_bytes for queue in lockstep._queues]
         more = [(number, size - was) for number, (size, was) in enumerate(zip(now, before, strict=True)) if size > was]
         assert len(more) <= 1, "a turn writes for one delivery at the most"
@@ -169,21 +178,20 @@ def test_when_one_delivery_is_closed_the_others_go_on(monkeypatch: pytest.Monkey
     assert chain == recorded.chain[:4]
 
 
-def test_the_ground_truth_is_given_as_data_once() -> None:
+def test_the_ground_truth_is_written_once_whichever_delivery_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "truth.jsonl"
+
     async def run() -> None:
-        feeds = open_market("seed=1,rate=500,start=2025-12-02T17:00:00Z,plant=sweeps,truth=truth.jsonl")
-        opened = [next(iter(feed.deliveries())) for feed in feeds]
-        await asyncio.gather(*(take(one, count) for one, count in zip(opened, (400, 400, 200, 2), strict=True)))
-        one, other = feeds[1], feeds[2]
-        assert isinstance(one, MarketFeed)
-        assert isinstance(other, MarketFeed)
-        assert str(one.truth_path) == "truth.jsonl"
-        (truth,) = one.take_truths()
-        assert (truth["kind"], truth["instrument"]) == ("sweep", "ESZ5")
-        assert NOON < truth["begin_ns"] < truth["end_ns"]
-        assert other.take_truths() == []
+        source = f"seed=1,rate=500,start=2025-12-02T17:00:00Z,plant=sweeps,truth={path}"
+        taken = [await anext(feed.deliveries({})) for feed in open_market(source)]
+        await asyncio.gather(*(take(one, count) for one, count in zip(taken, (400, 400, 200, 2), strict=True)))
+        for one in taken[1:3]:
+            await one.recorded(CaptureSummary("sim"))
 
     asyncio.run(asyncio.wait_for(run(), 60))
+    (truth,) = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (truth["kind"], truth["instrument"]) == ("sweep", "ESZ5")
+    assert NOON < truth["begin_ns"] < truth["end_ns"]
 
 
 def test_a_message_of_a_frame_delivery_is_one_whole_array() -> None:

@@ -18,6 +18,7 @@ from spymaster.feeds.feed import Delivery, Feed, RawMessage
 from spymaster.simulation import deliveries as sim_deliveries
 from spymaster.simulation.calendar import NS_PER_DAY, PPM, Activity, Contract, front_contract
 from spymaster.simulation.source import SimFeed, SimulatedMarket
+from tests.feeding import messages, opened
 
 TRADE, MBP10, DEFINITION, MAPPING = 0, 10, 19, 22
 DTYPES = {
@@ -143,7 +144,7 @@ def test_the_bytes_of_a_seed_are_pinned_so_that_a_platform_that_draws_otherwise_
 
 def test_the_vendors_decoder_reads_header_and_records(recording: Recording) -> None:
     decoder = databento_dbn.DBNDecoder()
-    decoder.write(next(SimFeed(1).deliveries()).info.dbn_header + recording.data)
+    decoder.write(opened(SimFeed(1))[0].info.encoding.header + recording.data)
     decoded: list[Any] = decoder.decode()
     metadata, *records = decoded
 
@@ -161,7 +162,7 @@ def test_the_vendors_decoder_reads_header_and_records(recording: Recording) -> N
 @pytest.mark.parametrize("schema", ["trades", "mbp-10"])
 def test_the_vendors_store_maps_every_record_to_its_contract_across_midnight(schema: str) -> None:
     recording = Recording(4, 20_000, MIDNIGHT - NS_PER_SECOND, 2)
-    store = databento.DBNStore.from_bytes(next(SimFeed(1).deliveries()).info.dbn_header + recording.data)
+    store = databento.DBNStore.from_bytes(opened(SimFeed(1))[0].info.encoding.header + recording.data)
     frame = store.to_df(schema=schema)
     ours = recording.records(TRADE if schema == "trades" else MBP10)
 
@@ -507,29 +508,29 @@ def test_a_message_that_would_be_too_long_is_cut_between_events(monkeypatch: pyt
 
 def test_the_feed_gives_one_paced_simulated_delivery_that_names_its_contracts() -> None:
     feed: Feed = SimFeed(seed=7, rate=500, start_ns=OPEN)
-    (delivery,) = feed.deliveries()
+    (delivery,) = opened(feed)
     info = delivery.info
 
-    assert feed.paced
+    assert not feed.waits
+    assert feed.pace_by == "ts_recv_ns"
     assert info.simulated
     assert info.content_sha256 is None
-    assert info.symbols_in_stream[:3] == ("ESZ5", "ESH6", "ESZ5-ESH6")
-    assert len(info.symbols_in_stream) == 3 + 480
-    assert (info.format, info.channels) == ("dbn", ())
+    assert info.encoding.symbols_in_stream[:3] == ("ESZ5", "ESH6", "ESZ5-ESH6")
+    assert len(info.encoding.symbols_in_stream) == 3 + 480
     assert info.origin.startswith("sim:seed=7,rate=500")
-    assert info.dbn_header[:4] == b"DBN\x03"
+    assert info.encoding.header[:4] == b"DBN\x03"
 
 
 def test_an_origin_is_enough_to_make_the_same_bytes_again() -> None:
-    (delivery,) = SimFeed(seed=7, rate=500, start_ns=OPEN + 123_456_789).deliveries()
-    (again,) = SimFeed.parse(delivery.info.origin.removeprefix("sim:")).deliveries()
+    (delivery,) = opened(SimFeed(seed=7, rate=500, start_ns=OPEN + 123_456_789))
+    (again,) = opened(SimFeed.parse(delivery.info.origin.removeprefix("sim:")))
 
     assert asyncio.run(first_messages(again, 20)) == asyncio.run(first_messages(delivery, 20))
 
 
 async def first_messages(delivery: Delivery, count: int) -> list[bytes]:
     taken = []
-    async for message in delivery.messages():
+    async for message in messages(delivery):
         taken.append(message.data)
         if len(taken) == count:
             break
@@ -545,10 +546,11 @@ def test_messages_are_the_markets_blocks_stamped_with_our_clock_between_turns_of
             turns.count += 1
             await asyncio.sleep(0)
 
-    async def read() -> list[RawMessage]:
+    async def taking() -> list[RawMessage]:
         other = asyncio.create_task(other_task())
         taken: list[RawMessage] = []
-        async for message in next(feed.deliveries()).messages():
+        delivery = await anext(feed.deliveries({}))
+        async for message in messages(delivery):
             taken.append(message)
             if len(taken) == 30:
                 break
@@ -556,11 +558,11 @@ def test_messages_are_the_markets_blocks_stamped_with_our_clock_between_turns_of
         return taken
 
     begin = utc_now_ns()
-    messages = asyncio.run(read())
-    assert [message.data for message in messages] == [
+    sent = asyncio.run(taking())
+    assert [message.data for message in sent] == [
         piece for piece, _ in zip(feed.market.blocks(), range(30), strict=False)
     ]
-    times = [message.ts_local_ns or 0 for message in messages]
+    times = [message.ts_local_ns or 0 for message in sent]
     assert begin <= times[0] <= times[-1] <= utc_now_ns()
     assert turns.count >= 29
 

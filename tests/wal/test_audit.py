@@ -11,9 +11,11 @@ import pytest
 from spymaster.errors import UsageError, WalError
 from spymaster.events import SCHEMAS, Stream
 from spymaster.wal.audit import audit, export
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import FrameEncoder, Header, Predecessor, scan
-from spymaster.wal.writer import CaptureRows, SegmentWriter, StreamLog, encode_segment
+from spymaster.wal.segment_writer import SegmentWriter, encode_segment
+from spymaster.wal.writer import StreamLog
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 
 STREAM = Stream("futures.trades", "ES")

@@ -10,9 +10,10 @@ import pytest
 from spymaster import durable
 from spymaster.errors import WalError
 from spymaster.events import SYSTEM_GAPS, Stream
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
 from spymaster.wal.segment import decode_rows, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.writer import StreamLog
 from tests import bad_sector
 from tests.rows import TRADES, delivered, numbered
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from spymaster import events
 from spymaster.events import Stream
 from spymaster.wal import segment
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
-from spymaster.wal.writer import CaptureRows, StreamLog, encode_segment
+from spymaster.wal.segment_writer import encode_segment
+from spymaster.wal.writer import StreamLog
 from tests.rows import NOON_NS, TRADES, delivered, numbered
 
 STREAM = Stream("futures.trades", "ES")

@@ -7,11 +7,13 @@ import pyarrow as pa
 import pytest
 
 from spymaster import durable, paths
-from spymaster.errors import DiskFullError, StorageError
+from spymaster.errors import DiskFullError, StorageError, UsageError
 from spymaster.events import Stream
+from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
-from spymaster.wal.segment import decode_rows, predecessor_of, scan
-from spymaster.wal.writer import CaptureRows, StreamLog
+from spymaster.wal.segment import FrameEncoder, Header, decode_rows, predecessor_of, scan
+from spymaster.wal.segment_writer import SegmentWriter
+from spymaster.wal.writer import StreamLog
 from tests.rows import TRADES, delivered, numbered
 from tests.small_disk import small_disk
 
@@ -209,7 +211,9 @@ def test_a_batch_larger_than_a_frame_is_cut_into_frames(tmp_path):
     CaptureRows(log, capture_id=1).append(delivered(TRADES, 70_000))
 
     found = scan(memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
-    assert [frame.rows for frame in found.frames] == [0, 65_536, 4_464]
+    assert found.rows == 70_000
+    assert 700_000 < max(frame.length for frame in found.frames) <= 900_000
+    assert len(found.frames) < 15
 
 
 def test_after_a_refused_commit_nothing_is_ever_acknowledged_again(tmp_path, monkeypatch):
@@ -271,15 +275,37 @@ def test_a_seal_that_the_disk_refuses_does_not_take_the_rows_back(tmp_path, monk
     assert rows_in(sealed).equals(numbered(TRADES, 20))
 
 
-def test_rows_too_large_for_one_frame_are_cut_until_they_fit(tmp_path, monkeypatch):
-    monkeypatch.setattr("spymaster.wal.segment.MAX_BODY_BYTES", 20_000)
+def test_rows_too_large_for_one_frame_are_cut_until_they_fit(tmp_path):
     log = StreamLog(tmp_path, STREAM, LARGE)
-    CaptureRows(log, capture_id=1).append(delivered(TRADES, 1_000))
+    contracts = pa.array(["x" * 300_000] * 20 + ["ESZ5"] * 9_980)  # a frame's worth of rows on average
+    rows = delivered(TRADES, 10_000)
+    at = rows.schema.get_field_index("contract")
+    CaptureRows(log, capture_id=1).append(rows.set_column(at, rows.schema.field(at), contracts))
 
     found = scan(memoryview((tmp_path / f"{STEM}.arrow").read_bytes()))
     assert found.problem is None
-    assert found.rows == 1_000
-    assert max(frame.rows for frame in found.frames) < 200
+    assert found.rows == 10_000
+    assert max(frame.length for frame in found.frames) <= 900_000
+
+
+def test_a_row_too_large_for_any_frame_is_refused_by_name_and_nothing_of_it_is_in_the_log(tmp_path):
+    log = StreamLog(tmp_path, STREAM, LARGE)
+    rows = delivered(TRADES, 1)
+    at = rows.schema.get_field_index("contract")
+
+    with pytest.raises(UsageError, match="a row of futures.trades/ES is too large"):
+        CaptureRows(log, capture_id=1).append(rows.set_column(at, rows.schema.field(at), pa.array(["x" * 1_000_000])))
+
+    assert scan(memoryview((tmp_path / f"{STEM}.arrow").read_bytes())).rows == 0
+
+
+def test_a_frame_of_a_former_size_is_read(tmp_path):
+    path = tmp_path / "futures_trades_ES.001.arrow"
+    writer = SegmentWriter(path, Header.new(STREAM, 1, 0), FrameEncoder(TRADES.log, max_bytes=64 << 20))
+    writer.mark("open")
+    writer.append(numbered(TRADES, 60_000).combine_chunks().to_batches()[0])
+
+    assert [frame.rows for frame in scan(memoryview(path.read_bytes())).frames] == [0, 60_000]
 
 
 def test_a_full_disk_refuses_appends_and_seals_ends_no_log_and_leaves_nothing_torn(tmp_path):

@@ -51,17 +51,13 @@ def stream_states(daemon: Daemon) -> dict[str, StreamState]:
 def summarize(daemon: Daemon, seconds: float) -> Summary:
     """Return what a finished run did."""
     recovered = daemon.recorder.recovered
-    rows: dict[str, int] = {}
-    for summary in daemon.summaries:
-        for schema, count in summary.rows.items():
-            rows[schema] = rows.get(schema, 0) + count
     return {
         "seconds": round(seconds, 3),
         "recovered_rows": recovered.rows if recovered else 0,
         "streams": stream_states(daemon),
         "captures": [dataclasses.asdict(summary) for summary in daemon.summaries],
-        "rows": rows,
-        "parts": daemon.recorder.parts_written,
+        "rows": daemon.rows,
+        "parts": daemon.recorder.drain.parts_written,
         "problems": daemon.recorder.problems,
     }
 

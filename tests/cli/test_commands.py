@@ -12,8 +12,9 @@ import pytest
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
 from spymaster.simulation.source import SimFeed
 from tests.command_line import clean_environment, spymaster
+from tests.feeding import opened
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -284,7 +285,7 @@ def test_a_paced_file_takes_its_time(shell, tmp_path):
 
 
 def test_the_simulated_market_is_a_feed_that_keeps_its_name():
-    assert next(SimFeed.parse("seed=5").deliveries()).info.origin.startswith("sim:seed=5")
+    assert opened(SimFeed.parse("seed=5"))[0].info.origin.startswith("sim:seed=5")
 
 
 def test_sql_answers_with_valid_json(shell):

@@ -1,0 +1,269 @@
+"""Writes events from a program, by the same code as the daemon.
+
+`BronzeWriter` takes single events and is meant for scripts; `write(schema, batch)` takes columns and is meant for
+volume.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import pyarrow as pa
+
+from spymaster import clock, events, paths, settings
+from spymaster.bus import Bus, Skipped, Subscription
+from spymaster.errors import BronzeRefusedError, UsageError
+from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
+from spymaster.events.captures import Capture, random_capture_id
+from spymaster.recording.capture import OpenCapture
+from spymaster.recording.recorder import WILDCARD, Recorder
+
+_API_VERSION: Final = 1
+# One for each schema: a log a symbol would need as many open files as there are symbols.
+STREAMS: Final = tuple(Stream(schema.name, WILDCARD) for schema in MARKET_SCHEMAS)
+_FILLED: Final = {"aggressor": 0, "is_snapshot": False}  # what an event that does not say means
+
+
+class BronzeWriter:
+    """Writes events through a log into Bronze, as the daemon does. One process writes a log and a lake.
+
+    Attributes:
+        refused_rows: rows in batches of the bus that did not fit their schema, since it is followed.
+
+    Example:
+        writer = BronzeWriter()
+        await writer.write_stock_trade(trade)
+        await writer.stop()
+    """
+
+    def __init__(
+        self,
+        bus: Bus | None = None,
+        data_root: str | None = None,
+        buffer_limit: int = 1000,
+        flush_interval_seconds: float = 5.0,
+        use_s3: bool | None = None,
+    ) -> None:
+        """Prepare a writer; nothing is opened before the first write or `start`.
+
+        Args:
+            bus: whose batches are written too, from `start` on.
+            data_root: the lake; the settings' if None. The log is the settings' `WAL_ROOT`.
+            buffer_limit: rows of one schema after which they are flushed to Parquet.
+            flush_interval_seconds: after which time they are flushed at the latest.
+            use_s3: object storage; refused if true.
+
+        Raises:
+            UsageError: a setting is not usable.
+        """
+        self._settings = settings.load(data_root=data_root, use_s3=use_s3, flush_interval_sec=flush_interval_seconds)
+        self._bus = bus
+        self._buffer_limit = buffer_limit
+        self._opening = asyncio.Lock()  # one writer, one numbering of each stream's rows
+        self._recorder: Recorder | None = None
+        self._open: OpenCapture | None = None
+        self._unflushed: dict[str, int] = {}
+        self._subscription: Subscription | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self.refused_rows = 0
+        self._first_refusal: UsageError | None = None
+
+    async def start(self, bus: Bus | None = None) -> None:
+        """Take the locks, recover what a crash left, and follow the bus if there is one.
+
+        Raises:
+            LockedError: another process records here.
+        """
+        async with self._opening:
+            if self._recorder is None:
+                recorder = Recorder(
+                    self._settings.wal_root,
+                    self._settings.data_root,
+                    bus=Bus(),
+                    flush_interval_s=self._settings.flush_interval_sec,
+                    segment_mb=self._settings.wal_segment_size_mb,
+                    sync_ms=self._settings.wal_sync_interval_ms,
+                    wildcard_flush_s=self._settings.flush_interval_sec,  # its streams are wildcards: `STREAMS`
+                    disk_reserve_mb=self._settings.disk_reserve_mb,
+                )
+                await recorder.start()
+                self._recorder = recorder  # only now: without the locks nothing may be written
+        followed = bus or self._bus
+        if followed is not None and self._reading is None:
+            self.refused_rows, self._first_refusal = 0, None
+            self._subscription = followed.subscribe()
+            self._reading = asyncio.create_task(self._follow(self._subscription))
+
+    async def stop(self) -> None:
+        """Flush everything and let the locks go.
+
+        Raises:
+            StorageError: the disk refused; the rows are in the log and the next start recovers them.
+            UsageError: rows of the bus were refused or came too fast. All others are in Bronze, and the end row of
+                their capture says that it is not complete.
+        """
+        if self._recorder is None:
+            return
+        recorder, opened = self._recorder, self._open
+        loss = None
+        try:
+            if self._subscription is not None and self._reading is not None:
+                self._subscription.close()  # ends the reading after what is queued
+                await self._reading
+                loss = self._loss(self._subscription.dropped_rows)
+            if opened is not None:
+                await recorder.end(opened.capture, opened.rows, complete=loss is None, detail=loss)
+        finally:
+            self._recorder = self._open = self._reading = self._subscription = None
+            self._unflushed = {}
+            await recorder.stop()
+        if loss is not None:
+            raise UsageError(loss) from self._first_refusal
+
+    async def write(self, schema: str, batch: pa.RecordBatch) -> None:
+        """Append rows as columns; they survive a kill on return and a power cut one sync interval later.
+
+        Waits while more rows than the recorder holds in memory are not durable yet.
+
+        Args:
+            schema: of a market, with or without its version.
+            batch: the schema's columns by name, without `capture_id` and `capture_seq`; optional ones may be absent.
+
+        Raises:
+            UsageError: a column is missing, has nulls or does not fit; none of the rows was written.
+            DiskFullError: the disk has no room for the rest of the rows.
+        """
+        kind = events.schema_named(schema)
+        if kind not in MARKET_SCHEMAS:
+            raise UsageError(f"{kind.name} is our own to write. Nothing was written. Next: write a market's events")
+        rows = _conform(kind, batch)
+        for value in rows[kind.partition_by].unique():  # one per symbol, not per row
+            paths.encode_symbol(str(value))  # refuses before anything is written
+        opened = await self._opened()
+        await opened.append(kind.name, rows)
+        await asyncio.sleep(0)  # a program that never waits would keep its rows from being made durable
+        self._unflushed[kind.name] = self._unflushed.get(kind.name, 0) + rows.num_rows
+        if self._unflushed[kind.name] >= self._buffer_limit:
+            await self.flush_schema(kind.name)
+
+    async def write_stock_trade(self, trade: object) -> None:
+        """Write one event: a mapping, or an object with the schema's fields as attributes. So do those below."""
+        await self._write_one(events.STOCKS_TRADES, trade)
+
+    async def write_stock_quote(self, quote: object) -> None:
+        await self._write_one(events.STOCKS_QUOTES, quote)
+
+    async def write_option_trade(self, trade: object) -> None:
+        await self._write_one(events.OPTIONS_TRADES, trade)
+
+    async def write_futures_trade(self, trade: object) -> None:
+        await self._write_one(events.FUTURES_TRADES, trade)
+
+    async def write_futures_mbp10(self, book: object) -> None:
+        await self._write_one(events.FUTURES_MBP10, book)
+
+    async def write_greeks_snapshot(self, snapshot: object) -> None:
+        await self._write_one(events.OPTIONS_GREEKS_SNAPSHOTS, snapshot)
+
+    async def flush_schema(self, schema_name: str) -> None:
+        """Turn the rows of one schema into Parquet, durable on return."""
+        name = events.schema_named(schema_name).name
+        self._unflushed[name] = 0  # first: a refused flush is not asked for again with each row
+        if self._recorder is not None:
+            await self._recorder.flush(name)
+
+    async def flush_all(self) -> None:
+        """Turn every row written so far into Parquet, durable on return."""
+        if self._recorder is not None:
+            await self._recorder.flush()
+        self._unflushed.clear()
+
+    def get_bronze_path(self) -> str:
+        return str(self._settings.data_root / "bronze")
+
+    async def _write_one(self, kind: EventSchema, event: object) -> None:
+        columns = {}
+        for column in kind.delivered:
+            filled = _FILLED.get(column.name)
+            if isinstance(event, Mapping):
+                value = event.get(column.name, filled)
+            else:
+                value = getattr(event, column.name, filled)
+            if value is not None:
+                try:
+                    columns[column.name] = pa.array([value], column.type)
+                except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                    raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
+        await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
+
+    async def _opened(self) -> OpenCapture:
+        if self._recorder is None:
+            await self.start()
+        assert self._recorder is not None  # noqa: S101  # start made it
+        async with self._opening:
+            if self._open is None:
+                capture = Capture(random_capture_id(), "api", "BronzeWriter", None, _API_VERSION, STREAMS)
+                await self._recorder.begin(capture)  # durable before the first row is appended
+                self._open = self._recorder.capture(capture)
+        return self._open
+
+    async def _follow(self, subscription: Subscription) -> None:
+        async for item in subscription:
+            if isinstance(item, Skipped):
+                continue  # the subscription counts them
+            try:
+                await self.write(item.stream.schema, item.batch)
+            except BronzeRefusedError:
+                continue  # they are in the log, and `stop` says what is not in Bronze
+            except UsageError as error:  # of these rows alone; the next may fit
+                self.refused_rows += item.batch.num_rows
+                self._first_refusal = self._first_refusal or error
+
+    def _loss(self, dropped_rows: int) -> str | None:
+        """Return what of the bus was not written, in one line."""
+        if self.refused_rows + dropped_rows == 0:
+            return None
+        refused, first = self.refused_rows, self._first_refusal
+        more = f"The first refusal: {first}" if first else "Next: give it a larger max_bytes"
+        return (
+            f"{refused + dropped_rows} rows of the bus were not written: {refused} were refused, {dropped_rows} came "
+            f"too fast. All others were. {more}"
+        )
+
+
+def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return `batch` with exactly the schema's columns, in their order."""
+    now = clock.utc_now_ns()
+    columns: list[pa.Array] = []
+    for column in kind.delivered:
+        if column.name in batch.schema.names:
+            given = batch[column.name]
+        elif column.name == "ts_recv_ns" and "ts_event_ns" in batch.schema.names:
+            given = batch["ts_event_ns"]
+        elif column.name == "source":
+            given = pa.repeat("api", batch.num_rows)
+        elif column.name == "ts_local_ns":
+            given = pa.repeat(now, batch.num_rows)
+        elif column.nullable:
+            given = pa.nulls(batch.num_rows, column.type)
+        else:
+            raise _misfit(kind, column.name, "is missing")
+        if given.null_count and not column.nullable:
+            raise _misfit(kind, column.name, "has nulls")
+        try:
+            columns.append(given.cast(column.type))
+        except pa.ArrowException as error:
+            raise _misfit(kind, column.name, f"is {given.type}, not {column.type} ({error})") from error
+    rows = pa.RecordBatch.from_arrays(columns, schema=kind.delivered)
+    try:
+        rows.validate(full=True)  # a batch that no reader can decode would be in the log for good
+    except pa.ArrowException as error:
+        raise _misfit(kind, "one of its columns", f"does not decode ({error})") from error
+    return rows
+
+
+def _misfit(kind: EventSchema, name: str, reason: str) -> UsageError:
+    return UsageError(
+        f"{kind.name}: field {name!r} {reason}. Nothing of this call was written. "
+        f"Next: compare with spymaster.events.schema_named({kind.name!r}).log"
+    )

@@ -1,0 +1,90 @@
+"""What a partition's Silver is made of, and whether the file that is there was made of just that."""
+
+from bisect import bisect_right
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from spymaster import events
+from spymaster.compaction import enrich
+from spymaster.errors import LayoutError
+from spymaster.lake import archive, silver
+from spymaster.lake.bronze import read_footer
+from spymaster.lake.silver import Footer
+from spymaster.paths import Partition
+
+
+class Inputs(NamedTuple):
+    """What a partition's Silver is made of.
+
+    Attributes:
+        parts: of its Bronze, by name.
+        greeks: that its option trades may know; None for other schemas.
+        names: digest of the parts' names.
+        digest: of all of it.
+    """
+
+    parts: list[Path]
+    greeks: pa.Table | None
+    names: str
+    digest: str
+
+
+def inputs_of(data_root: Path, partition: Partition, tolerance_ns: int) -> Inputs:
+    """Return what a partition's Silver is to be made of now.
+
+    Raises:
+        LayoutError: an archived part is not there.
+    """
+    parts = silver.bronze_parts(data_root, partition)
+    greeks, more = None, b""
+    if partition.schema == events.OPTIONS_TRADES.name:
+        greeks, keys = enrich.greeks_for(data_root, partition, tolerance_ns)
+        more = keys + str(tolerance_ns).encode()
+    return Inputs(parts, greeks, silver.inputs_digest(parts), silver.inputs_digest(parts, more))
+
+
+class NextPartitions:
+    """What comes after partitions in time. Listed once, for one run over many of them."""
+
+    def __init__(self, data_root: Path) -> None:
+        self._data_root = data_root
+        self._folders: dict[Path, list[Path]] = {}
+        self._captures: dict[Path, frozenset[int] | None] = {}
+
+    def is_current(self, file: Footer, inputs: Inputs, partition: Partition) -> bool:
+        """Whether compacting a partition would make its file as it is."""
+        return file.inputs == inputs.digest and self.ended(partition, file.captures) in (None, file.ended)
+
+    def ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return those of a partition's captures that do not go on in the next one; None if that cannot be known."""
+        later = self._captures_after(partition) if captures else frozenset()
+        return None if later is None else tuple(capture_id for capture_id in captures if capture_id not in later)
+
+    def _captures_after(self, partition: Partition) -> frozenset[int] | None:
+        """Return the captures of the next partition in time that Bronze or the archive has; None if it is damaged."""
+        own = Path(partition.folder)
+        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
+        if here not in self._folders:
+            tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
+            self._folders[here] = sorted(
+                {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
+            )
+        folders = self._folders[here]
+        for folder in folders[bisect_right(folders, own) :]:
+            if folder not in self._captures:
+                date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
+                following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
+                self._captures[folder] = _captures_of(self._data_root, following)
+            if self._captures[folder] != frozenset():
+                return self._captures[folder]
+        return frozenset()
+
+
+def _captures_of(data_root: Path, partition: Partition) -> frozenset[int] | None:
+    try:
+        parts = silver.bronze_parts(data_root, partition)
+        return frozenset(span.capture_id for path in parts for span in read_footer(path).captures)
+    except LayoutError:
+        return None
