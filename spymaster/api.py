@@ -20,7 +20,7 @@ from spymaster import clock, events, paths, settings
 from spymaster.bus import Bus, Skipped, Subscription
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import THREADS, Compacted, Progress
-from spymaster.errors import UsageError
+from spymaster.errors import BronzeRefusedError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.lake.catalog import Catalog
@@ -111,6 +111,9 @@ class WALManager:
 class BronzeWriter:
     """Writes events through a log into Bronze, as the daemon does. One process writes a log and a lake.
 
+    Attributes:
+        refused_rows: rows in batches of the bus that did not fit their schema, since it is followed.
+
     Example:
         writer = BronzeWriter()
         await writer.write_stock_trade(trade)
@@ -147,6 +150,8 @@ class BronzeWriter:
         self._unflushed: dict[str, int] = {}
         self._subscription: Subscription | None = None
         self._reading: asyncio.Task[None] | None = None
+        self.refused_rows = 0
+        self._first_refusal: UsageError | None = None
 
     async def start(self, bus: Bus | None = None) -> None:
         """Take the locks, recover what a crash left, and follow the bus if there is one.
@@ -169,6 +174,7 @@ class BronzeWriter:
                 self._recorder = recorder  # only now: without the locks nothing may be written
         followed = bus or self._bus
         if followed is not None and self._reading is None:
+            self.refused_rows, self._first_refusal = 0, None
             self._subscription = followed.subscribe()
             self._reading = asyncio.create_task(self._follow(self._subscription))
 
@@ -177,21 +183,27 @@ class BronzeWriter:
 
         Raises:
             StorageError: the disk refused; the rows are in the log and the next start recovers them.
+            UsageError: rows of the bus were refused or came too fast. All others are in Bronze, and the end row of
+                their capture says that it is not complete.
         """
         if self._recorder is None:
             return
         recorder = self._recorder
+        loss = None
         try:
             if self._subscription is not None and self._reading is not None:
                 self._subscription.close()  # ends the reading after what is queued
                 await self._reading
+                loss = self._loss(self._subscription.dropped_rows)
             if self._streams:
                 counts = {stream: rows.rows.next_seq for stream, rows in self._streams.items()}
-                await recorder.end(self._announced(), counts, complete=True, detail=None)
+                await recorder.end(self._announced(), counts, complete=loss is None, detail=loss)
         finally:
             self._recorder = self._reading = self._subscription = None
             self._streams, self._unflushed, self._capture = {}, {}, random_capture_id()
             await recorder.stop()
+        if loss is not None:
+            raise UsageError(loss) from self._first_refusal
 
     async def write(self, schema: str, batch: pa.RecordBatch) -> None:
         """Append rows as columns; they survive a kill on return and a power cut one sync interval later.
@@ -237,9 +249,9 @@ class BronzeWriter:
     async def flush_schema(self, schema_name: str) -> None:
         """Turn the rows of one schema into Parquet, durable on return."""
         name = events.schema_named(schema_name).name
+        self._unflushed[name] = 0  # first: a refused flush is not asked for again with each row
         if self._recorder is not None:
             await self._recorder.flush(name)
-        self._unflushed[name] = 0
 
     async def flush_all(self) -> None:
         """Turn every row written so far into Parquet, durable on return."""
@@ -281,8 +293,26 @@ class BronzeWriter:
 
     async def _follow(self, subscription: Subscription) -> None:
         async for item in subscription:
-            if not isinstance(item, Skipped):
+            if isinstance(item, Skipped):
+                continue  # the subscription counts them
+            try:
                 await self.write(item.stream.schema, item.batch)
+            except BronzeRefusedError:
+                continue  # they are in the log, and `stop` says what is not in Bronze
+            except UsageError as error:  # of these rows alone; the next may fit
+                self.refused_rows += item.batch.num_rows
+                self._first_refusal = self._first_refusal or error
+
+    def _loss(self, dropped_rows: int) -> str | None:
+        """Return what of the bus was not written, in one line."""
+        if self.refused_rows + dropped_rows == 0:
+            return None
+        refused, first = self.refused_rows, self._first_refusal
+        cause = f"The first refusal: {first}" if first else "Next: give the bus a larger max_bytes"
+        return (
+            f"{refused + dropped_rows} rows of the bus were not written: {refused} were refused, {dropped_rows} came "
+            f"too fast. All others were. {cause}"
+        )
 
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
