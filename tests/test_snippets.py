@@ -1,6 +1,7 @@
 """The snippets of the documents that this project implements, run with only the import line changed."""
 
 import asyncio
+import errno
 import inspect
 import subprocess
 import sys
@@ -9,9 +10,9 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from spymaster import BronzeReader, BronzeWriter, WALManager
+from spymaster import BronzeReader, BronzeWriter, WALManager, connect, durable
 from spymaster.bus import Bus
-from spymaster.errors import LockedError, UsageError
+from spymaster.errors import BronzeRefusedError, LockedError, UsageError
 from spymaster.events import Stream
 from tests.rows import NOON_NS, TRADES, delivered
 
@@ -162,6 +163,98 @@ def test_a_writer_follows_a_bus():
     asyncio.run(follow())
 
     assert len(BronzeReader().arrow().read_futures_trades(front_month_only=False)) == 100
+
+
+def test_a_writer_that_follows_a_bus_goes_on_behind_rows_that_do_not_fit_and_says_at_its_stop_how_many():
+    bus = Bus()
+    stream = Stream("futures.trades", "ES")
+
+    async def follow():
+        writer = BronzeWriter(bus)
+        await writer.start()
+        bus.publish(stream, [delivered(TRADES, 10), delivered(TRADES, 3).drop_columns(["ts_event_ns"])])
+        bus.publish(Stream("no.such", "ES"), [delivered(TRADES, 4)])
+        bus.publish(stream, [delivered(TRADES, 10, 10)])
+        try:
+            await writer.stop()
+        finally:
+            assert writer.refused_rows == 7
+
+    with pytest.raises(UsageError, match=r"^7 rows .* not written: 7 were refused, 0 came too fast\.") as said:
+        asyncio.run(follow())
+
+    assert "The first refusal: futures.trades: field 'ts_event_ns' is missing" in str(said.value)
+    assert "\n" not in str(said.value)
+    assert len(BronzeReader().arrow().read_futures_trades(front_month_only=False)) == 20
+    assert ends() == [(False, str(said.value))]
+
+
+def test_a_writer_that_is_too_slow_for_its_bus_says_at_its_stop_how_many_rows_it_lacks():
+    bus = Bus(max_bytes=1)
+
+    async def follow():
+        writer = BronzeWriter(bus)
+        await writer.start()
+        bus.publish(Stream("futures.trades", "ES"), [delivered(TRADES, 10, start) for start in (0, 10, 20)])
+        await writer.stop()
+
+    with pytest.raises(UsageError, match=r"^20 rows .*: 0 were refused, 20 came too fast\. .* Next: ") as said:
+        asyncio.run(follow())
+
+    assert len(BronzeReader().arrow().read_futures_trades(front_month_only=False)) == 10
+    assert ends() == [(False, str(said.value))]
+
+
+def test_a_writer_follows_its_bus_while_bronze_refuses_and_nothing_is_lost(monkeypatch):
+    bus = Bus()
+
+    async def follow():
+        writer = BronzeWriter(bus, buffer_limit=10, flush_interval_seconds=60)
+        await writer.start()
+        refused = asyncio.Event()
+        publish, loop = durable.publish, asyncio.get_running_loop()
+
+        def refuse_once(data, target):
+            monkeypatch.setattr(durable, "publish", publish)
+            loop.call_soon_threadsafe(refused.set)
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(durable, "publish", refuse_once)
+        bus.publish(Stream("futures.trades", "ES"), [delivered(TRADES, 10)])
+        await asyncio.wait_for(refused.wait(), 10)
+        bus.publish(Stream("futures.trades", "ES"), [delivered(TRADES, 10, 10)])
+        await writer.stop()
+
+    asyncio.run(follow())
+
+    assert len(BronzeReader().arrow().read_futures_trades(front_month_only=False)) == 20
+    assert ends() == [(True, None)]
+
+
+def test_a_flush_that_was_refused_is_tried_again_with_the_next_full_buffer_and_not_with_each_row(monkeypatch):
+    def refuse(data, target):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def write():
+        writer = BronzeWriter(buffer_limit=10, flush_interval_seconds=60)
+        await writer.start()
+        with monkeypatch.context() as disk:
+            disk.setattr(durable, "publish", refuse)
+            with pytest.raises(BronzeRefusedError):
+                await writer.write("futures.trades", delivered(TRADES, 10))
+            await writer.write("futures.trades", delivered(TRADES, 9, 10))
+            with pytest.raises(BronzeRefusedError):
+                await writer.write("futures.trades", delivered(TRADES, 1, 19))
+        await writer.stop()
+
+    asyncio.run(write())
+
+    assert len(BronzeReader().arrow().read_futures_trades(front_month_only=False)) == 20
+
+
+def ends() -> list[tuple[bool, str | None]]:
+    with connect() as lake:
+        return lake.execute("select complete, detail from system_captures where event = 'end'").fetchall()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from spymaster import clock, events, paths, settings
 from spymaster.bus import Bus, Skipped, Subscription
-from spymaster.errors import BronzeRefusedError, UsageError
+from spymaster.errors import BronzeRefusedError, DiskFullError, SpymasterError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.recording.capture import OpenCapture
@@ -28,7 +28,7 @@ class BronzeWriter:
     """Writes events through a log into Bronze, as the daemon does. One process writes a log and a lake.
 
     Attributes:
-        refused_rows: rows in batches of the bus that did not fit their schema, since it is followed.
+        refused_rows: rows in batches of the bus that did not fit their schema or the disk, since it is followed.
 
     Example:
         writer = BronzeWriter()
@@ -66,7 +66,7 @@ class BronzeWriter:
         self._subscription: Subscription | None = None
         self._reading: asyncio.Task[None] | None = None
         self.refused_rows = 0
-        self._first_refusal: UsageError | None = None
+        self._first_refusal: SpymasterError | None = None
 
     async def start(self, bus: Bus | None = None) -> None:
         """Take the locks, recover what a crash left, and follow the bus if there is one.
@@ -215,7 +215,7 @@ class BronzeWriter:
                 await self.write(item.stream.schema, item.batch)
             except BronzeRefusedError:
                 continue  # they are in the log, and `stop` says what is not in Bronze
-            except UsageError as error:  # of these rows alone; the next may fit
+            except (UsageError, DiskFullError) as error:  # of these rows alone; the next may fit
                 self.refused_rows += item.batch.num_rows
                 self._first_refusal = self._first_refusal or error
 
@@ -224,7 +224,7 @@ class BronzeWriter:
         if self.refused_rows + dropped_rows == 0:
             return None
         refused, first = self.refused_rows, self._first_refusal
-        more = f"The first refusal: {first}" if first else "Next: give it a larger max_bytes"
+        more = f"The first refusal: {first}" if first else "Next: give the bus a larger max_bytes"
         return (
             f"{refused + dropped_rows} rows of the bus were not written: {refused} were refused, {dropped_rows} came "
             f"too fast. All others were. {more}"
