@@ -30,12 +30,12 @@ from rich.table import Table
 
 from bench.recovery import measure
 from spymaster.cli import err, out
-from tests.crash.torture import torture as explore
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls
 from tests.faults.locks import races_for_the_lock
+from tests.long.explorer import torture as explore
+from tests.long.rot import torture as rot
 from tests.normalize.massive_fuzz import torture as fuzz
-from tests.rot.torture import torture as rot
 
 WORKERS = 2
 RECOVERY_ROUNDS = 5
