@@ -22,7 +22,7 @@ test: .venv/installed
 
 # Hours of crashes, kills, failing disks and bit rot; prints the table of docs/durability.md.
 torture: .venv/installed
-	@$(BIN)/python -m tests.torture $(ARGS)
+	@$(BIN)/python -m tests.long $(ARGS)
 
 # One script per claim about speed, each printing one JSON document.
 bench: .venv/installed

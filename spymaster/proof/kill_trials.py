@@ -178,7 +178,7 @@ class _Round:
         """Start the next process ahead of need: its imports take longer than what it is started for."""
         day_ns = _FIRST_DAY_NS + len(self._report.trials) % ROUND_KILLS * _DAY_NS
         source = f"seed={self._chance.randrange(1 << 30)},rate={_RATE},start={day_ns}"
-        return Child(self._wal_root, self._data_root, source)
+        return Child(self._wal_root, self._data_root, source, self._wal_root.parent / "daemon.stderr")
 
     def next_trial(self, *, last: bool) -> Trial:
         """Let a daemon record, kill it, recover and count; unless it is the last, start the next one meanwhile."""

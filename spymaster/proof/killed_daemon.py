@@ -36,17 +36,17 @@ class Child:
         rows: how many rows that is.
     """
 
-    def __init__(self, wal_root: Path, data_root: Path, source: str) -> None:
+    def __init__(self, wal_root: Path, data_root: Path, source: str, errors: Path) -> None:
         self.market = SimFeed.parse(source)
         self.acknowledged: list[Line] = []
         self.rows = 0
-        self._errors = wal_root.parent / "daemon.stderr"
-        with self._errors.open("ab") as errors:
+        self._errors = errors
+        with errors.open("ab") as stderr:
             self._process = subprocess.Popen(  # noqa: S603  # ourselves
                 [*CHILD, str(wal_root), str(data_root), f"sim-es:{source}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=stderr,
                 text=True,
                 process_group=0,  # so that Ctrl-C is ours alone
             )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.crash.torture import MUTANTS, find_mutant, torture
+from tests.long.explorer import MUTANTS, find_mutant, torture
 
 
 def test_no_kill_power_cut_failed_sync_or_damage_breaks_an_invariant_in_2000_states_and_5000_of_recovery():

@@ -3,8 +3,8 @@
 import pytest
 
 from spymaster.wal import damage, recovery
+from tests.long.rot import salvaged
 from tests.rot.originals import original
-from tests.rot.torture import salvaged
 
 CASES = 60
 

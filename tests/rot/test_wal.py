@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.rot import torture as rot
+from tests.long import rot
+from tests.long.rot import torture, wal_flip, wal_mutation, wal_tail
 from tests.rot.audit import Reader
 from tests.rot.mutants import READER_MUTANTS, reader_with
 from tests.rot.originals import original
-from tests.rot.torture import torture, wal_flip, wal_mutation, wal_tail
 
 FLIPS = 45_000
 MUTATIONS = 2_000
