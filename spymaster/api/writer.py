@@ -16,7 +16,8 @@ from spymaster.errors import BronzeRefusedError, DiskFullError, SpymasterError, 
 from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.recording.capture import OpenCapture
-from spymaster.recording.recorder import WILDCARD, Recorder
+from spymaster.recording.lane import WILDCARD
+from spymaster.recording.recorder import Recorder
 
 _API_VERSION: Final = 1
 # One for each schema: a log a symbol would need as many open files as there are symbols.

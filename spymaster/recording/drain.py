@@ -302,13 +302,6 @@ class Drain:
         self._health.check()
         return [answer.result() for answer in answers]
 
-    def refused(self, refusals: list[str]) -> BronzeRefusedError:
-        """Return the error that says that rows did not get into Bronze."""
-        return BronzeRefusedError(
-            f"rows are durable in {self._wal_root} and did not get into Bronze: {refusals[0]}. "
-            f"Nothing is lost. Next: mend that, then spymaster recover"
-        )
-
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
@@ -318,3 +311,11 @@ class Drain:
         if self.catalog is not None:
             self.catalog.close()
         self._locks.close()
+
+
+def bronze_refused(wal_root: Path, refusals: list[str]) -> BronzeRefusedError:
+    """Return the error that says that rows did not get into Bronze."""
+    return BronzeRefusedError(
+        f"rows are durable in {wal_root} and did not get into Bronze: {refusals[0]}. "
+        f"Nothing is lost. Next: mend that, then spymaster recover"
+    )
