@@ -326,7 +326,7 @@ def test_polls_beside_flushes_retirements_compactions_and_archiving_hold_each_ev
 
     def archive_days_before():
         nonlocal archived
-        date = np.datetime64("2025-12-22") + recording.day
+        date = np.datetime64("2025-12-22") + np.timedelta64(recording.day, "D")
         with compactor.lock(data), suppress(UsageError):  # nothing can be moved yet
             archived += archive_before(data, str(date)).parts
 
