@@ -1,14 +1,15 @@
 """What every normalizer is and gives. Pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from spymaster.events import EventSchema
 
-Message = tuple[bytes, int | None]  # as it came, and when by our clock; None for a file
+# As it came, and when by our clock: for each message of a delivery, or of a file for none.
+Message = tuple[bytes, int | None]
 Rows = tuple[EventSchema, pa.RecordBatch]
 
 
@@ -45,10 +46,11 @@ class Normalizer(Protocol):
     unmapped: int
 
     def normalize(self, messages: Sequence[Message]) -> Normalized:
-        """Turn the next messages of the delivery into rows.
+        """Turn the next messages of the delivery into rows, the same however many are given at once.
 
         Raises:
-            SourceError: nothing from here on can be read. The rows before it came with the call before.
+            SourceError: nothing from here on can be read, and no row is lost by it: those of messages before came
+                with the calls before, though some were given together with the one that cannot be read.
         """
         ...
 
@@ -59,3 +61,15 @@ class Normalizer(Protocol):
             SourceError: it did not.
         """
         ...
+
+
+def grouped(messages: Sequence[Message], most_bytes: int) -> Iterator[Sequence[Message]]:
+    """Split messages into runs of at most so many bytes, or of one message that is larger."""
+    begin = size = 0
+    for number, (data, _) in enumerate(messages):
+        if number > begin and size + len(data) > most_bytes:
+            yield messages[begin:number]
+            begin, size = number, 0
+        size += len(data)
+    if begin < len(messages):
+        yield messages[begin:]

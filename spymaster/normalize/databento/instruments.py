@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
 from spymaster.events import EventSchema
+from spymaster.normalize.columns import Columns
 from spymaster.normalize.databento.records import (
     MAX_NS,
     PRICE_SCALE,
     UNDEFINED_PRICE,
     UNDEFINED_TIME,
-    Columns,
     Group,
     Records,
     received_ns,

@@ -27,6 +27,7 @@ from spymaster.events import (
     EventSchema,
 )
 from spymaster.events.encoding import Dbn
+from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.databento.instruments import Instruments, Names, Span
 from spymaster.normalize.databento.records import (
     DEFINITION,
@@ -36,7 +37,6 @@ from spymaster.normalize.databento.records import (
     MAX_NS,
     MBP10,
     TRADE,
-    Columns,
     Group,
     book_columns,
     definition_columns,
@@ -45,14 +45,14 @@ from spymaster.normalize.databento.records import (
     gather,
     mapping_columns,
     market_columns,
-    repeat,
 )
-from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 from spymaster.normalize.symbols import CME, OCC, SEVERAL, STOCKS, Venue
 
 # Decoded at once: it stays in the cache, and of records of 48 bytes or more no batch gets beyond 65,536 rows.
 PIECE_BYTES: Final = 512 * 1024
 _HEADER_BYTES: Final = 16
+_ALL: Final = slice(None)
 
 
 class _Dataset(NamedTuple):
@@ -67,6 +67,17 @@ _DATASETS: Final = {
     "XNAS.ITCH": _Dataset("databento.xnas", STOCKS, {TRADE: (STOCKS_TRADES,)}),
 }
 _SCHEMA_KINDS: Final = {"trades": TRADE, "mbp-10": MBP10, "definition": DEFINITION}
+
+
+class _Arrivals(NamedTuple):
+    """When the bytes of a piece came: each message's end in it and its time; None for a file."""
+
+    ends: NDArray[np.int64]
+    times_ns: NDArray[np.int64] | None
+
+    def of(self, ends: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return when records became whole that end there: with the message that brought their last byte."""
+        return None if self.times_ns is None else self.times_ns[np.searchsorted(self.ends, ends)]
 
 
 class DatabentoNormalizer:
@@ -99,35 +110,34 @@ class DatabentoNormalizer:
         self.source = "sim" if simulated else self._dataset.source
         schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
         self.streams = {schema.name: self._instruments.root or SEVERAL for schema in schemas}
-        self._delivered = {schema.name: schema.delivered for schema in schemas}
+        self._delivered = {
+            schema.name: (schema.delivered, [(field.name, field.type) for field in schema.delivered])
+            for schema in schemas
+        }
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
 
     def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
 
+        Small messages are joined to pieces, because a piece costs a millisecond whatever is in it.
+
         Args:
-            messages: any number of bytes each, from where the one before left off, and when they arrived by our clock;
-                None for a file.
+            messages: any number of bytes each, from where the one before left off.
 
         Raises:
             SourceError: a record of length zero begins here, so nothing from here on can be framed. The rows before
                 it came with the call before.
         """
         done = Normalized([], [])
-        pieces = (
-            (data[start : start + PIECE_BYTES], ts_local_ns)
-            for data, ts_local_ns in messages
-            for start in range(0, len(data), PIECE_BYTES)
-        )
-        for number, (piece, ts_local_ns) in enumerate(pieces):
+        for number, (piece, arrivals) in enumerate(self._pieces(messages)):
             if (self._rest or piece)[0] == 0:
                 self._rest = b"\0"
                 if number == 0:
                     raise self._unframed()
                 break  # the rows before it go first
             self._rest += piece
-            self._normalize_rest(done, ts_local_ns)
+            self._normalize_rest(done, arrivals)
         return done
 
     def finish(self) -> None:
@@ -151,19 +161,32 @@ class DatabentoNormalizer:
             f"marked incomplete. Next: fetch the file again and run the same command"
         )
 
-    def _normalize_rest(self, done: Normalized, ts_local_ns: int | None) -> None:
+    def _pieces(self, messages: Sequence[Message]) -> Iterator[tuple[bytes, _Arrivals]]:
+        """Yield what is decoded at once: messages joined, or a part of a large one."""
+        for group in grouped(messages, PIECE_BYTES):
+            data = b"".join([message for message, _ in group])
+            ends = np.cumsum([len(message) for message, _ in group])
+            live = group[0][1] is not None
+            times_ns = np.array([time for _, time in group], np.int64) if live else None
+            for start in range(0, len(data), PIECE_BYTES):
+                # What is left of the piece before stands in front of this one.
+                yield data[start : start + PIECE_BYTES], _Arrivals(ends - start + len(self._rest), times_ns)
+
+    def _normalize_rest(self, done: Normalized, arrivals: _Arrivals) -> None:
         offsets, end = frame(self._rest)
         if end == 0:
             return
         unreadable: list[Unreadable] = []
-        groups = dict(self._groups(offsets, unreadable))
+        groups = dict(self._groups(offsets, arrivals, unreadable))
         spans = self._instruments.mapped(groups[MAPPING].records) if MAPPING in groups else []
         done.unreadable.extend(sorted(unreadable, key=lambda record: record.byte))
-        done.batches.extend(self._market(groups, spans, ts_local_ns))
-        done.batches.extend(self._reference(groups, spans, ts_local_ns))
+        done.batches.extend(self._market(groups, spans))
+        done.batches.extend(self._reference(groups, spans))
         self._rest, self._rest_begins = self._rest[end:], self._rest_begins + end
 
-    def _groups(self, offsets: NDArray[np.int64], unreadable: list[Unreadable]) -> Iterator[tuple[int, Group]]:
+    def _groups(
+        self, offsets: NDArray[np.int64], arrivals: _Arrivals, unreadable: list[Unreadable]
+    ) -> Iterator[tuple[int, Group]]:
         """Sort records by kind. Those that cannot become rows go to `unreadable`, those not wanted are counted."""
         heads = np.ndarray((len(self._rest) - 1,), "<u2", self._rest, strides=(1,))[offsets]
         for head in np.unique(heads).tolist():
@@ -179,7 +202,7 @@ class DatabentoNormalizer:
                 unreadable.extend(self._unreadable(int(mine[row]), reason) for row, reason in at_fault.items())
                 sound = np.delete(np.arange(len(mine)), list(at_fault)) if at_fault else slice(None)
                 if len(at_fault) < len(mine):
-                    yield kind, Group(records[sound], mine[sound])
+                    yield kind, Group(records[sound], mine[sound], arrivals.of(mine[sound] + size))
 
     def _misfit(self, kind: int, size: int) -> str | None:
         """Say why no record of this kind and size can be read, or None if it can, or need not be."""
@@ -197,7 +220,7 @@ class DatabentoNormalizer:
         size = self._rest[offset] * 4
         return Unreadable(self._rest[offset : offset + size], reason, self._rest_begins + offset)
 
-    def _market(self, groups: dict[int, Group], spans: list[Span], ts_local_ns: int | None) -> Iterator[Rows]:
+    def _market(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[Rows]:
         market = {kind: group for kind, group in groups.items() if kind in self._kinds}
         controls = self._instruments.controls(groups.get(MAPPING), spans, groups.get(DEFINITION))
         named = self._instruments.name(list(market.values()), controls)
@@ -208,35 +231,37 @@ class DatabentoNormalizer:
                 columns = market_columns(records) | names.take(rows).columns(schema)
                 if kind == MBP10:
                     columns |= book_columns(records)
-                yield schema, self._batch(schema, columns, ts_local_ns)
+                yield schema, self._batch(schema, columns, group, rows)
 
-    def _reference(self, groups: dict[int, Group], spans: list[Span], ts_local_ns: int | None) -> Iterator[Rows]:
+    def _reference(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[Rows]:
         """Make rows of definitions and mappings, merged in the order in which they came."""
-        parts: list[Columns] = []
+        parts: list[tuple[Columns, Group]] = []
         if DEFINITION in groups:
             columns = definition_columns(groups[DEFINITION].records)
             named = zip(columns["asset"].to_pylist(), columns["contract"].to_pylist(), strict=True)
             roots = [self._instruments.root_of_definition(*names) for names in named]
-            parts.append(columns | {"symbol": pa.array(roots)})
+            parts.append((columns | {"symbol": pa.array(roots)}, groups[DEFINITION]))
         if MAPPING in groups:
             names = {
                 "symbol": pa.array([self._instruments.root_of_mapping(span) for span in spans]),
                 "contract": pa.array([span.symbol or None for span in spans], pa.string()),
             }
-            fallback_ns = self._start_ns if ts_local_ns is None else ts_local_ns
-            parts.append(mapping_columns(groups[MAPPING].records, ts_local_ns, fallback_ns) | names)
+            parts.append((mapping_columns(groups[MAPPING], self._start_ns) | names, groups[MAPPING]))
         if parts:
-            rows = pa.Table.from_batches([self._batch(REFERENCE_INSTRUMENTS, part, ts_local_ns) for part in parts])
-            came = np.concatenate([groups[kind].offsets for kind in (DEFINITION, MAPPING) if kind in groups])
+            rows = pa.Table.from_batches([self._batch(REFERENCE_INSTRUMENTS, *part) for part in parts])
+            came = np.concatenate([group.offsets for _, group in parts])
             yield REFERENCE_INSTRUMENTS, rows.take(np.argsort(came)).combine_chunks().to_batches()[0]
 
-    def _batch(self, schema: EventSchema, columns: Columns, ts_local_ns: int | None) -> pa.RecordBatch:
-        """Put columns in the schema's order; those that the vendor does not send are null."""
+    def _batch(
+        self, schema: EventSchema, columns: Columns, group: Group, mine: slice | NDArray[np.intp] = _ALL
+    ) -> pa.RecordBatch:
+        """Put columns of some of a group's records in the schema's order; what the vendor does not send is null."""
         rows = len(columns["ts_event_ns"])
-        columns["source"] = repeat(self.source, pa.string(), rows)
-        columns["ts_local_ns"] = repeat(ts_local_ns, pa.int64(), rows)
-        delivered = self._delivered[schema.name]
-        arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in delivered]
+        columns["source"] = repeat_text(self.source, rows)
+        if group.arrived_ns is not None:
+            columns["ts_local_ns"] = pa.array(group.arrived_ns[mine])
+        delivered, fields = self._delivered[schema.name]
+        arrays = [columns[name] if name in columns else pa.nulls(rows, kind) for name, kind in fields]
         return pa.RecordBatch.from_arrays(arrays, schema=delivered)
 
 
@@ -282,4 +307,4 @@ def _split(schemas: tuple[EventSchema, ...], names: Names) -> list[tuple[EventSc
     if len(schemas) > 1 and (option := names.where(instrument.is_option for instrument in names.distinct)).any():
         rows = ((schemas[0], np.flatnonzero(~option)), (schemas[1], np.flatnonzero(option)))
         return [(schema, mine) for schema, mine in rows if len(mine)]
-    return [(schemas[0], slice(None))]
+    return [(schemas[0], _ALL)]

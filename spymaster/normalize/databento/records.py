@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.events import BOOK_LEVELS
+from spymaster.normalize.columns import Columns, repeat_text
 
 TRADE, MBP10, DEFINITION, MAPPING = 0, 10, 19, 22
 
@@ -28,14 +29,20 @@ _MAX_INT32: Final = 2**31 - 1  # the largest size; in a multiplier it means unde
 _SNAPSHOT_FLAG: Final = 32
 
 Records = NDArray[np.void]
-Columns = dict[str, pa.Array]
 
 
 class Group(NamedTuple):
-    """The sound records of one kind in a piece, and at which byte of the piece each begins."""
+    """The sound records of one kind in a piece.
+
+    Attributes:
+        records: as they came.
+        offsets: at which byte of the piece each begins.
+        arrived_ns: when the last byte of each came by our clock; None for a file.
+    """
 
     records: Records
     offsets: NDArray[np.int64]
+    arrived_ns: NDArray[np.int64] | None
 
 
 def _layout(record: Any) -> np.dtype[np.void]:
@@ -179,10 +186,12 @@ def book_columns(records: Records) -> Columns:
         prices[empty] = 0.0
     for level in range(BOOK_LEVELS):
         for number, side in enumerate(("bid", "ask")):
-            mask = empty[level, number] if some_empty[level, number] else None
-            columns[f"{side}_px_{level + 1}"] = pa.array(prices[level, number], mask=mask)
-            columns[f"{side}_sz_{level + 1}"] = pa.array(counts[level, number])
-            columns[f"{side}_ct_{level + 1}"] = pa.array(counts[level, number + 2])
+            own = prices[level, number]
+            some = some_empty[level, number]
+            price = pa.array(own, mask=empty[level, number]) if some else _filled(own, pa.float64())
+            columns[f"{side}_px_{level + 1}"] = price
+            columns[f"{side}_sz_{level + 1}"] = _filled(counts[level, number], pa.int32())
+            columns[f"{side}_ct_{level + 1}"] = _filled(counts[level, number + 2], pa.int32())
     return columns
 
 
@@ -196,7 +205,7 @@ def definition_columns(records: Records) -> Columns:
         | {
             "ts_event_ns": pa.array(records["ts_event"].astype(np.int64)),
             "ts_recv_ns": pa.array(received_ns(records)),
-            "record": repeat("definition", pa.string(), len(records)),
+            "record": repeat_text("definition", len(records)),
             "underlying_id": pa.array(records["underlying_id"].astype(np.int64)),
             "expiration_ns": _optional_times(records["expiration"]),
             "activation_ns": _optional_times(records["activation"]),
@@ -205,32 +214,27 @@ def definition_columns(records: Records) -> Columns:
     )
 
 
-def mapping_columns(records: Records, ts_local_ns: int | None, fallback_ns: int) -> Columns:
+def mapping_columns(mappings: Group, start_ns: int) -> Columns:
     """Return a mapping's columns, all but the symbol that it gives and its root.
 
+    When it came by our clock is its capture time, as the vendor sends none.
+
     Args:
-        records: sound mapping records.
-        ts_local_ns: when they came by our clock, which is their capture time, as the vendor sends none.
-        fallback_ns: the time of a mapping that has none of its own.
+        mappings: mapping records.
+        start_ns: of the delivery; in a file the time of a mapping that has none of its own.
     """
-    times = np.where(records["ts_event"] == UNDEFINED_TIME, np.uint64(fallback_ns), records["ts_event"]).astype(
-        np.int64
-    )
-    rows = len(records)
+    records, arrived_ns = mappings.records, mappings.arrived_ns
+    otherwise = start_ns if arrived_ns is None else arrived_ns
+    sent = records["ts_event"]
+    times = np.where(sent == UNDEFINED_TIME, otherwise, sent.astype(np.int64))
     return _key_columns(records) | {
         "ts_event_ns": pa.array(times),
-        "ts_recv_ns": pa.array(times) if ts_local_ns is None else repeat(ts_local_ns, pa.int64(), rows),
-        "record": repeat("mapping", pa.string(), rows),
+        "ts_recv_ns": pa.array(times if arrived_ns is None else arrived_ns),
+        "record": repeat_text("mapping", len(records)),
         "stype_in_symbol": texts(records["stype_in_symbol"]),
         "start_ns": _optional_times(records["start_ts"]),
         "end_ns": _optional_times(records["end_ts"]),
     }
-
-
-def repeat(value: Any, kind: Any, rows: int) -> pa.Array:
-    """Return one value for every row. (`pa.repeat` takes ten times as long for text.)"""
-    column: pa.Array = pa.nulls(1, kind) if value is None else pa.array([value], kind)
-    return column.take(np.zeros(rows, np.int8))
 
 
 def texts(column: NDArray[np.bytes_]) -> pa.Array:
@@ -250,6 +254,11 @@ def text(raw: bytes) -> str:
         return meant.decode()
     except UnicodeDecodeError:
         return meant.decode("latin-1")
+
+
+def _filled(values: Any, kind: Any) -> pa.Array:
+    """Return a column without nulls over the values' own bytes. (`pa.array`, which asks what they are, costs more.)"""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def _key_columns(records: Records) -> Columns:

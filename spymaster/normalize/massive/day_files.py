@@ -24,10 +24,10 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import OPTIONS_TRADES, STOCKS_QUOTES, STOCKS_TRADES
 from spymaster.events.encoding import MassiveDayFile
+from spymaster.normalize.columns import Columns
 from spymaster.normalize.massive.fields import RECORDS, VERSION, Channel, Field
 from spymaster.normalize.massive.values import (
     OPTION_PREFIX,
-    Columns,
     UnreadableError,
     batch_of,
     columns_of,
@@ -35,8 +35,10 @@ from spymaster.normalize.massive.values import (
     read_codes,
     read_symbol,
 )
-from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 from spymaster.normalize.symbols import OCC, SEVERAL, STOCKS, Asked, one_root
+
+BLOCK_BYTES: Final = 512 * 1024  # of lines that become one batch
 
 _TRADES: Final = {"ticker", "sip_timestamp", "price", "size"}
 _QUOTES: Final = {"ticker", "sip_timestamp", "bid_price", "ask_price"}
@@ -83,8 +85,8 @@ class DayFileNormalizer:
     def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the file into rows; a line cut at their end waits for the next call."""
         done = Normalized([], [])
-        for data, _ in messages:
-            self._rest += data
+        for group in grouped(messages, BLOCK_BYTES):
+            self._rest += b"".join([data for data, _ in group])
             end = self._rest.rfind(b"\n") + 1
             if end:
                 lines, self._rest = self._rest[:end], self._rest[end:]

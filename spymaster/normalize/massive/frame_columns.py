@@ -8,9 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
+from spymaster.normalize.columns import Columns
 from spymaster.normalize.massive import frame_scanner
 from spymaster.normalize.massive.fields import Channel, Field
-from spymaster.normalize.massive.values import MAX_MS, Columns, Part
+from spymaster.normalize.massive.values import MAX_MS, Part
 from spymaster.paths import MAX_SYMBOL_BYTES
 
 _EVENT_BYTES: Final = len('{"ev":"T","sym":"A","t":1}')  # no plain event is shorter: as many rows need room

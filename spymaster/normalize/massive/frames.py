@@ -15,7 +15,7 @@ all frames go the slow way.
 
 import importlib.util
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.massive.fields import FRAMES, VERSION, Channel
 from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of
-from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 
 if TYPE_CHECKING:
     from spymaster.normalize.massive.frame_columns import PlainFrames
@@ -82,7 +82,7 @@ class FrameNormalizer:
             messages: frames in order, each with our time of receipt; None where they were not received live.
         """
         done = Normalized([], [])
-        for group in _grouped(messages, GROUP_BYTES):
+        for group in grouped(messages, GROUP_BYTES):
             done.batches.extend(self._read(group, done.unreadable))
         return done
 
@@ -169,15 +169,3 @@ def _plain_frames(channels: Mapping[str, Channel]) -> "PlainFrames | None":
     from spymaster.normalize.massive.frame_columns import PlainFrames  # noqa: PLC0415
 
     return PlainFrames(channels)
-
-
-def _grouped(messages: Sequence[Message], most_bytes: int) -> Iterator[Sequence[Message]]:
-    """Split messages into runs of at most so many bytes, or of one message that is larger."""
-    begin = size = 0
-    for number, (frame, _) in enumerate(messages):
-        if number > begin and size + len(frame) > most_bytes:
-            yield messages[begin:number]
-            begin, size = number, 0
-        size += len(frame)
-    if begin < len(messages):
-        yield messages[begin:]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
 from spymaster.events import OPTIONS_TRADES, EventSchema
+from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, Channel
 from spymaster.normalize.symbols import Asked, Instrument, read_occ
 from spymaster.paths import MAX_SYMBOL_BYTES
@@ -27,8 +28,6 @@ OPTION_PREFIX: Final = "O:"
 MAX_NS: Final = 2**63 - 1
 MAX_MS: Final = MAX_NS // NS_PER_MS
 _REASON_CHARACTERS: Final = 60
-
-Columns = dict[str, pa.Array]
 
 
 class Part(NamedTuple):
@@ -90,13 +89,6 @@ def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Ar
     delivered, fields = _DELIVERED[schema.name]
     arrays = [columns[name] if name in columns else pa.nulls(rows, kind) for name, kind in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=delivered)
-
-
-def repeat_text(value: str, rows: int) -> pa.Array:
-    """Return one text for every row. (From its buffers, as `take` needs ten times as long.)"""
-    raw = value.encode()
-    offsets: Any = np.arange(rows + 1, dtype=np.int32) * np.int32(len(raw))
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(raw * rows))
 
 
 def each_distinct(column: pa.Array, kind: Any, read: Callable[[Any], Any]) -> pa.Array:
