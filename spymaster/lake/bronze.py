@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from spymaster import clock, durable, events, paths
 from spymaster.errors import LayoutError, WalError
 from spymaster.events import EventSchema
-from spymaster.lake import archive
+from spymaster.lake import archive, layout
+from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
 
@@ -157,7 +158,7 @@ def _publish(
     folder = bronze / partition.folder
     durable.make_directories(folder)
     if again:
-        rows = _missing(archive.present_parts(bronze.parent, partition), rows)
+        rows = _missing(layout.parts(bronze.parent, partition).values(), rows)
         # A part that a killed process left may be visible and not durable. What is left out must be.
         durable.sync_directory(folder)
         if rows.num_rows == 0:
@@ -292,6 +293,15 @@ def damage(data: memoryview) -> str | None:
     return None if sound else "its bytes do not match their CRC32C"
 
 
+def is_foreign(part: Path) -> bool:
+    """Whether a file is Parquet that reads, of another program: no damage makes that of a part."""
+    try:
+        keys = pq.read_metadata(part).metadata or {}
+    except (pa.ArrowException, OSError):
+        return False
+    return not any(key.startswith(b"spymaster_") for key in keys)
+
+
 def misread(part: Path, data: memoryview) -> str | None:
     """Say why a part does not read, if it does not: its bytes against their CRC32C, then its footer and its keys.
 
@@ -334,30 +344,8 @@ def read_footer(part: Path) -> Footer:
         ) from error
 
 
-def list_parts(bronze: Path) -> Iterator[tuple[str, Partition]]:
-    """Yield every part with its partition, in path order: each by its path below `bronze`, though it was archived.
-
-    Raises:
-        LayoutError: a Parquet file lies where this version would not write it.
-    """
-    for relative, path in archive.find_parts(bronze.parent).items():
-        partition = paths.parse_part(relative)
-        known = events.SCHEMAS.get(partition.schema) if partition else None
-        if (
-            partition is None
-            or known is None
-            or known.partition_by != partition.key
-            or known.hourly != (partition.hour is not None)
-        ):
-            raise LayoutError(
-                f"{path} does not lie where spymaster writes ({{asset}}/{{type}}/{{key}}=X/date=YYYY-MM-DD/hour=HH/"
-                f"part-...parquet), so this lake is laid out otherwise. Nothing was changed. "
-                f"Next: point DATA_ROOT at an empty folder, or move that file away"
-            )
-        yield relative, partition
-
-
 def remove_drafts(bronze: Path) -> None:
     """Remove drafts of parts that a crash left; their rows are in the log. The caller holds the lock."""
-    for draft in bronze.rglob(".part-*.parquet.tmp"):
-        durable.remove(draft)
+    for draft in layout.drafts(bronze.parent, Tier.BRONZE):
+        if draft.name.startswith(".part-"):  # others are the archiver's
+            durable.remove(draft)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spymaster import durable
 from spymaster.errors import LockedError, UsageError
+from spymaster.lake.layout import Tier
 
 
 @contextmanager
@@ -17,7 +18,7 @@ def writer_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
         UsageError: a folder cannot be written.
     """
     with ExitStack() as stack:
-        for name, folder in (("WAL_ROOT", wal_root), ("DATA_ROOT", data_root / "bronze")):
+        for name, folder in (("WAL_ROOT", wal_root), ("DATA_ROOT", Tier.BRONZE.of(data_root))):
             try:
                 stack.enter_context(durable.lock_directory(folder))
             except LockedError:
@@ -38,5 +39,5 @@ def archive_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
         LockedError: another process holds one; names its pid.
         UsageError: a folder cannot be written.
     """
-    with writer_locks(wal_root, data_root), durable.lock_directory(data_root / "silver"):
+    with writer_locks(wal_root, data_root), durable.lock_directory(Tier.SILVER.of(data_root)):
         yield

@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
-from spymaster.lake import archive
+from spymaster.lake import archive, layout
+from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
-FILE_NAME: Final = "part-0000.parquet"
 SILVER_VERSION: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
-ENRICHED: Final = "options.trades_enriched"
 
 # What an option trade of Silver may know, for whoever makes it and whoever proves it.
 TOLERANCE_NS: Final = 10_000_000_000
@@ -83,17 +82,12 @@ class Footer(NamedTuple):
     tolerance_ns: int = 0
 
 
-def name_of(schema: EventSchema) -> str:
-    """Return the name of a schema's Silver: its own, but option trades come enriched."""
-    return ENRICHED if schema is events.OPTIONS_TRADES else schema.name
-
-
 def columns_of(schema: EventSchema) -> pa.Schema:
     """Return the columns of a Silver file."""
     more = ENRICHMENT if schema is events.OPTIONS_TRADES else ()
     return pa.schema(
         [*schema.bronze, EVENT_ID, OCCURRENCE, *more],
-        {"schema_name": name_of(schema), "schema_version": str(schema.version)},
+        {"schema_name": layout.silver_name(schema), "schema_version": str(schema.version)},
     )
 
 
@@ -104,8 +98,8 @@ def plain_columns_of(schema: EventSchema) -> pa.Schema:
 
 def file_of(data_root: Path, partition: Partition) -> Path:
     """Return where a Bronze partition's Silver lies."""
-    own = partition._replace(schema=name_of(events.SCHEMAS[partition.schema]))
-    return data_root / "silver" / own.folder / FILE_NAME
+    own = partition._replace(schema=layout.silver_name(events.SCHEMAS[partition.schema]))
+    return layout.path(data_root, Tier.SILVER, f"{own.folder}/{layout.SILVER_FILE}")
 
 
 def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
@@ -114,7 +108,8 @@ def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
     Raises:
         LayoutError: an archived part is not where its manifest says; nothing may be concluded without it.
     """
-    here = {path.name: path for path in (data_root / "bronze" / partition.folder).glob("part-*.parquet")}
+    folder = layout.path(data_root, Tier.BRONZE, partition.folder)
+    here = {name: folder / name for name in layout.part_names(data_root, Tier.BRONZE, partition)}
     here |= archive.parts_of(data_root, partition)
     return [here[name] for name in sorted(here)]
 

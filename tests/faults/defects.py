@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from spymaster import durable
 from spymaster.compaction import compactor
 from spymaster.events import EventSchema
-from spymaster.lake import bronze, silver
+from spymaster.lake import bronze, layout, silver
 from spymaster.lake.bronze import Part
 from spymaster.recording import recorder
 from spymaster.wal.segment_writer import SegmentWriter
@@ -146,7 +146,7 @@ def forget_drafts() -> None:
 def _name_at_once(draft: Path) -> None:
     other = draft.with_suffix(".named")
     os.link(draft, other)
-    other.rename(draft.with_name(silver.FILE_NAME))
+    other.rename(draft.with_name(layout.SILVER_FILE))
 
 
 PLANT: dict[str, Callable[[], None]] = {
