@@ -31,8 +31,9 @@ from spymaster.events import MARKET_SCHEMAS, EventSchema
 from spymaster.events.exactly_once import Edges, Once, keep_once
 from spymaster.events.identity import Identity, event_ids, identity_of, identity_time_ns
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import ROW_GROUP_ROWS, damage, read_footer
+from spymaster.lake.bronze import read_footer
 from spymaster.lake.layout import Tier, in_time
+from spymaster.lake.parquet import ROW_GROUP_ROWS, damage
 from spymaster.lake.silver import Counts, Footer
 from spymaster.paths import Partition
 

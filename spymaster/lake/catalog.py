@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from spymaster import durable, events
 from spymaster.errors import DiskFullError, LayoutError, SpymasterError, UsageError
 from spymaster.lake import layout
-from spymaster.lake.bronze import Part, is_foreign, misread, read_footer, recorded_numbers
+from spymaster.lake.bronze import Part, misread, read_footer, recorded_numbers
 from spymaster.lake.layout import Tier
+from spymaster.lake.parquet import is_foreign
 
 FILE_NAME: Final = "catalog.db"
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
-from spymaster.lake import archive, layout
+from spymaster.lake import archive, layout, parquet
 from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
@@ -147,23 +147,7 @@ def read_footer(file: Path) -> Footer | None:
 
 def writer(sink: Path, schema: EventSchema) -> pq.ParquetWriter:
     """Open a Silver file for writing; `add_footer` completes it."""
-    columns = columns_of(schema)
-    return pq.ParquetWriter(
-        sink,
-        columns,
-        use_dictionary=[column.name for column in columns if pa.types.is_string(column.type)],  # type: ignore[arg-type]
-        column_encoding={
-            column.name: "DELTA_BINARY_PACKED" if pa.types.is_integer(column.type) else "BYTE_STREAM_SPLIT"
-            for column in columns
-            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        },
-        # 16 random bytes do not get smaller
-        compression={column.name: "none" if column.name == EVENT_ID.name else "zstd" for column in columns},
-        compression_level={column.name: 3 for column in columns if column.name != EVENT_ID.name},
-        write_page_index=True,
-        write_page_checksum=True,
-        sorting_columns=[pq.SortingColumn(columns.get_field_index("ts_event_ns"))],
-    )
+    return parquet.writer(sink, columns_of(schema), ["ts_event_ns"], incompressible=[EVENT_ID.name])
 
 
 def add_footer(file: pq.ParquetWriter, footer: Footer) -> None:

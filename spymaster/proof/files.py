@@ -9,9 +9,10 @@ from crc32c import crc32c
 from spymaster import durable, paths
 from spymaster.errors import LayoutError
 from spymaster.lake import archive, catalog, layout
-from spymaster.lake.bronze import is_foreign, misread
+from spymaster.lake.bronze import misread
 from spymaster.lake.catalog import IndexedFile
 from spymaster.lake.layout import Listing, Tier
+from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.proof.verdict import Verdict
 from spymaster.wal.folder import quarantine_descriptions

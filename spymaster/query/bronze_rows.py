@@ -16,7 +16,7 @@ from spymaster import clock, events, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import is_foreign
+from spymaster.lake.parquet import is_foreign
 from spymaster.query.front_month import OUTRIGHT, BronzeTrades, ContractSelector
 from spymaster.query.one_table import MAX_TRIES
 

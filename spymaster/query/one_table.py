@@ -27,8 +27,9 @@ from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.identity import columns_of, identity_of
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import CaptureSpan, capture_spans, is_foreign, read_footer, recorded_numbers, split
+from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
 from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
+from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
 

@@ -10,8 +10,8 @@ from spymaster import control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
 from spymaster.lake import catalog, layout
-from spymaster.lake.bronze import is_foreign
 from spymaster.lake.layout import MAX_FOREIGN
+from spymaster.lake.parquet import is_foreign
 from spymaster.wal import folder
 from spymaster.wal.folder import LOG_ALARM_BYTES, QUARANTINE
 from spymaster.wal.segment import scan
