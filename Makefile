@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
-  silver_trades silver_mbp10 silver_read hot_tail enrich
+  silver_trades silver_mbp10 silver_read hot_tail enrich bus
 
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,7 +40,7 @@ lock: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@# What is compiled now is kept, and no first recording waits for it.
-	$(BIN)/python -c 'from spymaster.normalize.massive.frames import MassiveFrames; MassiveFrames(cluster="stocks")'
+	$(BIN)/python -c 'from spymaster.events.encoding import MassiveFrames; from spymaster.normalize.open import normalizer_of; normalizer_of(MassiveFrames("stocks", "ALL"), origin="")'
 	@touch $@
 
 clean:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from spymaster.events import EventSchema
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
 from spymaster.simulation.source import SimFeed, SimulatedMarket
 
 START_NS = 1_766_413_800_000_000_000  # 2025-12-22 14:30 UTC, the open in New York
@@ -21,9 +21,7 @@ def delivered(schema: EventSchema, rows: int) -> pa.Table:
     """Return `rows` simulated rows of one schema, as a normalizer makes them, repeated where they run out."""
     delivery = next(SimFeed(SEED, RATE, START_NS).deliveries())
     info = delivery.info
-    normalizer = DatabentoNormalizer(
-        header=info.dbn_header, origin=info.origin, symbols_in_stream=info.symbols_in_stream, simulated=True
-    )
+    normalizer = normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
     batches: list[pa.RecordBatch] = []
     count = 0
     for block in SimulatedMarket(SEED, RATE, START_NS).blocks():

@@ -18,8 +18,11 @@ import pyarrow as pa
 from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from bench.rounds import Figures, interleave, report
-from spymaster.normalize.massive.fields import FRAMES, MAX_MS, NS_PER_MS, batch_of
-from spymaster.normalize.massive.frames import MassiveFrames
+from spymaster.clock import NS_PER_MS
+from spymaster.events.encoding import MassiveFrames
+from spymaster.normalize.massive.fields import FRAMES
+from spymaster.normalize.massive.frames import FrameNormalizer
+from spymaster.normalize.massive.values import MAX_MS, batch_of
 
 FRAMES_SENT = 5_000
 EVENTS = 20
@@ -52,7 +55,7 @@ def event(rng: random.Random, number: int) -> dict[str, Any]:
 
 
 def normalizer(calls: list[list[bytes]]) -> int:
-    ours = MassiveFrames(cluster="stocks")
+    ours = FrameNormalizer(MassiveFrames("stocks", "ALL"), origin="massive")
     rows = 0
     for call in calls:
         done = ours.normalize([(frame, RECEIVED_NS) for frame in call])

@@ -7,7 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spymaster.api import BronzeReader, BronzeWriter, SilverCompactor, SilverReader, WALManager, connect
+    from spymaster.api.compaction import SilverCompactor
+    from spymaster.api.log import WALManager
+    from spymaster.api.readers import BronzeReader, SilverReader, connect
+    from spymaster.api.writer import BronzeWriter
     from spymaster.query.front_month import ContractSelector
 
 __all__ = [
@@ -20,10 +23,19 @@ __all__ = [
     "connect",
 ]
 
+_HOMES = {
+    "BronzeReader": "spymaster.api.readers",
+    "BronzeWriter": "spymaster.api.writer",
+    "ContractSelector": "spymaster.query.front_month",
+    "SilverCompactor": "spymaster.api.compaction",
+    "SilverReader": "spymaster.api.readers",
+    "WALManager": "spymaster.api.log",
+    "connect": "spymaster.api.readers",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the interface on first use: a command line that answers `--help` needs no pandas."""
-    if name in __all__:
-        home = "spymaster.query.front_month" if name == "ContractSelector" else "spymaster.api"
-        return getattr(importlib.import_module(home), name)
+    """Import a public name's module on first use: a command line that answers `--help` needs no pandas."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'spymaster' has no attribute {name!r}")

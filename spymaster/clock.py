@@ -3,8 +3,10 @@
 import time
 from datetime import UTC, datetime
 
+NS_PER_MS = 1_000_000
 NS_PER_SECOND = 1_000_000_000
 NS_PER_HOUR = 3600 * NS_PER_SECOND
+NS_PER_DAY = 24 * NS_PER_HOUR
 
 
 def utc_now_ns() -> int:

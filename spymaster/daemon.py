@@ -1,16 +1,14 @@
 """Builds every object once and wires the route. The order of the lines in `Daemon._record` is the guarantee."""
 
 import asyncio
-import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,20 +17,15 @@ from spymaster import clock, durable
 from spymaster.bus import Bus
 from spymaster.control import ControlServer, DaemonStatus
 from spymaster.errors import BronzeRefusedError, DiskFullError, SourceError, StorageError, WalError
-from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, EventSchema, Stream
-from spymaster.events.captures import Capture, random_capture_id
+from spymaster.events import EventSchema, Stream
+from spymaster.events.captures import Capture, capture_id_of
+from spymaster.events.encoding import Dbn
 from spymaster.feeds import raw_manifest
 from spymaster.feeds.day_files import FlatFileDelivery
-from spymaster.feeds.feed import Delivery, DeliveryInfo, Feed
+from spymaster.feeds.feed import Delivery, Feed
 from spymaster.lake.catalog import CaptureRecord
-from spymaster.normalize.databento.normalizer import NORMALIZER_VERSION as DATABENTO_VERSION
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.normalize.massive.day_files import MassiveFlatFile
-from spymaster.normalize.massive.fields import NORMALIZER_VERSION as MASSIVE_VERSION
-from spymaster.normalize.massive.frames import MassiveFrames
-from spymaster.normalize.massive.pages import MassivePages
-from spymaster.normalize.normalizer import Normalized, Unreadable
-from spymaster.normalize.symbols import SEVERAL, one_root
+from spymaster.normalize.normalizer import Normalizer, Unreadable
+from spymaster.normalize.open import normalizer_of
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import BRONZE_RETRY_S, LOOK_AT_DISK_S, RecordedRows, Recorder
 from spymaster.recording.recovery import Recovered
@@ -78,60 +71,6 @@ class CaptureSummary:
     error: str | None = None
 
 
-class Normalizer(Protocol):
-    """What turns one delivery's bytes into rows."""
-
-    source: str
-    streams: dict[str, str]
-    ignored: Counter[str]
-    unmapped: int
-
-    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized: ...
-
-    def finish(self) -> None: ...
-
-
-def normalizer_of(info: DeliveryInfo) -> Normalizer:
-    """Return what reads a delivery.
-
-    Raises:
-        UnsupportedError, SourceError: nothing does.
-    """
-    if info.format == "massive.flatfile":
-        return MassiveFlatFile(
-            header=info.header,
-            origin=info.origin,
-            symbols_in_stream=info.symbols_in_stream,
-            simulated=info.simulated,
-        )
-    symbol = one_root(info.symbols_in_stream) or SEVERAL
-    if info.format == "massive.frames":
-        cluster = "options" if any(".O:" in channel for channel in info.channels) else "stocks"
-        return MassiveFrames(cluster=cluster, symbol=symbol, simulated=info.simulated)
-    if info.format == "massive.pages":
-        schema = OPTIONS_GREEKS_SNAPSHOTS.name
-        return MassivePages(schema=schema, ticker=symbol, symbol=symbol, simulated=info.simulated)
-    return DatabentoNormalizer(
-        header=info.dbn_header,
-        origin=info.origin,
-        symbols_in_stream=info.symbols_in_stream,
-        simulated=info.simulated,
-    )
-
-
-def normalizer_version_of(info: DeliveryInfo) -> int:
-    """Return the version of what reads a delivery; each vendor's changes on its own."""
-    return MASSIVE_VERSION if info.format.startswith("massive.") else DATABENTO_VERSION
-
-
-def capture_id_of(info: DeliveryInfo) -> int:
-    """Return a file's capture id, a hash of its content and of what makes rows of it; else 63 random bits."""
-    if info.content_sha256 is None:
-        return random_capture_id()
-    text = f"{info.content_sha256}|{normalizer_version_of(info)}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
 class Daemon:
     """One run: feeds -> normalize -> wal -> bus, and the lake behind them.
 
@@ -162,7 +101,7 @@ class Daemon:
             UsageError, SourceError: a source is not known or not there.
         """
         self._feeds = [(source, feed) for source in sources for feed in open_feeds(source)]
-        self.bus = Bus()
+        self.bus = Bus(settings.bus_max_mb << 20)
         self.recorder = Recorder(
             settings.wal_root,
             settings.data_root,
@@ -308,13 +247,13 @@ class Daemon:
     async def _record(self, delivery: Delivery, summary: CaptureSummary, *, paced: bool) -> None:
         info = delivery.info
         # In a thread, as a normalizer of frames waits for its scanner, on a new machine some seconds.
-        normalizer = await asyncio.to_thread(normalizer_of, info)
+        normalizer = await asyncio.to_thread(normalizer_of, info.encoding, origin=info.origin, simulated=info.simulated)
         capture = Capture(
-            capture_id_of(info),
+            capture_id_of(info.content_sha256, normalizer.version),
             normalizer.source,
             info.origin,
             info.content_sha256,
-            normalizer_version_of(info),
+            normalizer.version,
             tuple(Stream(*names) for names in normalizer.streams.items()),
         )
         summary.capture_id = capture.capture_id
@@ -370,7 +309,7 @@ class Daemon:
         until = None if paced else self._stopping
         recording = _Recording(self.recorder, capture, waits_until=until)
         # Of what Massive sends only the event has a vendor's time.
-        pacer = Pacer(self._speed, "ts_recv_ns" if delivery.info.format == "dbn" else "ts_event_ns")
+        pacer = Pacer(self._speed, "ts_recv_ns" if isinstance(delivery.info.encoding, Dbn) else "ts_event_ns")
         failure: SourceError | None = None
         detail = None
         try:

@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     wal_segment_size_mb: int = _setting(256, "WAL_SEGMENT_SIZE_MB", "a segment is sealed at this size at the latest")
     wal_sync_interval_ms: int = _setting(5, "WAL_SYNC_INTERVAL_MS", "how long a row may wait to be acknowledged")
     disk_reserve_mb: int = _setting(512, "DISK_RESERVE_MB", "ingest stops when less is free; Bronze at twice that")
+    bus_max_mb: int = _setting(256, "BUS_MAX_MB", "what may wait for one live reader; 15 s of a busy open")
     greeks_tolerance_sec: float = _setting(10.0, "GREEKS_TOLERANCE_SEC", "how old greeks of an option trade may be")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
     databento_api_key: SecretStr | None = _setting(None, "DATABENTO_API_KEY", "never printed or stored")
@@ -61,7 +62,7 @@ class Settings(BaseSettings):
             raise ValueError("must be more than 0 and at most 3600 seconds")
         return value
 
-    @field_validator("wal_segment_size_mb", "wal_sync_interval_ms", "disk_reserve_mb")
+    @field_validator("wal_segment_size_mb", "wal_sync_interval_ms", "disk_reserve_mb", "bus_max_mb")
     @classmethod
     def _positive(cls, value: int) -> int:
         if not 1 <= value <= 4096:

@@ -22,7 +22,7 @@ from spymaster.control import ask
 from spymaster.daemon import CaptureSummary, Daemon
 from spymaster.events import Stream
 from spymaster.feeds.dbn_files import DbnFileDelivery
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
 from spymaster.proof.verify import verify
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import scan
@@ -129,9 +129,7 @@ def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_dat
 
     for path, capture in recorded.items():
         delivery = DbnFileDelivery(Path(path), path)
-        normalizer = DatabentoNormalizer(
-            header=delivery.info.dbn_header, origin=path, symbols_in_stream=delivery.info.symbols_in_stream
-        )
+        normalizer = normalizer_of(delivery.info.encoding, origin=path)
         expected: dict[str, list[pa.RecordBatch]] = {}
         for message in asyncio.run(_all(delivery)):
             for schema, batch in normalizer.normalize([message]).batches:

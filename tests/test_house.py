@@ -1,11 +1,27 @@
-"""The house itself: the docstring states the route, and every word of it is a room."""
+"""The house itself: the docstring states the route, every word of it is a room, and no room is too large to read."""
 
 import ast
+import re
 from pathlib import Path
+
+import pytest
 
 import spymaster
 
 PACKAGE = Path(spymaster.__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+
+FILE_LINES, CLASS_LINES = 460, 250  # at most
+TO_BE_SPLIT = {
+    "daemon.py",
+    "proof/kill_trials.py",
+    "proof/verify.py",
+    "recording/recorder.py",
+    "simulation/market.py",
+    "wal/recovery.py",
+    "wal/writer.py",
+}
 
 
 def test_the_route_in_the_docstring_names_rooms():
@@ -19,3 +35,35 @@ def test_every_module_says_what_it_is_for():
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text()
         assert ast.get_docstring(ast.parse(text)) or not text.strip(), path
+
+
+def test_every_public_name_is_found_at_home():
+    assert set(spymaster._HOMES) == set(spymaster.__all__)
+
+    for name, home in spymaster._HOMES.items():
+        assert getattr(spymaster, name).__module__.startswith(home)
+
+
+def test_no_file_and_no_class_is_too_long_but_those_that_are_to_be_split():
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if too_long(path.read_text())}
+
+    assert found == TO_BE_SPLIT  # a name leaves the list with its split
+
+
+def too_long(text):
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    longest = max((node.end_lineno - node.lineno + 1 for node in classes), default=0)
+    return text.count("\n") > FILE_LINES or longest > CLASS_LINES
+
+
+@pytest.mark.parametrize(("lines", "long"), [(CLASS_LINES, False), (CLASS_LINES + 1, True)])
+def test_a_class_is_measured_from_its_name_to_its_last_line(lines, long):
+    assert too_long("class C:\n" + "    x = 1\n" * (lines - 1)) is long
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_a_document_names_is_there(document):
+    text = (REPOSITORY / document).read_text()
+    named = set(re.findall(r"(?:spymaster|tests|bench|docs)/[\w/]+\.(?:py|md)", text))
+
+    assert {path for path in named if not (REPOSITORY / path).is_file()} == set()

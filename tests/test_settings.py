@@ -19,7 +19,7 @@ def test_the_defaults_are_the_documented_ones():
 
     assert (str(loaded.data_root), str(loaded.wal_root)) == ("data/lake", "wal")
     assert (loaded.flush_interval_sec, loaded.wal_segment_size_mb, loaded.wal_sync_interval_ms) == (5.0, 256, 5)
-    assert loaded.disk_reserve_mb == 512
+    assert (loaded.disk_reserve_mb, loaded.bus_max_mb) == (512, 256)
     assert loaded.warnings == []
 
 
@@ -41,6 +41,7 @@ def test_a_name_works_with_and_without_its_prefix_and_in_both_files(tmp_path, mo
         ("FLUSH_INTERVAL_SEC", "301", "must be 0.1 to 300"),
         ("WAL_SEGMENT_SIZE_MB", "0", "must be 1 to 4096"),
         ("DISK_RESERVE_MB", "0", "must be 1 to 4096"),
+        ("BUS_MAX_MB", "0", "must be 1 to 4096"),
         ("WAL_SYNC_INTERVAL_MS", "soon", "setting WAL_SYNC_INTERVAL_MS is not usable"),
         ("USE_S3", "true", "USE_S3=true .* is not built yet"),
         ("DATA_ROOT", "", "setting DATA_ROOT is not usable: must name a folder"),

@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from bench.recovery import measure
-from spymaster.cli import err, out
+from spymaster.cli.output import err, out
 from tests.crash.torture import torture as explore
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls

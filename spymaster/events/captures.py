@@ -1,5 +1,6 @@
 """The rows of `system.captures`: the begin and the end of each delivery, which prove it whole."""
 
+import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ class Capture:
 def random_capture_id() -> int:
     """Return 63 random bits."""
     return secrets.randbits(63)
+
+
+def capture_id_of(content_sha256: str | None, normalizer_version: int) -> int:
+    """Return a file's capture id, a hash of its content and of what makes rows of it; else 63 random bits."""
+    if content_sha256 is None:
+        return random_capture_id()
+    text = f"{content_sha256}|{normalizer_version}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def begin_row(capture: Capture, now_ns: int) -> pa.RecordBatch:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from spymaster.errors import SourceError, TruncatedError
+from spymaster.events.encoding import MassiveDayFile
 from spymaster.feeds.feed import DeliveryInfo, RawMessage
 from spymaster.feeds.files import check_unchanged, files_meant, open_file, version_of
 
@@ -75,7 +76,7 @@ class FlatFileDelivery:
             lines = _pieces(file, origin)
             header = next(lines)
             tickers = tuple(_tickers(header, lines))
-        self.info = DeliveryInfo(origin, digest, b"", tickers, format="massive.flatfile", header=header)
+        self.info = DeliveryInfo(origin, MassiveDayFile(header, tickers), digest)
 
     async def messages(self) -> AsyncGenerator[RawMessage, None]:
         """Yield the lines after the header.

@@ -22,6 +22,7 @@ import databento_dbn as dbn
 import zstandard
 
 from spymaster.errors import SourceError, TruncatedError
+from spymaster.events.encoding import Dbn
 from spymaster.feeds.feed import DeliveryInfo, RawMessage
 from spymaster.feeds.files import check_unchanged, files_meant, open_file, refuse, version_of
 
@@ -76,7 +77,7 @@ class DbnFileDelivery:
             digest = reader.sha256()
             header = reader.read_header()
             symbols = () if _maps(header) else tuple(dict.fromkeys(_symbols_in_stream(reader)))
-        self.info = DeliveryInfo(origin, digest, header, symbols)
+        self.info = DeliveryInfo(origin, Dbn(header, symbols), digest)
 
     async def messages(self) -> AsyncGenerator[RawMessage, None]:
         """Yield the bytes after the header.

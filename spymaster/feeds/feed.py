@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from spymaster.events.encoding import Encoding
+
 
 class RawMessage(NamedTuple):
     """Bytes exactly as the vendor sent them, in order. A record may span two messages."""
@@ -21,24 +23,15 @@ class DeliveryInfo:
 
     Attributes:
         origin: as a user would name it, e.g. `dbn:ES_trades.dbn.zst`.
+        encoding: what its bytes are, and what reading them needs.
         content_sha256: of the file's bytes as they lie on disk; None for a delivery that no file holds.
-        dbn_header: the DBN metadata header, bytes from `DBN` to its end; empty where the format is another.
-        symbols_in_stream: what in-stream symbol mappings say, found by a look ahead where the header has none.
         simulated: the rows' source is `sim`, not the vendor's dataset.
-        format: what reads it: `dbn`; `massive.frames`, a websocket frame each; `massive.pages`, a REST page each;
-            `massive.flatfile`.
-        channels: what was subscribed to or asked for, e.g. `T.SPY`, where no header says it.
-        header: of a day file, the line of column names, with its end.
     """
 
     origin: str
-    content_sha256: str | None
-    dbn_header: bytes
-    symbols_in_stream: tuple[str, ...] = ()
+    encoding: Encoding
+    content_sha256: str | None = None
     simulated: bool = False
-    format: str = "dbn"
-    channels: tuple[str, ...] = ()
-    header: bytes = b""
 
 
 class Delivery(Protocol):

@@ -6,7 +6,7 @@ Paths are built from the question, never found by a recursive glob: at ten thous
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import duckdb
 import pandas as pd
@@ -35,35 +35,117 @@ class Reader:
         self._connection = duckdb.connect()
         self._contracts = ContractSelector(data_root, trades=BronzeTrades(data_root, self._connection))
 
+    def arrow(self) -> Self:
+        """Return a reader whose results are `pyarrow.Table`."""
+        return type(self)(self._data_root, "arrow")
+
+    def polars(self) -> Self:
+        """Return a reader whose results are `polars.DataFrame`. Needs the extra `spymaster[polars]`."""
+        return type(self)(self._data_root, "polars")
+
+    def relation(self) -> Self:
+        """Return a reader whose results are DuckDB relations, not yet executed."""
+        return type(self)(self._data_root, "relation")
+
     def read(
         self,
         schema: str,
-        value: str,
+        symbol: str,
         date: str | None = None,
         start_ns: int | None = None,
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
-        contract: str | None = None,
-        front_month_only: bool = False,
-    ) -> Any:
-        """Return rows of one partition value, sorted by `ts_event_ns`.
+    ) -> pd.DataFrame:
+        """Return rows of any schema, of one partition value, sorted by `ts_event_ns`.
 
         Args:
             schema: with or without its version, e.g. `futures.trades`.
-            value: the root symbol or underlying.
+            symbol: the partition value: a root symbol or an underlying.
             date: UTC date; None for all.
             start_ns: first `ts_event_ns`, inclusive.
             end_ns: first `ts_event_ns` after the span, exclusive.
             columns: only these; None for all.
-            contract: only this contract.
-            front_month_only: only each date's outright that traded most in its regular hours, or in all hours where
-                none traded then. A date without trades takes the choice of the last earlier one, and keeps all but
-                spreads where there is none either.
 
         Raises:
             UsageError: an argument is not usable.
             LayoutError: a part that was archived is not there.
         """
+        return self._read(schema, symbol, date, start_ns, end_ns, columns)
+
+    def read_futures_trades(
+        self,
+        symbol: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        front_month_only: bool = True,
+        specific_contract: str | None = None,
+    ) -> pd.DataFrame:
+        """Return trades of a root: of each date's most traded outright, of one contract, or of all.
+
+        The most traded is that of the date's regular hours, or of all hours where none traded then. A date without
+        trades takes the choice of the last earlier one, and keeps all but spreads where there is none either.
+        """
+        return self._read(
+            "futures.trades", symbol, date, start_ns, end_ns,
+            contract=specific_contract, front_month_only=front_month_only,
+        )  # fmt: skip
+
+    def read_futures_mbp10(
+        self,
+        symbol: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        front_month_only: bool = True,
+        specific_contract: str | None = None,
+    ) -> pd.DataFrame:
+        """Return books of a root, chosen as the trades are."""
+        return self._read(
+            "futures.mbp10", symbol, date, start_ns, end_ns,
+            contract=specific_contract, front_month_only=front_month_only,
+        )  # fmt: skip
+
+    def read_option_trades(
+        self,
+        underlying: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> pd.DataFrame:
+        """Return trades of every option on an underlying."""
+        return self._read("options.trades", underlying, date, start_ns, end_ns)
+
+    def get_available_dates(self, schema_path: str, partition_key: str) -> list[str]:
+        """Return the dates on disk, in order, e.g. of `("futures/trades", "symbol=ES")`.
+
+        Raises:
+            UsageError: the schema or the partition is not written as the lake writes it.
+        """
+        kind = events.schema_named(schema_path.replace("/", "."))
+        key, given, value = partition_key.partition("=")
+        if not given or key != kind.partition_by or not value:
+            raise UsageError(
+                f"{partition_key!r} is not a partition of {schema_path}. Nothing was read. Next: give it as "
+                f"{kind.partition_by}={value or key or 'ES'}"
+            )
+        return layout.dates(self._data_root, kind, value)
+
+    def get_latest_date(self, schema_path: str, partition_key: str) -> str | None:
+        """Return the last of these dates, or None."""
+        return next(reversed(self.get_available_dates(schema_path, partition_key)), None)
+
+    def _read(
+        self,
+        schema: str,
+        value: str,
+        date: str | None,
+        start_ns: int | None,
+        end_ns: int | None,
+        columns: Sequence[str] | None = None,
+        contract: str | None = None,
+        front_month_only: bool = False,
+    ) -> Any:
         kind = events.schema_named(schema)
 
         names = self._columns(kind, columns)
@@ -93,21 +175,6 @@ class Reader:
             with suppress(duckdb.IOException):  # a part was archived since it was listed
                 return ask()
         return ask()
-
-    def dates(self, folder: str, partition: str) -> list[str]:
-        """Return the dates on disk below e.g. `futures/trades`, `symbol=ES`, in order.
-
-        Raises:
-            UsageError: the schema or the partition is not written as the lake writes it.
-        """
-        kind = events.schema_named(folder.replace("/", "."))
-        key, given, value = partition.partition("=")
-        if not given or key != kind.partition_by or not value:
-            raise UsageError(
-                f"{partition!r} is not a partition of {folder}. Nothing was read. Next: give it as "
-                f"{kind.partition_by}={value or key or 'ES'}"
-            )
-        return layout.dates(self._data_root, kind, value)
 
     def _files(
         self, kind: EventSchema, value: str, date: str | None, start_ns: int | None, end_ns: int | None

@@ -1,7 +1,8 @@
 """Reads the market as it was: each event once, from Silver, and from Bronze and log where Silver is not made yet."""
 
 from collections.abc import Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import duckdb
 
@@ -23,12 +24,41 @@ class SilverRows:
         self._lake = lake
         self._form: Form = form
 
-    def read(
+    def arrow(self) -> Self:
+        """Return a reader, over the same connection, whose results are `pyarrow.Table`."""
+        return self._as("arrow")
+
+    def polars(self) -> Self:
+        """Return one whose results are `polars.DataFrame`. Needs the extra `spymaster[polars]`."""
+        return self._as("polars")
+
+    def relation(self) -> Self:
+        """Return one whose results are DuckDB relations, not yet executed, each good until the next read."""
+        return self._as("relation")
+
+    def _as(self, form: Form) -> Self:
+        other = copy(self)
+        other._form = form
+        return other
+
+    def read_date(
         self,
+        date: str,
         schema: str,
+        symbol: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Any:
+        """Return one date's rows of a schema, of all symbols or of one; `options.trades` come with greeks."""
+        return self.read_date_range(date, date, schema, symbol, start_ns, end_ns, columns)
+
+    def read_date_range(
+        self,
         start_date: str,
         end_date: str,
-        value: str | None = None,
+        schema: str,
+        symbol: str | None = None,
         start_ns: int | None = None,
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
@@ -36,10 +66,10 @@ class SilverRows:
         """Return the rows of some UTC dates, both included, in order of `ts_event_ns`.
 
         Args:
-            schema: with or without its version; `options.trades` means the enriched ones.
             start_date: the first date.
             end_date: the last date.
-            value: the root symbol or underlying; None for all.
+            schema: with or without its version; `options.trades` means the enriched ones.
+            symbol: the root symbol or underlying; None for all.
             start_ns: first `ts_event_ns`, inclusive.
             end_ns: first `ts_event_ns` after the span, exclusive.
             columns: only these; None for all.
@@ -49,7 +79,7 @@ class SilverRows:
             SpymasterError: log or lake cannot be read.
         """
         kind = events.schema_named(_plain(schema))
-        within = _within(kind, start_date, end_date, value, start_ns, end_ns)
+        within = _within(kind, start_date, end_date, symbol, start_ns, end_ns)
 
         def ask() -> Any:
             relation = self._lake.table(kind, within)

@@ -398,6 +398,7 @@ class Recorder:
             if stream in self.lanes:
                 await self._commit(self.lanes[stream])
         await self._append_own(captures.end_row(capture, rows, clock.utc_now_ns(), complete=complete, detail=detail))
+        self.bus.ended(capture.capture_id)
 
     async def _append_own(self, row: pa.RecordBatch) -> None:
         lane = await self.lane(Stream(events.SYSTEM_CAPTURES.name, events.SYSTEM_SYMBOL))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from spymaster.clock import NS_PER_SECOND, utc_now_ns, utc_text
 from spymaster.errors import UsageError
+from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS
+from spymaster.events.encoding import Dbn, MassiveFrames, MassivePages
 from spymaster.feeds.feed import DeliveryInfo, Feed
 from spymaster.simulation.dbn import live_header
 from spymaster.simulation.deliveries import (
@@ -78,9 +80,9 @@ def open_market(text: str) -> list[Feed]:
     origin = market.origin
     infos = [
         dbn_info(market),
-        DeliveryInfo(f"{origin}#stocks", None, b"", ("SPY",), True, "massive.frames", ("T.SPY", "Q.SPY")),
-        DeliveryInfo(f"{origin}#options", None, b"", ("SPY",), True, "massive.frames", ("T.O:SPY",)),
-        DeliveryInfo(f"{origin}#chain", None, b"", ("SPY",), True, "massive.pages", ("chain.SPY",)),
+        DeliveryInfo(f"{origin}#stocks", MassiveFrames("stocks", "SPY"), simulated=True),
+        DeliveryInfo(f"{origin}#options", MassiveFrames("options", "SPY"), simulated=True),
+        DeliveryInfo(f"{origin}#chain", MassivePages(OPTIONS_GREEKS_SNAPSHOTS, "SPY", "SPY"), simulated=True),
     ]
     lockstep = Lockstep(session, [DbnWriter(market.seed), StockWriter(), OptionWriter(), ChainWriter()])
     return [
@@ -90,13 +92,7 @@ def open_market(text: str) -> list[Feed]:
 
 
 def dbn_info(market: SimulatedMarket) -> DeliveryInfo:
-    return DeliveryInfo(
-        origin=market.origin,
-        content_sha256=None,
-        dbn_header=live_header(),
-        symbols_in_stream=market.symbols(),
-        simulated=True,
-    )
+    return DeliveryInfo(market.origin, Dbn(live_header(), market.symbols()), simulated=True)
 
 
 class MarketFeed:

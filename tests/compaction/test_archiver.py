@@ -89,7 +89,7 @@ def state(root) -> dict:
         "catalog": read_files(root / "lake"),
         "read": Reader(root / "lake", "arrow").read("futures.trades", "ES")["capture_seq"].to_pylist(),
         "one hour": Reader(root / "lake", "arrow").read("futures.trades", "ES", end_ns=NOON_NS + 10**9).num_rows,
-        "dates": Reader(root / "lake").dates("futures/trades", "symbol=ES"),
+        "dates": Reader(root / "lake").get_available_dates("futures/trades", "symbol=ES"),
         "status": {key: status(root / "wal", root / "lake")[key] for key in ("bronze", "bronze_total", "alarms")},
     }
 

@@ -22,8 +22,7 @@ from spymaster.events import MARKET_SCHEMAS
 from spymaster.feeds.day_files import FlatFileFeed
 from spymaster.feeds.dbn_files import DbnFileDelivery
 from spymaster.lake import layout, silver
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.open import normalizer_of
 from spymaster.proof import silver as verify_silver
 from tests.command_line import spymaster
 from tests.compaction import silver_oracle
@@ -73,25 +72,20 @@ def overlapping(rows, chance, floor_ns=1):
 
 def dbn_rows(path):
     delivery = DbnFileDelivery(path, str(path))
-    normalizer = DatabentoNormalizer(
-        header=delivery.info.dbn_header, origin=str(path), symbols_in_stream=delivery.info.symbols_in_stream
-    )
-    return _rows(delivery, normalizer)
+    return _rows(delivery)
 
 
 def flat_file_rows(path):
     (delivery,) = FlatFileFeed(str(path)).deliveries()
-    info = delivery.info
-    return _rows(
-        delivery, MassiveFlatFile(header=info.header, origin=info.origin, symbols_in_stream=info.symbols_in_stream)
-    )
+    return _rows(delivery)
 
 
-def _rows(delivery, normalizer):
+def _rows(delivery):
     async def read():
         return [(message.data, message.ts_local_ns) async for message in delivery.messages()]
 
     batches = {}
+    normalizer = normalizer_of(delivery.info.encoding, origin=delivery.info.origin)
     for schema, batch in normalizer.normalize(asyncio.run(read())).batches:
         batches.setdefault(schema.name, []).append(batch)
     return {name: pa.Table.from_batches(own).combine_chunks() for name, own in batches.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spymaster.proof.kill_trials import differing, market_rows
+from spymaster.proof.kill_ledger import differing, market_rows
 from spymaster.simulation.source import SimFeed
 
 Key = tuple[str, int]  # a schema and a capture

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.dataset  # the Parquet reader imports it on first use, once for all is enough
 
 from spymaster import bus, cli, clock, daemon, events
-from spymaster.bus import Bus
+from spymaster.bus import Bus, Skipped
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import Compacted
 from spymaster.errors import StorageError
@@ -258,18 +258,21 @@ def measure_lag(report: Report) -> None:
 
 
 def read_slowly(report: Report) -> None:
-    """Subscribe a reader that wants ten rows at most and takes its time; report what it read and what it missed."""
+    """Subscribe a reader that holds 10 KB at most and takes its time; report what it read and what it missed."""
     real = Recorder.start
 
     async def start(self: Recorder) -> Any:
-        subscription = self.bus.subscribe(max_rows=10)
+        subscription = self.bus.subscribe(max_bytes=10_000)
 
         async def read() -> None:
-            read_rows = 0
-            async for published in subscription:
-                read_rows += published.batch.num_rows
-                await asyncio.sleep(0.05)
-            report(f"reader {read_rows} {subscription.dropped_rows}")
+            read_rows = skipped_rows = 0
+            async for item in subscription:
+                if isinstance(item, Skipped):
+                    skipped_rows += item.rows
+                else:
+                    read_rows += item.batch.num_rows
+                    await asyncio.sleep(0.05)
+            report(f"reader {read_rows} {skipped_rows} {subscription.dropped_rows}")
 
         self.slow_reader = asyncio.ensure_future(read())  # type: ignore[attr-defined]
         return await real(self)

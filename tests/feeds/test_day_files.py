@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from spymaster.errors import SourceError, TruncatedError
+from spymaster.events.encoding import MassiveDayFile
 from spymaster.feeds.day_files import MESSAGE_BYTES, FlatFileDelivery, FlatFileFeed
-from spymaster.normalize.massive.day_files import MassiveFlatFile
+from spymaster.normalize.open import normalizer_of
 
 HEADER = b"ticker,conditions,correction,exchange,price,sip_timestamp,size\n"
 LINES = [b"O:SPY251216C00680000,233,0,302,1.54,1629820676333000%03d,1\n" % number for number in range(200)]
@@ -51,7 +52,7 @@ def test_a_file_is_delivered_line_for_line_with_its_header_apart(tmp_path: Path,
 
     assert delivery.info.origin == f"flatfile:{tmp_path / name}"
     assert delivery.info.content_sha256 == hashlib.sha256(data).hexdigest()
-    assert (delivery.info.format, delivery.info.header) == ("massive.flatfile", HEADER)
+    assert delivery.info.encoding == MassiveDayFile(HEADER, ("O:SPY251216C00680000",))
     assert read(delivery) == (TEXT[len(HEADER) :], None)
     assert delivery.rows == 200
     assert read(delivery)[1] is None  # again from its start
@@ -66,11 +67,10 @@ def test_every_sample_day_file_is_delivered_whole(real_data: Path) -> None:
         data, failure = read(delivery)
 
         assert failure is None
-        assert delivery.info.header + data == plain
+        assert delivery.info.encoding.header + data == plain
         assert delivery.rows == plain.count(b"\n") - 1
-        assert delivery.info.symbols_in_stream == ("SPY",)
-        info = delivery.info
-        MassiveFlatFile(header=info.header, origin=info.origin, symbols_in_stream=info.symbols_in_stream)
+        assert delivery.info.encoding.tickers == ("SPY",)
+        normalizer_of(delivery.info.encoding, origin=delivery.info.origin)
 
 
 def test_tickers_name_one_root_or_two(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_tickers_name_one_root_or_two(tmp_path: Path) -> None:
         header = HEADER if column == 0 else b"size,ticker\n"
         ends = ",,0,1,1.5,1629820676333000000,1" if column == 0 else ""
         lines = "".join(f"{name}{ends}\n" if column == 0 else f"1,{name}\n" for name in names)
-        return delivery_of(written(tmp_path / "day.csv", header + lines.encode())).info.symbols_in_stream
+        return delivery_of(written(tmp_path / "day.csv", header + lines.encode())).info.encoding.tickers
 
     assert tickers() == ()
     assert tickers("SPY", "SPY") == ("SPY",)
@@ -195,4 +195,4 @@ def test_one_bad_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -
 
     with pytest.raises(TruncatedError):
         next(deliveries)
-    assert next(deliveries).info.header == HEADER
+    assert next(deliveries).info.encoding.header == HEADER

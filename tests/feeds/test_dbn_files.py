@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from spymaster.errors import SourceError, TruncatedError
 from spymaster.feeds.dbn_files import MESSAGE_BYTES, DbnFileDelivery, DbnFileFeed
 from spymaster.feeds.feed import DeliveryInfo
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
+from spymaster.normalize.open import normalizer_of
 
 SMALL = "databento-python/GLBX.MDP3/test_data.trades.dbn.zst"
 PLAIN = "dbn/test_data.trades.dbn"
@@ -68,16 +68,16 @@ def test_every_real_file_is_delivered_byte_for_byte(real_dbn_file: Path) -> None
     info, data, failure = deliver(real_dbn_file)
 
     assert failure is None
-    assert info.dbn_header + data == plain_of(real_dbn_file)
-    assert info.dbn_header[:3] == b"DBN"
-    assert len(info.dbn_header) == 8 + int.from_bytes(info.dbn_header[4:8], "little")
+    assert info.encoding.header + data == plain_of(real_dbn_file)
+    assert info.encoding.header[:3] == b"DBN"
+    assert len(info.encoding.header) == 8 + int.from_bytes(info.encoding.header[4:8], "little")
     assert info.content_sha256 == hashlib.sha256(real_dbn_file.read_bytes()).hexdigest()
     assert (info.origin, info.simulated) == (f"dbn:{real_dbn_file}", False)
 
 
 def test_symbols_are_looked_for_in_the_stream_only_where_the_header_has_none(real_data: Path) -> None:
-    assert deliver(real_data / LIVE)[0].symbols_in_stream == ("ESZ4",)
-    assert deliver(real_data / SMALL)[0].symbols_in_stream == ()
+    assert deliver(real_data / LIVE)[0].encoding.symbols_in_stream == ("ESZ4",)
+    assert deliver(real_data / SMALL)[0].encoding.symbols_in_stream == ()
 
 
 def test_the_look_ahead_finds_mappings_of_every_version_behind_any_records(tmp_path: Path, real_data: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_look_ahead_finds_mappings_of_every_version_behind_any_records(tmp_p
     path = tmp_path / "live.dbn"
     path.write_bytes(live + other * 3000 + names + other * 3000 + names + old + b"\x16\x16half")
 
-    assert deliver(path)[0].symbols_in_stream == ("ESZ5", "ESH6", "ESM6", "ESU6")
+    assert deliver(path)[0].encoding.symbols_in_stream == ("ESZ5", "ESH6", "ESM6", "ESU6")
 
 
 def test_a_compressed_file_cut_at_any_byte_raises_and_names_the_byte(tmp_path: Path, real_data: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_plain_file_cut_at_any_byte_but_between_records_raises_and_names_the_b
 def normalize(path: Path) -> None:
     info, data, failure = deliver(path)
     assert failure is None
-    normalizer = DatabentoNormalizer(header=info.dbn_header, origin=info.origin)
+    normalizer = normalizer_of(info.encoding, origin=info.origin)
     normalizer.normalize([(data, None)])
     normalizer.finish()
 
@@ -148,7 +148,7 @@ def test_what_was_sound_before_a_cut_is_delivered_first(tmp_path: Path, real_dat
 
     assert isinstance(failure, TruncatedError)
     assert failure.byte == 300_000
-    assert plain.startswith(info.dbn_header + data)
+    assert plain.startswith(info.encoding.header + data)
     assert len(data) > len(plain) / 3
 
 
@@ -158,7 +158,7 @@ def test_a_header_in_a_frame_of_its_own_is_read_and_a_cut_in_any_frame_is_seen(r
     ends = [end for end, _ in frames]
 
     info, data, _ = deliver(real_data / FRAMES)
-    assert (info.dbn_header, data) == (frames[0][1], b"".join(plain for _, plain in frames[1:]))
+    assert (info.encoding.header, data) == (frames[0][1], b"".join(plain for _, plain in frames[1:]))
 
     assert len(frames) > 1
     path = tmp_path / "cut.dbn.zst"
@@ -190,7 +190,7 @@ def test_frames_may_cut_header_and_records_anywhere(
     info, data, failure = deliver(path)
 
     assert failure is None
-    assert info.dbn_header + data == plain
+    assert info.encoding.header + data == plain
 
 
 def test_bytes_after_the_last_frame_are_an_error(tmp_path: Path, real_data: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_header_that_the_vendors_library_cannot_decode_is_left_to_the_normaliz
     info, _, _ = deliver(path)
 
     with pytest.raises(SourceError, match="no DBN header"):
-        DatabentoNormalizer(header=info.dbn_header, origin=info.origin)
+        normalizer_of(info.encoding, origin=info.origin)
 
 
 # What a path means.

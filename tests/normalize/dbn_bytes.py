@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import zstandard
 
+from spymaster.events.encoding import Dbn
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.normalize.normalizer import Unreadable
 
@@ -93,13 +94,23 @@ def definition(symbol: str, kind: bytes = b"F", asset: bytes = b"ES", **fields: 
     return record(DEFINITION, **fields)
 
 
+def reader(header: bytes, *symbols_in_stream: str, simulated: bool = False) -> DatabentoNormalizer:
+    return DatabentoNormalizer(Dbn(header, symbols_in_stream), origin="dbn:x.dbn", simulated=simulated)
+
+
 class Run:
     """A normalizer that was fed, and all that came out of it, as one table per schema."""
 
     def __init__(
-        self, header: bytes, data: bytes, cuts: list[int] | None = None, ts_local_ns: int | None = None, **more: Any
+        self,
+        header: bytes,
+        data: bytes,
+        cuts: list[int] | None = None,
+        ts_local_ns: int | None = None,
+        symbols_in_stream: tuple[str, ...] = (),
+        simulated: bool = False,
     ) -> None:
-        self.normalizer = DatabentoNormalizer(header=header, origin="dbn:x.dbn", **more)
+        self.normalizer = reader(header, *symbols_in_stream, simulated=simulated)
         self.unreadable: list[Unreadable] = []
         self.sizes: list[int] = []
         batches: dict[str, list[pa.RecordBatch]] = {}

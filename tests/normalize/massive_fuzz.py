@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from spymaster.normalize.massive.day_files import MassiveFlatFile
-from spymaster.normalize.massive.frames import MassiveFrames
-from spymaster.normalize.massive.pages import MassivePages
+from spymaster.events import SCHEMAS
+from spymaster.events.encoding import MassiveDayFile, MassiveFrames, MassivePages
+from spymaster.normalize.massive.day_files import DayFileNormalizer
+from spymaster.normalize.massive.frames import FrameNormalizer
+from spymaster.normalize.massive.pages import PageNormalizer
 from spymaster.normalize.normalizer import Normalized
 from tests.normalize import massive_oracle as oracle
 
@@ -94,6 +96,18 @@ ODD_BYTES = [
 ODD_BYTES += [b"},{", b"null", b"NaN", b"1e999", b"\\ud800", b"0x10", b"+", b"\xc3\xa9", b'"ev":"Q",', b'""', b"\t"]
 
 
+def frame_reader(cluster: Any, *, simulated: bool = False) -> FrameNormalizer:
+    return FrameNormalizer(MassiveFrames(cluster, "ALL"), origin="massive", simulated=simulated)
+
+
+def page_reader(schema: str, ticker: str) -> PageNormalizer:
+    return PageNormalizer(MassivePages(SCHEMAS[schema], ticker, "ALL"), origin="massive")
+
+
+def line_reader(header: bytes, *tickers: str) -> DayFileNormalizer:
+    return DayFileNormalizer(MassiveDayFile(header, tickers), origin="flatfile:day.csv")
+
+
 @dataclass
 class Figures:
     """What became of mutated messages. `crashes` and `wrong_rows` must be 0."""
@@ -157,7 +171,7 @@ def _frames(rng: random.Random, count: int, figures: Figures) -> None:
         frames.append(_mutated_json(rng, events[: rng.randint(1, 3)]))
     live = rng.random() < 0.8
     messages = [(frame, RECEIVED + number if live else None) for number, frame in enumerate(frames)]
-    normalizer = MassiveFrames(cluster=cluster)
+    normalizer = frame_reader(cluster)
     done = normalizer.normalize(messages)
 
     expected: list[tuple[str, oracle.Row]] = []
@@ -189,7 +203,7 @@ def _pages(rng: random.Random, count: int, figures: Figures) -> None:
         if schema == "options.greeks_snapshots":
             results = [_odd_nested(rng, result) for result in results]
         pages.append(_mutated_json(rng, {"results": results, "status": "OK", "request_id": "1"}, results))
-    done = MassivePages(schema=schema, ticker="AAPL").normalize([(page, ts_local_ns) for page in pages])
+    done = page_reader(schema, "AAPL").normalize([(page, ts_local_ns) for page in pages])
 
     expected, refused = [], []
     for page in pages:
@@ -212,7 +226,7 @@ def _lines(rng: random.Random, count: int, figures: Figures) -> None:
         header, sound = f"{header},decimal_size", [f"{line}{end}" for line in sound for end in (",", ",100.2500000")]
     text = b"".join(_mutated_line(rng, rng.choice(sound).encode() + b"\n") for _ in range(count))
     ticker = "O:SPY251216C00680000" if schema == "options.trades" else "A"
-    normalizer = MassiveFlatFile(header=header.encode() + b"\n", origin="day.csv", symbols_in_stream=(ticker,))
+    normalizer = line_reader(header.encode() + b"\n", ticker)
     cut = rng.randint(0, len(text))
     done = Normalized([], [])
     for part in (text[:cut], text[cut:]):

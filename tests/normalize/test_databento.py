@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from spymaster.errors import SourceError, SpymasterError, TruncatedError, UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from tests.normalize.dbn_bytes import (
     DAY,
     DEFINITION,
@@ -25,6 +24,7 @@ from tests.normalize.dbn_bytes import (
     header_of,
     mapping,
     pieces_of,
+    reader,
     record,
     trade,
 )
@@ -46,7 +46,7 @@ from tests.normalize.dbn_bytes import (
     ],
 )
 def test_the_streams_of_a_delivery_follow_from_its_header(dataset: str, schema: str | None, streams: set[str]) -> None:
-    normalizer = DatabentoNormalizer(header=header_of(dataset, schema, symbols=["SPY"]), origin="dbn:x.dbn")
+    normalizer = reader(header_of(dataset, schema, symbols=["SPY"]))
 
     assert normalizer.streams == dict.fromkeys({"reference.instruments"} | streams, "SPY")
 
@@ -72,7 +72,7 @@ def test_a_stream_is_named_by_the_one_root_of_its_symbols_or_all(
     spans = {symbol: [(DAY, DAY + dt.timedelta(1), number)] for number, symbol in enumerate(mapped)}
     header = header_of(stype_in=stype_in, symbols=symbols, mappings=spans)
 
-    normalizer = DatabentoNormalizer(header=header, origin="dbn:x.dbn", symbols_in_stream=tuple(in_stream))
+    normalizer = reader(header, *in_stream)
 
     assert set(normalizer.streams.values()) == {name}
 
@@ -85,7 +85,7 @@ def test_a_dataset_or_schema_that_is_not_recorded_is_one_line_that_names_it_and_
     dataset: str, schema: str, named: str
 ) -> None:
     with pytest.raises(UnsupportedError) as refused:
-        DatabentoNormalizer(header=header_of(dataset, schema), origin="dbn:x.dbn")
+        reader(header_of(dataset, schema))
 
     line = str(refused.value)
     assert "\n" not in line
@@ -98,13 +98,13 @@ def test_a_dbn_version_that_is_not_known_is_named() -> None:
     header = es_header()
 
     with pytest.raises(UnsupportedError, match="version 4"):
-        DatabentoNormalizer(header=header[:3] + b"\x04" + header[4:], origin="dbn:x.dbn")
+        reader(header[:3] + b"\x04" + header[4:])
 
 
 @pytest.mark.parametrize("header", [b"", b"DBN", b"garbage", b"DBN\x03\x00\x00\x00\x00", es_header()[:100]])
 def test_what_is_no_header_is_an_error_in_one_line(header: bytes) -> None:
     with pytest.raises(SourceError, match="no DBN header"):
-        DatabentoNormalizer(header=header, origin="dbn:x.dbn")
+        reader(header)
 
 
 @settings(max_examples=300, deadline=None)
@@ -117,7 +117,7 @@ def test_a_damaged_header_never_raises_anything_else(at: list[tuple[int, int]], 
     for byte, value in at:
         header[byte % len(header)] = value
     with suppress(SourceError):
-        DatabentoNormalizer(header=bytes(header[: len(header) - cut]), origin="dbn:x.dbn")
+        reader(bytes(header[: len(header) - cut]))
 
 
 def test_a_simulated_delivery_has_the_source_sim() -> None:
@@ -251,7 +251,7 @@ def test_text_that_is_not_ascii_is_kept() -> None:
 def test_a_record_of_length_zero_ends_the_delivery_and_is_named() -> None:
     header, sound = es_header(), trade() + trade()
     for cuts in ([10**6], [7] * 30, [len(sound), 10**6], [len(sound) + 1, 10**6], [1] * 150):
-        normalizer = DatabentoNormalizer(header=header, origin="dbn:x.dbn")
+        normalizer = reader(header)
         rows, failure = 0, ""
         for piece in [*pieces_of(sound + bytes(50), cuts), b"more"]:
             try:
@@ -307,7 +307,7 @@ def test_a_mapping_without_a_time_has_the_time_of_its_arrival_or_of_the_delivery
 
 
 def test_a_small_record_after_larger_ones_is_not_held_back() -> None:
-    normalizer = DatabentoNormalizer(header=es_header(schema=None), origin="dbn:x.dbn")
+    normalizer = reader(es_header(schema=None))
 
     normalized = normalizer.normalize([(record(MBP10) * 2 + trade(), None)])
 

@@ -11,16 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spymaster.clock import NS_PER_MS
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import SCHEMAS
-from spymaster.normalize.massive import fields as massive
-from spymaster.normalize.massive import frame_columns as massive_plain
-from spymaster.normalize.massive.day_files import MassiveFlatFile
-from spymaster.normalize.massive.frames import MassiveFrames
-from spymaster.normalize.massive.pages import MassivePages
+from spymaster.normalize.massive import frame_columns
+from spymaster.normalize.massive.day_files import DayFileNormalizer
+from spymaster.normalize.massive.fields import RECORDS
 from spymaster.normalize.normalizer import Normalized
 from tests.normalize import massive_fuzz, massive_oracle
-from tests.normalize.massive_fuzz import LINES, OPTION_TRADE, SNAPSHOT, STATUS, STOCK_QUOTE, STOCK_TRADE
+from tests.normalize.massive_fuzz import (
+    LINES,
+    OPTION_TRADE,
+    SNAPSHOT,
+    STATUS,
+    STOCK_QUOTE,
+    STOCK_TRADE,
+    frame_reader,
+    line_reader,
+    page_reader,
+)
 
 RECEIVED = 1_790_000_000_000_000_007
 
@@ -32,7 +41,7 @@ def encoded(document: Any) -> bytes:
 def read(*frames: Any, cluster: str = "stocks", ts_local_ns: int | None = RECEIVED) -> Normalized:
     """Normalize frames, given as bytes or as what they say, in one call."""
     messages = [(frame if isinstance(frame, bytes) else encoded(frame), ts_local_ns) for frame in frames]
-    return MassiveFrames(cluster=cluster).normalize(messages)
+    return frame_reader(cluster).normalize(messages)
 
 
 def rows(done: Normalized) -> list[dict[str, Any]]:
@@ -92,7 +101,7 @@ def test_the_messages_of_the_vendors_specification_load(real_data: Path) -> None
 
     for cluster in ("stocks", "options"):
         events = [example(path) for path in paths if path.startswith(f"/{cluster}/")]
-        normalizer = MassiveFrames(cluster=cluster)
+        normalizer = frame_reader(cluster)
         done = normalizer.normalize([(encoded(events), RECEIVED)])
         expected, others = massive_oracle.frame(encoded(events), cluster)
 
@@ -109,7 +118,7 @@ def test_frames_of_one_call_keep_their_order_and_their_times_of_receipt() -> Non
     frames = [[STOCK_TRADE | {"q": 1}, STOCK_QUOTE | {"q": 2}, STOCK_TRADE | {"q": 3}], [STOCK_TRADE | {"q": 4}]]
     for more in ([], [STATUS]):  # the second goes the slow way
         messages = [(encoded(frame + more), RECEIVED + number) for number, frame in enumerate(frames)]
-        trades, quotes = (batch for _, batch in MassiveFrames(cluster="stocks").normalize(messages).batches)
+        trades, quotes = (batch for _, batch in frame_reader("stocks").normalize(messages).batches)
 
         assert trades["seq"].to_pylist() == [1, 3, 4]
         assert trades["ts_local_ns"].to_pylist() == [RECEIVED, RECEIVED, RECEIVED + 1]
@@ -124,7 +133,7 @@ def test_a_row_without_a_receipt_was_received_when_it_happened() -> None:
 
 
 def test_the_vendors_own_messages_and_what_is_not_recorded_are_counted() -> None:
-    normalizer = MassiveFrames(cluster="options", simulated=True)
+    normalizer = frame_reader("options", simulated=True)
     frames = [[STATUS, STATUS], [{"ev": "Q", "sym": "O:X"}, OPTION_TRADE], [{"ev": "unheard of"}]]
     done = normalizer.normalize([(encoded(frame), RECEIVED) for frame in frames])
 
@@ -216,10 +225,10 @@ CHANGED = st.tuples(st.sampled_from([STOCK_TRADE, STOCK_QUOTE]), ANY_EVENT).map(
 @given(st.lists(PLAIN_EVENTS | st.lists(CHANGED | ANY_EVENT, max_size=2), min_size=1, max_size=3))
 def test_both_ways_of_reading_frames_and_a_third_agree(frames: list[Any]) -> None:
     messages = [(encoded(frame), RECEIVED) for frame in frames]
-    slow = MassiveFrames(cluster="stocks")
+    slow = frame_reader("stocks")
     slow._plain = None
     by_value = slow.normalize(messages)
-    fast = MassiveFrames(cluster="stocks")
+    fast = frame_reader("stocks")
     done = fast.normalize(messages)
     assert done == by_value
     assert fast.ignored == slow.ignored
@@ -252,7 +261,7 @@ def test_both_ways_of_reading_frames_and_a_third_agree(frames: list[Any]) -> Non
 )
 def test_the_vendors_sample_pages_load_value_by_value(real_data: Path, name: str, schema: str, count: int) -> None:
     page = (real_data / "massive-client" / f"{name}.json").read_bytes()
-    ((found, batch),) = MassivePages(schema=schema, ticker="AAPL").normalize([(page, RECEIVED)]).batches
+    ((found, batch),) = page_reader(schema, "AAPL").normalize([(page, RECEIVED)]).batches
 
     expected = massive_oracle.page(page, schema, "AAPL", RECEIVED)
     assert (found.name, batch.num_rows, len(expected)) == (schema, count, count)
@@ -264,7 +273,7 @@ def test_the_vendors_sample_pages_load_value_by_value(real_data: Path, name: str
 def test_a_page_of_option_trades_has_nanoseconds_to_the_last(real_data: Path) -> None:
     trade = {"exchange": 302, "price": 1.54, "sip_timestamp": 2**60 + 1, "size": 1, "conditions": [233]}
     page = encoded({"results": [trade | {"correction": 1, "participant_timestamp": 2**60 + 3}]})
-    done = MassivePages(schema="options.trades", ticker="O:SPY251216C00680000").normalize([(page, None)])
+    done = page_reader("options.trades", "O:SPY251216C00680000").normalize([(page, None)])
 
     (row,) = rows(done)
     assert (row["ts_event_ns"], row["participant_ts_ns"]) == (2**60 + 1, 2**60 + 3)
@@ -273,7 +282,7 @@ def test_a_page_of_option_trades_has_nanoseconds_to_the_last(real_data: Path) ->
 
 def test_the_sample_of_option_contracts_becomes_definitions(real_data: Path) -> None:
     page = (real_data / "massive-client" / "rest_v3_reference_options_contracts.json").read_bytes()
-    pages = MassivePages(schema="reference.instruments", ticker="")
+    pages = page_reader("reference.instruments", "")
     made, sent = rows(pages.normalize([(page, RECEIVED)])), json.loads(page)["results"]
 
     assert len(made) == len(sent) == 10
@@ -298,7 +307,7 @@ def test_the_sample_of_option_contracts_becomes_definitions(real_data: Path) -> 
 
 def snapshot(*results: Any, ts_local_ns: int | None = RECEIVED) -> Normalized:
     page = encoded({"results": results, "status": "OK"})
-    return MassivePages(schema="options.greeks_snapshots", ticker="AAPL").normalize([(page, ts_local_ns)])
+    return page_reader("options.greeks_snapshots", "AAPL").normalize([(page, ts_local_ns)])
 
 
 def test_greeks_that_are_missing_or_empty_are_null_and_never_zero() -> None:
@@ -338,7 +347,7 @@ def test_a_snapshots_id_depends_on_what_was_said_alone() -> None:
     ],
 )
 def test_an_unreadable_page_goes_to_quarantine_whole(page: bytes) -> None:
-    done = MassivePages(schema="stocks.trades", ticker="AAPL").normalize([(page, RECEIVED)])
+    done = page_reader("stocks.trades", "AAPL").normalize([(page, RECEIVED)])
 
     assert done.batches == []
     assert [unreadable.data for unreadable in done.unreadable] == [page]
@@ -346,17 +355,17 @@ def test_an_unreadable_page_goes_to_quarantine_whole(page: bytes) -> None:
 
 def test_a_page_without_results_gives_no_rows() -> None:
     for page in ({"status": "OK"}, {"results": [], "status": "DELAYED"}):
-        done = MassivePages(schema="stocks.trades", ticker="AAPL").normalize([(encoded(page), RECEIVED)])
+        done = page_reader("stocks.trades", "AAPL").normalize([(encoded(page), RECEIVED)])
         assert done == Normalized([], [])
 
 
 # Day files.
 
 
-def flat_file(schema: str) -> MassiveFlatFile:
+def flat_file(schema: str) -> DayFileNormalizer:
     ticker = "O:SPY251216C00680000" if schema == "options.trades" else "SPY"
     header = LINES[schema][0].encode() + b"\n"
-    return MassiveFlatFile(header=header, origin="flatfile:day.csv", symbols_in_stream=(ticker,))
+    return line_reader(header, ticker)
 
 
 def test_every_sample_day_file_loads_as_pandas_reads_it(real_data: Path) -> None:
@@ -364,7 +373,7 @@ def test_every_sample_day_file_loads_as_pandas_reads_it(real_data: Path) -> None
     assert files
     for path in files:
         header, _, text = gzip.decompress(path.read_bytes()).partition(b"\n")
-        normalizer = MassiveFlatFile(header=header + b"\n", origin=str(path), symbols_in_stream=("SPY",))
+        normalizer = line_reader(header + b"\n", "SPY")
         pieces = [text[at : at + 400_000] for at in range(0, len(text), 400_000)]
         done = [normalizer.normalize([(piece, None)]) for piece in pieces]
         normalizer.finish()
@@ -373,7 +382,7 @@ def test_every_sample_day_file_loads_as_pandas_reads_it(real_data: Path) -> None
         theirs = pd.read_csv(path, dtype={"conditions": str, "id": str}, keep_default_na=False, na_values=[""])
         assert len(ours) == len(theirs) == text.count(b"\n")
         assert not any(some.unreadable for some in done)
-        names = {field.column: key for key, field in massive.RECORDS["stocks.trades"].fields.items()}
+        names = {field.column: key for key, field in RECORDS["stocks.trades"].fields.items()}
         for column in (
             "ts_event_ns",
             "participant_ts_ns",
@@ -415,7 +424,7 @@ def test_columns_are_known_by_name_in_any_order_and_unknown_ones_counted_once() 
     header, *lines = LINES["stocks.trades"]
     names, values = header.split(","), lines[1].split(",")
     turned = ",".join(["new", *reversed(names)]).encode() + b"\r\n"
-    normalizer = MassiveFlatFile(header=turned, origin="day.csv", symbols_in_stream=("A",))
+    normalizer = line_reader(turned, "A")
     done = [normalizer.normalize([(",".join(["?", *reversed(values)]).encode() + b"\r\n", None)]) for _ in range(2)]
 
     straight = flat_file("stocks.trades").normalize([(lines[1].encode() + b"\n", None)])
@@ -456,7 +465,7 @@ def test_a_line_that_cannot_be_read_goes_to_quarantine_and_the_others_do_not() -
 def test_a_files_size_keeps_its_text_as_written(size: str, exact: str, whole: Any, text: Any, other: bytes) -> None:
     header = f"{LINES['stocks.trades'][0]},decimal_size\n".encode()
     line = LINES["stocks.trades"][2].replace(",100,", f",{size},") + f",{exact}\n"
-    normalizer = MassiveFlatFile(header=header, origin="x", symbols_in_stream=("A",))
+    normalizer = line_reader(header, "A")
     ((_, batch),) = normalizer.normalize([(line.encode() + other, None)]).batches
 
     assert (batch["size"][0].as_py(), batch["size_decimal"][0].as_py()) == (whole, text)
@@ -465,7 +474,7 @@ def test_a_files_size_keeps_its_text_as_written(size: str, exact: str, whole: An
 def test_what_a_file_holds_follows_from_columns_and_tickers() -> None:
     def streams(schema: str, *tickers: str) -> dict[str, str]:
         header = LINES[schema][0].encode() + b"\n"
-        return MassiveFlatFile(header=header, origin="x", symbols_in_stream=tickers).streams
+        return line_reader(header, *tickers).streams
 
     assert streams("stocks.trades", "SPY") == {"stocks.trades": "SPY"}
     assert streams("stocks.trades", "A", "B") == {"stocks.trades": "ALL"}
@@ -475,13 +484,13 @@ def test_what_a_file_holds_follows_from_columns_and_tickers() -> None:
         b"ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,sequence_number,sip_timestamp\n"
     )
     with pytest.raises(UnsupportedError, match="holds quotes of options"):
-        MassiveFlatFile(header=option_quotes, origin="x", symbols_in_stream=("O:SPY251216C00680000",))
+        line_reader(option_quotes, "O:SPY251216C00680000")
     with pytest.raises(UnsupportedError, match="the columns a, b"):
-        MassiveFlatFile(header=b"a,b\n", origin="x")
+        line_reader(b"a,b\n")
     with pytest.raises(UnsupportedError, match="twice"):
-        MassiveFlatFile(header=b"ticker,ticker\n", origin="x")
+        line_reader(b"ticker,ticker\n")
     with pytest.raises(SourceError, match="column names"):
-        MassiveFlatFile(header=b'"a\n', origin="x")
+        line_reader(b'"a\n')
 
 
 def test_a_file_that_ends_inside_a_line_is_truncated() -> None:
@@ -504,6 +513,6 @@ def test_damaged_messages_never_crash_and_never_give_a_wrong_row() -> None:
 
 
 def test_the_torture_sees_a_planted_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(massive_plain, "NS_PER_MS", massive.NS_PER_MS + 1)
+    monkeypatch.setattr(frame_columns, "NS_PER_MS", NS_PER_MS + 1)
 
     assert massive_fuzz.torture(2_000, 1, lambda done: None).wrong_rows > 0

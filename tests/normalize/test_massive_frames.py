@@ -14,21 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spymaster.normalize.massive import frame_scanner as massive_scan
-from spymaster.normalize.massive import frames as massive_frames
-from spymaster.normalize.massive.fields import Part
-from spymaster.normalize.massive.frames import MassiveFrames, Message
-from spymaster.normalize.normalizer import Normalized
-from tests.normalize.massive_fuzz import OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE
+from spymaster.events.encoding import MassiveFrames
+from spymaster.normalize.massive import frame_scanner
+from spymaster.normalize.massive.frames import GROUP_BYTES, FrameNormalizer
+from spymaster.normalize.massive.values import Part
+from spymaster.normalize.normalizer import Message, Normalized
+from tests.normalize.massive_fuzz import OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE, frame_reader
 from tests.normalize.test_massive import RECEIVED, encoded, read, rows
 from tests.sim_recording import Recorded
 
 
-class Watched(MassiveFrames):
+class Watched(FrameNormalizer):
     """Tells which frames went the slow way."""
 
-    def __init__(self, cluster: str = "stocks") -> None:
-        super().__init__(cluster=cluster)
+    def __init__(self, cluster: Any = "stocks") -> None:
+        super().__init__(MassiveFrames(cluster, "ALL"), origin="massive")
         self.slow: list[bytes] = []
 
     def _read_odd(self, frame: bytes, number: int) -> dict[str, Part]:
@@ -37,7 +37,7 @@ class Watched(MassiveFrames):
 
 
 def slow_way(messages: list[Message], cluster: str = "stocks") -> Normalized:
-    normalizer = MassiveFrames(cluster=cluster)
+    normalizer = frame_reader(cluster)
     normalizer._plain = None
     return normalizer.normalize(messages)
 
@@ -45,7 +45,7 @@ def slow_way(messages: list[Message], cluster: str = "stocks") -> Normalized:
 def both_ways(*frames: bytes, cluster: str = "stocks", live: bool = True) -> Normalized:
     """Return what frames give, the same by both ways."""
     messages = [(frame, RECEIVED + number if live else None) for number, frame in enumerate(frames)]
-    done = MassiveFrames(cluster=cluster).normalize(messages)
+    done = frame_reader(cluster).normalize(messages)
     by_value = slow_way(messages, cluster)
     assert done == by_value
     assert repr(rows(done)) == repr(rows(by_value))  # which tells -0.0 from 0.0
@@ -82,7 +82,7 @@ def test_many_frames_of_many_symbols_give_the_rows_of_the_slow_way(cluster: str)
 
     frames = [encoded([event(number) for number in range(rng.randrange(30))]) for _ in range(900)]
     messages: list[Message] = [(frame, RECEIVED + number) for number, frame in enumerate(frames)]
-    assert sum(map(len, frames)) > massive_frames._GROUP_BYTES
+    assert sum(map(len, frames)) > GROUP_BYTES
     normalizer = Watched(cluster)
     fast = normalizer.normalize(messages)
 
@@ -130,7 +130,7 @@ def test_the_smallest_events_there_can_be_have_room(cluster: str, symbol: str, e
 
 
 def test_nothing_is_compiled_once_a_connection_has_begun() -> None:
-    scanner = massive_scan.load()
+    scanner = frame_scanner.load()
     for count in (1, 2, 50):
         both_ways(encoded([STOCK_TRADE, STOCK_QUOTE] * count), encoded([{"ev": "T", "sym": "A", "t": 1}]))
         both_ways(encoded([OPTION_TRADE] * count), cluster="options")
@@ -141,20 +141,20 @@ def test_nothing_is_compiled_once_a_connection_has_begun() -> None:
 @pytest.fixture
 def kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of its own for what numba keeps, with what it has kept so far."""
-    scanner: Any = massive_scan.load()
+    scanner: Any = frame_scanner.load()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    own: Any = numba.njit(cache=True)(massive_scan.scan)
+    own: Any = numba.njit(cache=True)(frame_scanner.scan)
     for path in Path(scanner.scan.stats.cache_path).glob("frame_scanner.*"):
         shutil.copy(path, own.stats.cache_path)
-    massive_scan.load.cache_clear()
+    frame_scanner.load.cache_clear()
     yield Path(own.stats.cache_path)
-    massive_scan.load.cache_clear()
+    frame_scanner.load.cache_clear()
 
 
 def test_what_was_compiled_once_is_not_compiled_again(kept_elsewhere: Path) -> None:
     kept = {path: path.stat() for path in kept_elsewhere.iterdir()}
     assert len(kept) >= 6
-    compiled: list[Any] = list(massive_scan.load())
+    compiled: list[Any] = list(frame_scanner.load())
 
     assert [sum(function.stats.cache_hits.values()) for function in compiled] == [1, 1, 1]
     assert {path: path.stat() for path in kept_elsewhere.iterdir()} == kept
@@ -166,7 +166,7 @@ def test_a_cache_that_was_cut_short_is_done_without(kept_elsewhere: Path) -> Non
 
     frame = encoded([STOCK_TRADE, STOCK_QUOTE])
     assert read(frame) == slow_way([(frame, RECEIVED)])
-    assert massive_scan.load().scan.stats.cache_path is None  # type: ignore[attr-defined]
+    assert frame_scanner.load().scan.stats.cache_path is None  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_machine_for_which_numba_has_no_package_gives_the_same_rows(monkeypatc
     compiled = read(*frames)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    assert MassiveFrames(cluster="stocks")._plain is None
+    assert frame_reader("stocks")._plain is None
     assert read(*frames) == compiled
 
 

@@ -19,7 +19,9 @@ from spymaster import cli
 from spymaster.errors import UsageError
 from spymaster.events import Stream
 from spymaster.proof import kill_trials as torture
-from spymaster.proof.kill_trials import Ledger, market_rows, tear
+from spymaster.proof import killed_daemon
+from spymaster.proof.kill_ledger import Ledger, market_rows
+from spymaster.proof.kill_trials import tear
 from spymaster.simulation.source import SimFeed
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
@@ -33,15 +35,15 @@ COMMAND = [sys.executable, "-m", "spymaster", "doctor", "--torture"]
 MARKET = "seed=3,rate=20000,start=2025-12-16T14:30:00Z"
 
 LYING_DAEMON = """
-import asyncio, sys
-from spymaster.proof import kill_trials as torture
+import sys
+from spymaster.proof import killed_daemon
 
-def acknowledge_one_row_more(schema, capture_id, first, last, flush):
-    print(schema, capture_id, first, last + 1, flush=flush)
+def acknowledge_one_row_more(stream, capture_id, first, last, flush):
+    print(stream, capture_id, first, last + 1, flush=flush)
 
-torture.print = acknowledge_one_row_more
+killed_daemon.print = acknowledge_one_row_more
 if sys.stdin.readline():
-    asyncio.run(torture._record(*sys.argv[1:]))
+    killed_daemon.main(*sys.argv[1:])
 """
 
 
@@ -52,7 +54,7 @@ def child_script(tmp_path, monkeypatch):
     def take(text):
         script = tmp_path / "daemon.py"
         script.write_text(text)
-        monkeypatch.setattr(torture, "CHILD", (sys.executable, str(script)))
+        monkeypatch.setattr(killed_daemon, "CHILD", (sys.executable, str(script)))
         monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
 
     return take
@@ -79,7 +81,7 @@ def test_three_kills_lose_nothing_and_leave_nothing_behind(tmp_path):
 
 def test_a_disk_with_the_room_that_the_trials_take_is_not_too_small_for_their_daemon(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-    monkeypatch.setattr(torture, "START_LIMIT_S", 20)
+    monkeypatch.setattr(killed_daemon, "START_LIMIT_S", 20)
 
     with small_disk(tmp_path / "disk", torture.NEEDED_BYTES // MB) as disk:
         report = torture.torture(disk.root, 1, None, 5, lambda _trial: None)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from spymaster import WALManager, durable, screen, settings
+from spymaster import WALManager, durable, settings
+from spymaster.cli import screen
 from spymaster.control import SOCKET_NAME
 from spymaster.daemon import Daemon
 from spymaster.errors import StorageError

@@ -180,6 +180,25 @@ def test_a_cancelled_flush_loses_no_acknowledgement(tmp_path):
     assert asyncio.run(run()) == (10, 10)
 
 
+def test_a_capture_has_a_position_on_the_bus_from_its_first_durable_rows_until_its_end_row_is_durable(tmp_path):
+    async def run():
+        recorder, _ = await recording(tmp_path)
+        before = recorder.bus.subscribe()
+        await recorder.flush()
+        during = recorder.bus.subscribe()
+        await recorder.end(Capture(7, "sim", "sim", None, 1, (STREAM,)), {STREAM: 10}, complete=True, detail=None)
+        after = recorder.bus.subscribe()
+        await recorder.stop()
+        ends = [batch async for stream, batch in during if stream.schema == "system.captures"]
+        return before.positions, during.positions, after.positions, ends
+
+    before, during, after, (end,) = asyncio.run(run())
+
+    assert (before, during) == ({}, {STREAM: {7: 9}})
+    assert after == {Stream("system.captures", "spymaster"): {end["capture_id"][0].as_py(): 0}}
+    assert (end["event"][0].as_py(), end["of_capture_id"][0].as_py()) == ("end", 7)
+
+
 def test_a_recorder_whose_tasks_are_cancelled_with_everything_else_ends_and_leaves_its_rows_in_the_log(tmp_path):
     async def run():
         recorder, _ = await recording(tmp_path)

@@ -9,8 +9,11 @@ from typing import Any
 import databento_dbn
 import pytest
 
+from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS
+from spymaster.events.encoding import Dbn, MassiveFrames, MassivePages
 from spymaster.feeds.feed import Delivery
 from spymaster.simulation import deliveries as sim_deliveries
+from spymaster.simulation.dbn import live_header
 from spymaster.simulation.source import MarketFeed, SimFeed, open_market
 from tests.sim_recording import NOON, Recorded
 
@@ -84,11 +87,11 @@ def test_each_delivery_says_what_it_carries() -> None:
 
     assert all(feed.paced for feed in feeds)
     assert all(info.simulated and info.content_sha256 is None for info in infos)
-    assert [(info.format, info.channels) for info in infos] == [
-        ("dbn", ()),
-        ("massive.frames", ("T.SPY", "Q.SPY")),
-        ("massive.frames", ("T.O:SPY",)),
-        ("massive.pages", ("chain.SPY",)),
+    assert [info.encoding for info in infos] == [
+        Dbn(live_header(), SimFeed.parse(SOURCE).market.symbols()),
+        MassiveFrames("stocks", "SPY"),
+        MassiveFrames("options", "SPY"),
+        MassivePages(OPTIONS_GREEKS_SNAPSHOTS, "SPY", "SPY"),
     ]
     assert len({info.origin for info in infos}) == 4
 
@@ -99,7 +102,7 @@ def test_the_vendors_library_reads_every_record_of_the_dbn() -> None:
         other.close()
     messages = asyncio.run(take(opened[0], 400))
     decoder = databento_dbn.DBNDecoder()
-    decoder.write(opened[0].info.dbn_header + b"".join(messages))
+    decoder.write(opened[0].info.encoding.header + b"".join(messages))
     _, *records = decoder.decode()
 
     lengths = []

@@ -143,7 +143,7 @@ def test_the_bytes_of_a_seed_are_pinned_so_that_a_platform_that_draws_otherwise_
 
 def test_the_vendors_decoder_reads_header_and_records(recording: Recording) -> None:
     decoder = databento_dbn.DBNDecoder()
-    decoder.write(next(SimFeed(1).deliveries()).info.dbn_header + recording.data)
+    decoder.write(next(SimFeed(1).deliveries()).info.encoding.header + recording.data)
     decoded: list[Any] = decoder.decode()
     metadata, *records = decoded
 
@@ -161,7 +161,7 @@ def test_the_vendors_decoder_reads_header_and_records(recording: Recording) -> N
 @pytest.mark.parametrize("schema", ["trades", "mbp-10"])
 def test_the_vendors_store_maps_every_record_to_its_contract_across_midnight(schema: str) -> None:
     recording = Recording(4, 20_000, MIDNIGHT - NS_PER_SECOND, 2)
-    store = databento.DBNStore.from_bytes(next(SimFeed(1).deliveries()).info.dbn_header + recording.data)
+    store = databento.DBNStore.from_bytes(next(SimFeed(1).deliveries()).info.encoding.header + recording.data)
     frame = store.to_df(schema=schema)
     ours = recording.records(TRADE if schema == "trades" else MBP10)
 
@@ -513,11 +513,10 @@ def test_the_feed_gives_one_paced_simulated_delivery_that_names_its_contracts() 
     assert feed.paced
     assert info.simulated
     assert info.content_sha256 is None
-    assert info.symbols_in_stream[:3] == ("ESZ5", "ESH6", "ESZ5-ESH6")
-    assert len(info.symbols_in_stream) == 3 + 480
-    assert (info.format, info.channels) == ("dbn", ())
+    assert info.encoding.symbols_in_stream[:3] == ("ESZ5", "ESH6", "ESZ5-ESH6")
+    assert len(info.encoding.symbols_in_stream) == 3 + 480
     assert info.origin.startswith("sim:seed=7,rate=500")
-    assert info.dbn_header[:4] == b"DBN\x03"
+    assert info.encoding.header[:4] == b"DBN\x03"
 
 
 def test_an_origin_is_enough_to_make_the_same_bytes_again() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster.clock import NS_PER_HOUR, NS_PER_SECOND
+from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
 from spymaster.events import EventSchema
 from spymaster.normalize.databento.records import (
     MAX_NS,
@@ -35,7 +35,6 @@ from spymaster.normalize.databento.records import (
 from spymaster.normalize.symbols import UNMAPPED, Asked, Instrument, Venue, asked_by, one_root, partition_root
 
 _MIN_NS: Final = -(2**63)
-_NS_PER_DAY: Final = 24 * NS_PER_HOUR
 _EVERYTHING: Final = "ALL_SYMBOLS"
 _OPTION_CLASSES: Final = frozenset("CPTM")
 _COLUMNS: Final = {
@@ -239,7 +238,7 @@ def _header_spans(metadata: dbn.Metadata, asked: Asked) -> list[Span]:
 
 
 def _midnight_ns(day: date) -> int:
-    return max(_MIN_NS, min(MAX_NS, (day - date(1970, 1, 1)).days * _NS_PER_DAY))
+    return max(_MIN_NS, min(MAX_NS, (day - date(1970, 1, 1)).days * NS_PER_DAY))
 
 
 def _utc_date(ns: int) -> date:

@@ -1,7 +1,7 @@
 """DBN bytes to record batches: frame, sort by kind, decode by column. Pure; no object per record of market data.
 
 A delivery is a metadata header and then records. The header's version and the record's length choose how a kind is
-read (`dbn_records`); what id and header and stream say of it choose its instrument (`dbn_instruments`). Rows of one
+read (`records`); what id and header and stream say of it choose its instrument (`instruments`). Rows of one
 schema keep the order in which their records came, however the bytes were cut on their way here.
 
 What is not recorded is accounted for: kinds that we do not record are counted in `ignored`, rows whose instrument
@@ -10,7 +10,7 @@ nothing named in `unmapped`, and a record that cannot become a row is handed bac
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import databento_dbn as dbn
 import numpy as np
@@ -26,6 +26,7 @@ from spymaster.events import (
     STOCKS_TRADES,
     EventSchema,
 )
+from spymaster.events.encoding import Dbn
 from spymaster.normalize.databento.instruments import Instruments, Names, Span
 from spymaster.normalize.databento.records import (
     DEFINITION,
@@ -46,10 +47,8 @@ from spymaster.normalize.databento.records import (
     market_columns,
     repeat,
 )
-from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
 from spymaster.normalize.symbols import CME, OCC, SEVERAL, STOCKS, Venue
-
-NORMALIZER_VERSION: Final = 1
 
 # Decoded at once: it stays in the cache, and of records of 48 bytes or more no batch gets beyond 65,536 rows.
 PIECE_BYTES: Final = 512 * 1024
@@ -73,22 +72,19 @@ _SCHEMA_KINDS: Final = {"trades": TRADE, "mbp-10": MBP10, "definition": DEFINITI
 class DatabentoNormalizer:
     """Turns one delivery of DBN into rows. It keeps the symbols seen so far and the bytes of a record not yet whole.
 
-    Attributes:
-        source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
-        streams: the stream's symbol for every schema that this delivery can give.
-        ignored: records of kinds that are not recorded, by the vendor's name.
-        unmapped: rows whose instrument no mapping named.
+    What it counts as ignored are records of kinds that are not recorded.
     """
 
-    def __init__(
-        self, *, header: bytes, origin: str, symbols_in_stream: tuple[str, ...] = (), simulated: bool = False
-    ) -> None:
-        """Read the metadata header, the bytes from `DBN` to its end.
+    version: ClassVar[int] = 1
+
+    def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False) -> None:
+        """Read the metadata header.
 
         Raises:
             UnsupportedError: it announces a dataset, schema or DBN version that is not recorded.
             SourceError: it is no DBN header.
         """
+        header = encoding.header
         metadata = _decode_header(header, origin)
         self._dataset, self._kinds = _contents(metadata, origin)
         self._layouts = {kind: LAYOUTS[header[3]][kind] for kind in (*self._kinds, DEFINITION, MAPPING)}
@@ -98,7 +94,7 @@ class DatabentoNormalizer:
 
         # Only where one stream gives trades of two schemas do definitions decide anything.
         learns = metadata.schema is None and len(self._kinds[TRADE]) > 1
-        self._instruments = Instruments(metadata, self._dataset.venue, symbols_in_stream, learns)
+        self._instruments = Instruments(metadata, self._dataset.venue, encoding.symbols_in_stream, learns)
 
         self.source = "sim" if simulated else self._dataset.source
         schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
@@ -107,7 +103,7 @@ class DatabentoNormalizer:
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
 
-    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized:
+    def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
 
         Args:

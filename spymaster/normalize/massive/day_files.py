@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +23,11 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import OPTIONS_TRADES, STOCKS_QUOTES, STOCKS_TRADES
-from spymaster.normalize.massive.fields import (
+from spymaster.events.encoding import MassiveDayFile
+from spymaster.normalize.massive.fields import RECORDS, VERSION, Channel, Field
+from spymaster.normalize.massive.values import (
     OPTION_PREFIX,
-    RECORDS,
-    Channel,
     Columns,
-    Field,
     UnreadableError,
     batch_of,
     columns_of,
@@ -36,7 +35,7 @@ from spymaster.normalize.massive.fields import (
     read_codes,
     read_symbol,
 )
-from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
 from spymaster.normalize.symbols import OCC, SEVERAL, STOCKS, Asked, one_root
 
 _TRADES: Final = {"ticker", "sip_timestamp", "price", "size"}
@@ -51,47 +50,37 @@ class _NotPlainError(Exception):
     """These lines may be sound, but are not for the CSV reader."""
 
 
-class MassiveFlatFile:
+class DayFileNormalizer:
     """Turns the lines of one day file into rows. It keeps the bytes of a line not yet whole.
 
-    Attributes:
-        source: the vendor's dataset, as rows name it; `sim` if the file is simulated.
-        streams: the stream's symbol for the schema of this file's rows.
-        ignored: columns that are not recorded, once each.
-        unmapped: 0; every line names its instrument.
+    What it counts as ignored are columns that are not recorded, once each. Every line names its instrument.
     """
 
-    def __init__(
-        self, *, header: bytes, origin: str, symbols_in_stream: tuple[str, ...] = (), simulated: bool = False
-    ) -> None:
-        """Read the header line.
+    version: ClassVar[int] = VERSION
 
-        Args:
-            header: the file's first line, with its end.
-            origin: the file, for errors.
-            symbols_in_stream: tickers of the file, one at least for each of its roots.
-            simulated: the rows' source is `sim`.
+    def __init__(self, encoding: MassiveDayFile, *, origin: str, simulated: bool = False) -> None:
+        """Read the header line.
 
         Raises:
             UnsupportedError: its columns, or its tickers, are of no kind of file that is recorded.
         """
-        self._names = _names(header, origin)
-        self._channel = _kind(self._names, symbols_in_stream, origin)
+        self._names = _names(encoding.header, origin)
+        self._channel = _kind(self._names, encoding.tickers, origin)
         self._fields = {key: field for key, field in self._channel.fields.items() if key in self._names}
         market = self._channel.schema.name.partition(".")[0]
         self.source = "sim" if simulated else f"massive.{market}"
         read = (OCC if market == "options" else STOCKS).read
-        root = one_root(read(symbol, Asked()).root for symbol in symbols_in_stream)
+        root = one_root(read(symbol, Asked()).root for symbol in encoding.tickers)
         self.streams = {self._channel.schema.name: root or SEVERAL}
-        self.ignored = Counter({f"column {name}": 1 for name in self._names if name not in self._fields})
+        self.ignored: Counter[str] = Counter({f"column {name}": 1 for name in self._names if name not in self._fields})
         self.unmapped = 0
-        self._origin, self._rest, self._byte = origin, b"", len(header)
+        self._origin, self._rest, self._byte = origin, b"", len(encoding.header)
         kinds = {key: self._channel.schema.log.field(field.column).type for key, field in self._fields.items()}
         self._types = {
             key: pa.string() if field.unit in _AS_TEXT else kinds[key] for key, field in self._fields.items()
         }
 
-    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized:
+    def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the file into rows; a line cut at their end waits for the next call."""
         done = Normalized([], [])
         for data, _ in messages:

@@ -1,4 +1,4 @@
-"""Plain frames of Massive's websocket to Arrow columns: what `massive_scan` is told to look for, and what it found."""
+"""Plain frames of Massive's websocket to Arrow columns: what `frame_scanner` is told to look for, and what it found."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -7,22 +7,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster.normalize.massive import frame_scanner as massive_scan
-from spymaster.normalize.massive.fields import MAX_MS, NS_PER_MS, Channel, Columns, Field, Part
+from spymaster.clock import NS_PER_MS
+from spymaster.normalize.massive import frame_scanner
+from spymaster.normalize.massive.fields import Channel, Field
+from spymaster.normalize.massive.values import MAX_MS, Columns, Part
 from spymaster.paths import MAX_SYMBOL_BYTES
 
 _EVENT_BYTES: Final = len('{"ev":"T","sym":"A","t":1}')  # no plain event is shorter: as many rows need room
 _KEPT_EVENTS: Final = 100_000  # for more of them, of a single great frame, the room is given back
 _UNITS: Final = {
-    "whole": massive_scan.WHOLE,
-    "size": massive_scan.WHOLE,
-    "ms": massive_scan.WHOLE,
-    "price": massive_scan.PRICE,
-    "text": massive_scan.TEXT,
-    "ticker": massive_scan.TICKER,
-    "option": massive_scan.OPTION,
-    "codes": massive_scan.CODES,
-    "code": massive_scan.CODE,
+    "whole": frame_scanner.WHOLE,
+    "size": frame_scanner.WHOLE,
+    "ms": frame_scanner.WHOLE,
+    "price": frame_scanner.PRICE,
+    "text": frame_scanner.TEXT,
+    "ticker": frame_scanner.TICKER,
+    "option": frame_scanner.OPTION,
+    "codes": frame_scanner.CODES,
+    "code": frame_scanner.CODE,
 }
 _ANY_LENGTH: Final = 2**31 - 1
 
@@ -32,7 +34,7 @@ class PlainFrames:
 
     def __init__(self, channels: Mapping[str, Channel]) -> None:
         self._channels = channels
-        self._scanner = massive_scan.load()
+        self._scanner = frame_scanner.load()
         self._kinds = np.frombuffer("".join(channels).encode(), np.uint8)
         self._fields = _fields(channels)
         self._make_room(0)
@@ -85,7 +87,7 @@ class PlainFrames:
             numbers = numbers.astype(column_type.to_pandas_dtype())
         elif unit != "price":
             ends = np.empty(rows + 1, np.int32)
-            length = int((numbers & massive_scan.LENGTH).sum())
+            length = int((numbers & frame_scanner.LENGTH).sum())
             if unit in ("codes", "code"):
                 codes = np.empty(length, np.int16)
                 self._scanner.copy_codes(text, numbers, ends, codes)
@@ -98,14 +100,14 @@ class PlainFrames:
 
 
 def _fields(channels: Mapping[str, Channel]) -> NDArray[np.int64]:
-    """Return what `massive_scan.scan` is told of each kind's fields."""
+    """Return what `frame_scanner.scan` is told of each kind's fields."""
     fields = np.full((len(channels), max(len(channel.fields) for channel in channels.values()), 5), -1)
     for kind, channel in enumerate(channels.values()):
         for place, (key, field) in enumerate(channel.fields.items()):
             least, most = _limits(field, channel.schema.log.field(field.column).type)
             needed = field.unit in ("ticker", "option") or field.column == "ts_event_ns"
             fields[kind, place] = int.from_bytes(key.encode(), "little"), _UNITS[field.unit], least, most, needed
-        fields[kind, len(channel.fields) :, massive_scan.NEEDED] = False
+        fields[kind, len(channel.fields) :, frame_scanner.NEEDED] = False
     return fields
 
 
@@ -116,7 +118,7 @@ def _limits(field: Field, column_type: Any) -> tuple[int, int]:
     if field.unit in ("ticker", "option"):
         return 1, MAX_SYMBOL_BYTES
     if field.unit in ("codes", "code"):
-        return massive_scan.LEAST_CODE, massive_scan.MOST_CODE
+        return frame_scanner.LEAST_CODE, frame_scanner.MOST_CODE
     if field.unit in ("whole", "size"):
         most = 2 ** (column_type.bit_width - 1) - 1
         return -most, most

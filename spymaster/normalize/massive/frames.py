@@ -1,7 +1,7 @@
 """Massive's websocket: frames as they came, JSON arrays of events, to rows of trades and quotes. Pure.
 
 Frames are read many at a time: all that came within a tick. Plain ones are scanned at once into columns
-(`frame_scanner`). Each of the others goes the slow way, value by value (`fields.columns_of`), which is also what says
+(`frame_scanner`). Each of the others goes the slow way, value by value (`values.columns_of`), which is also what says
 why a frame cannot be read. Both ways give the same rows, and the rows keep the order of their frames. A frame that
 cannot be read goes to quarantine whole, and the others are not touched by it.
 
@@ -17,30 +17,22 @@ import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster.normalize.massive.fields import (
-    FRAMES,
-    Channel,
-    Part,
-    UnreadableError,
-    batch_of,
-    columns_of,
-)
-from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
-from spymaster.normalize.symbols import SEVERAL
+from spymaster.events.encoding import MassiveFrames
+from spymaster.normalize.massive.fields import FRAMES, VERSION, Channel
+from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
 
 if TYPE_CHECKING:
     from spymaster.normalize.massive.frame_columns import PlainFrames
 
-_GROUP_BYTES: Final = 1024 * 1024  # become one batch of each kind
-
-Message = tuple[bytes, int | None]
+GROUP_BYTES: Final = 1024 * 1024  # become one batch of each kind
 
 
 class _Kind(msgspec.Struct):
@@ -65,28 +57,20 @@ _DECODERS: Final = {
 }
 
 
-class MassiveFrames:
+class FrameNormalizer:
     """Turns the frames of one connection into rows.
 
-    Attributes:
-        source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
-        streams: the stream's symbol for every schema that this connection can give.
-        ignored: events that are not recorded, by the vendor's name.
-        unmapped: 0; every event names its instrument.
+    What it counts as ignored are events that are not recorded. Every event names its instrument.
     """
 
-    def __init__(self, *, cluster: str, symbol: str = SEVERAL, simulated: bool = False) -> None:
-        """Begin a connection.
+    version: ClassVar[int] = VERSION
 
-        Args:
-            cluster: `stocks` or `options`.
-            symbol: the one root that was subscribed, which names the streams; `ALL` for several.
-            simulated: the rows' source is `sim`.
-        """
-        self._channels, self._decoders = FRAMES[cluster], _DECODERS[cluster]
+    def __init__(self, encoding: MassiveFrames, *, origin: str, simulated: bool = False) -> None:
+        """Begin a connection."""
+        self._channels, self._decoders = FRAMES[encoding.cluster], _DECODERS[encoding.cluster]
         self._plain = _plain_frames(self._channels)
-        self.source = "sim" if simulated else f"massive.{cluster}"
-        self.streams = {channel.schema.name: symbol for channel in self._channels.values()}
+        self.source = "sim" if simulated else f"massive.{encoding.cluster}"
+        self.streams = {channel.schema.name: encoding.symbol for channel in self._channels.values()}
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
         self._byte = 0
@@ -98,7 +82,7 @@ class MassiveFrames:
             messages: frames in order, each with our time of receipt; None where they were not received live.
         """
         done = Normalized([], [])
-        for group in _grouped(messages, _GROUP_BYTES):
+        for group in _grouped(messages, GROUP_BYTES):
             done.batches.extend(self._read(group, done.unreadable))
         return done
 

@@ -17,23 +17,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import pyarrow as pa
 
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, REFERENCE_INSTRUMENTS
-from spymaster.normalize.massive.fields import (
-    CONTRACT,
-    RECORDS,
-    SNAPSHOT,
-    UnreadableError,
-    batch_of,
-    columns_of,
-    option_root,
-)
-from spymaster.normalize.normalizer import Normalized, Rows, Unreadable
-from spymaster.normalize.symbols import SEVERAL
+from spymaster.events.encoding import MassivePages
+from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, VERSION
+from spymaster.normalize.massive.values import UnreadableError, batch_of, columns_of, option_root
+from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
 
 _CHANNELS: Final = RECORDS | {OPTIONS_GREEKS_SNAPSHOTS.name: SNAPSHOT, REFERENCE_INSTRUMENTS.name: CONTRACT}
 _CLASSES: Final = {"call": "C", "put": "P"}
@@ -49,34 +42,26 @@ class _Page(msgspec.Struct):
 _decode_page: Final = msgspec.json.Decoder(_Page, float_hook=Decimal).decode
 
 
-class MassivePages:
+class PageNormalizer:
     """Turns the pages of one request and its continuations into rows.
 
-    Attributes:
-        source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
-        streams: the stream's symbol for the schema that these pages give.
-        ignored: empty; pages hold nothing else.
-        unmapped: 0; every row names its instrument.
+    Nothing is ignored, as pages hold nothing else, and every row names its instrument.
     """
 
-    def __init__(self, *, schema: str, ticker: str, symbol: str = SEVERAL, simulated: bool = False) -> None:
-        """Begin a request.
+    version: ClassVar[int] = VERSION
 
-        Args:
-            schema: what its rows are.
-            ticker: what was asked for, as trades and quotes do not repeat it.
-            symbol: the root that names the stream; `ALL` for several.
-            simulated: the rows' source is `sim`.
-        """
+    def __init__(self, encoding: MassivePages, *, origin: str, simulated: bool = False) -> None:
+        """Begin a request."""
+        schema = encoding.schema.name
         self._channel = _CHANNELS[schema]
-        self._ticker = ticker
+        self._ticker = encoding.ticker
         self.source = "sim" if simulated else "massive.stocks" if schema.startswith("stocks.") else "massive.options"
-        self.streams = {schema: symbol}
+        self.streams = {schema: encoding.symbol}
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
         self._byte = 0
 
-    def normalize(self, messages: Sequence[tuple[bytes, int | None]]) -> Normalized:
+    def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn pages into rows.
 
         Args:

@@ -13,7 +13,7 @@ from spymaster.events import SCHEMAS, SYSTEM_GAPS
 from spymaster.simulation.source import SimFeed
 from tests.command_line import clean_environment, spymaster
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""Makes Silver from a program, as `spymaster compact` does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from spymaster import clock, events, settings
+from spymaster.compaction import compactor
+from spymaster.compaction.compactor import THREADS, Compacted, Progress
+from spymaster.events import MARKET_SCHEMAS, EventSchema
+
+
+class SilverCompactor:
+    """Makes Silver of Bronze: every event once. May work beside a running daemon; one process compacts at a time.
+
+    Each call returns one result per partition: its status, rows in and out, the counts, bytes, seconds and MB/s.
+
+    Example:
+        SilverCompactor().compact_date("2025-12-22", schema="futures.trades")
+    """
+
+    def __init__(self, data_root: str | Path | None = None, threads: int = THREADS) -> None:
+        loaded = settings.load(data_root=data_root)
+        self._data_root, self._threads = loaded.data_root, threads
+        self._tolerance_ns = round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND)
+
+    def compact_date(self, date: str, schema: str, progress: Progress | None = None) -> list[Compacted]:
+        """Compact one UTC date of one schema."""
+        return self._compact([events.schema_named(schema)], date, date, progress)
+
+    def compact_all_schemas(self, date: str, progress: Progress | None = None) -> list[Compacted]:
+        """Compact one UTC date of every market schema."""
+        return self._compact(MARKET_SCHEMAS, date, date, progress)
+
+    def compact_all_dates(
+        self, schema: str, start_date: str | None = None, end_date: str | None = None, progress: Progress | None = None
+    ) -> list[Compacted]:
+        """Compact every UTC date of one schema, or those between two, both included."""
+        return self._compact([events.schema_named(schema)], start_date, end_date, progress)
+
+    def _compact(
+        self, schemas: Sequence[EventSchema], start_date: str | None, end_date: str | None, progress: Progress | None
+    ) -> list[Compacted]:
+        with compactor.lock(self._data_root):
+            wanted = compactor.partitions(self._data_root, schemas, start_date, end_date)
+            return compactor.compact(
+                self._data_root, wanted, threads=self._threads, progress=progress, tolerance_ns=self._tolerance_ns
+            )

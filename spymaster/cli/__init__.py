@@ -1,0 +1,58 @@
+"""The command line: parse, call one function, print. Answers go to stdout, progress and errors to stderr."""
+
+import sys
+
+import typer
+import typer.exceptions
+
+from spymaster.cli import look, machine, prove, record, refine, simulate
+from spymaster.cli.output import CANNOT_PROCEED, COULD_NOT_RUN, FAILURES, INTERRUPTED, OK, error_line, print_error
+from spymaster.errors import SpymasterError, StorageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Records market data and proves it.",
+)
+wal_app = typer.Typer(no_args_is_help=True, help="Look into the write-ahead log.")
+catalog_app = typer.Typer(no_args_is_help=True, help="The lake's index.")
+config_app = typer.Typer(no_args_is_help=True, help="Settings.")
+app.add_typer(wal_app, name="wal")
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(config_app, name="config")
+
+# In the order in which `--help` lists them.
+app.command("run")(record.run)
+app.command("backfill")(record.backfill)
+app.command("recover")(record.recover_command)
+app.command("compact")(refine.compact_command)
+app.command("verify")(prove.verify_command)
+app.command("status")(look.status_command)
+app.command("sql")(look.sql_command)
+app.command("doctor")(machine.doctor_command)
+app.command("archive")(refine.archive_command)
+app.command("simulate-day")(simulate.simulate_day)
+wal_app.command("ls")(look.wal_ls)
+wal_app.command("verify")(prove.wal_verify)
+wal_app.command("export")(prove.wal_export)
+catalog_app.command("rebuild")(refine.catalog_rebuild)
+config_app.command("show")(machine.config_show)
+
+
+def main() -> None:
+    """Run the command line; an error a user can act on is one line and a non-zero exit."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except typer.exceptions.TyperException as error:
+        print_error(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help")
+        sys.exit(COULD_NOT_RUN)
+    except FAILURES as error:
+        print_error(error_line(error))
+        refused = isinstance(error, SpymasterError) and not isinstance(error, StorageError)
+        sys.exit(COULD_NOT_RUN if refused else CANNOT_PROCEED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else OK)

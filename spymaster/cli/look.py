@@ -1,0 +1,100 @@
+"""What asks and changes nothing: `status`, `sql`, `wal ls`."""
+
+from typing import Annotated, Final
+
+import duckdb
+import typer
+from rich.table import Table
+
+from spymaster.cli import screen
+from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
+from spymaster.cli.output import err, out, print_json
+from spymaster.errors import UsageError
+from spymaster.query.lake import connect
+from spymaster.query.status import Status, segments, status
+
+MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
+_WRITING_STATEMENTS: Final = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
+
+
+def status_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+    """Show which rows are at risk, with this disk's sync times; bytes and rows per tier; and what is promised.
+
+    Asks the running daemon. Where none answers, the rows that wait are counted in the log's files.
+
+    Example: spymaster status --json
+    """
+    loaded = load(data_root, wal_root)
+    found = status(loaded.wal_root, loaded.data_root)
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(found)
+
+
+def _print_status(found: Status) -> None:
+    table = Table("tier", "files", "rows", "bytes")
+    table.add_row("log", *(f"{found['wal'][key]:,}" for key in ("files", "rows", "bytes")))
+    for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
+        table.add_row(name, f"{tier['files']:,}", f"{tier['rows']:,}", f"{tier['bytes']:,}")
+    table.add_row("Silver", f"{found['silver']['files']:,}", "not counted", f"{found['silver']['bytes']:,}")
+    out.print(table)
+    if found["daemon"] is not None:
+        out.print(screen.gauges_table(found["daemon"]))
+    for line in screen.contract(found):
+        out.print(line, markup=False)
+    for alarm in found["alarms"]:
+        err.print(f"ALARM: {alarm}", markup=False)
+
+
+def sql_command(
+    query: Annotated[str, typer.Argument(help="DuckDB SQL; tables: futures_trades, bronze_futures_trades, ...")],
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask lake and log, also while a daemon records: futures_trades is the one table, each event once, newest included.
+
+    Its tiers are bronze_futures_trades, as received, and silver_futures_trades, as compacted; so for every schema.
+
+    Example: spymaster sql "select contract, count(*) from futures_trades group by all"
+    """
+    loaded = load(data_root, wal_root)
+    try:
+        with connect(loaded.data_root, loaded.wal_root) as lake:
+            if any(statement.type in _WRITING_STATEMENTS for statement in lake.connection.extract_statements(query)):
+                raise UsageError("sql only reads. Nothing was written. Next: spymaster sql --json QUERY > FILE")
+            result = lake.execute(query)
+            names = [column[0] for column in result.description or []]
+            rows = result.fetchall()
+    except duckdb.Error as error:
+        raise UsageError(
+            f"the query failed: {error}. Nothing was changed. Next: spymaster sql 'show tables'"
+        ) from error
+    if as_json:
+        print_json({"columns": names, "rows": rows})
+        return
+    table = Table(*names)
+    for row in rows[:MAX_SHOWN_ROWS]:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    out.print(table)
+    if len(rows) > MAX_SHOWN_ROWS:
+        err.print(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
+
+
+def wal_ls(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+    """List the segments of the log, each with its rows, its watermark and whether it is sound.
+
+    Example: spymaster wal ls
+    """
+    rows = segments(load(data_root, wal_root).wal_root)
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("file", "stream", "state", "rows", "durable", "bytes", "problem")
+    for row in rows:
+        table.add_row(
+            row["file"], row["stream"] or "", row["state"], f"{row['rows']:,}", f"{row['durable_rows']:,}",
+            f"{row['bytes']:,}", row["problem"] or "",
+        )  # fmt: skip
+    out.print(table)

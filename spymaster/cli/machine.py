@@ -1,0 +1,152 @@
+"""What concerns this machine: `doctor`, also with `--torture`, and `config show`."""
+
+import secrets
+import signal
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+from rich.table import Table
+
+from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
+from spymaster.cli.output import COULD_NOT_RUN, FINDINGS, OK, err, failing_with, out, print_json
+from spymaster.errors import UsageError
+from spymaster.proof import doctor, kill_trials
+from spymaster.settings import Settings
+
+_COLOURS: Final = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
+_LOSSES: Final = ("lost", "doubled", "invented")
+
+
+@failing_with(COULD_NOT_RUN)
+def doctor_command(
+    kill: Annotated[bool, typer.Option("--torture", help="Kill real daemons in a scratch folder, and count.")] = False,
+    minutes: Annotated[float | None, typer.Option(min=0, help="With --torture: for so long, however many.")] = None,
+    kills: Annotated[int | None, typer.Option(min=1, help="With --torture: so many; default: 50.")] = None,
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check whether this machine is fit to record on, a line each; or watch the daemon being killed and lose nothing.
+
+    Exit 0 all OK or warnings only, 1 something failed or was lost, 2 could not run. Nothing of yours is changed.
+
+    Example: spymaster doctor
+
+    Example: spymaster doctor --torture --minutes 10
+    """
+    loaded = load(data_root, wal_root)
+    if kill:
+        return _torture(loaded, kills or (kill_trials.KILLS if minutes is None else None), minutes, as_json=as_json)
+    if minutes is not None or kills is not None:
+        raise UsageError("--minutes and --kills go with --torture. Nothing was started. Next: add --torture")
+    checks = []
+    for check in doctor.examine(loaded):
+        checks.append(check)
+        if not as_json:
+            out.print(f"[{_COLOURS[check.verdict]}]{check.verdict:4}[/] {escape(check.name)}: {escape(check.found)}")
+            if check.advice:
+                out.print(f"     -> {check.advice}", markup=False)
+    failed = any(check.verdict == "FAIL" for check in checks)
+    if as_json:
+        print_json({"fit": not failed, "checks": [check._asdict() for check in checks]})
+    return FINDINGS if failed else OK
+
+
+def _torture(loaded: Settings, kills: int | None, minutes: float | None, *, as_json: bool) -> int:
+    done: list[kill_trials.Trial] = []
+
+    def show(trial: kill_trials.Trial) -> None:
+        done.append(trial)
+        if not as_json:
+            out.print(_trial_line(trial, kills))
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # child and scratch folder go in any case
+    if not as_json:
+        out.print("A real daemon records a simulated market, is killed (kill -9) at a random moment, and recovers.")
+    try:
+        report = kill_trials.torture(loaded.wal_root, kills, minutes, secrets.randbits(32), show)
+    except KeyboardInterrupt:
+        err.print(f"interrupted after {len(done)} kills; the scratch folder is removed")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if as_json:
+        print_json(_torture_document(report))
+    else:
+        _print_torture(report)
+    return FINDINGS if report.findings else OK
+
+
+def _trial_line(trial: kill_trials.Trial, kills: int | None) -> str:
+    many = "" if kills is None else f" of {kills}"
+    found = f"{trial.lost:,} lost, {trial.doubled:,} doubled"
+    line = f"kill {trial.number}{many}: {trial.acknowledged:,} rows acknowledged, "
+    if trial.torn:
+        line += f"{trial.torn}, "
+    return (
+        f"{line}recovered in {trial.recovery_s:.2f} s, {found}{f', {trial.invented:,} invented' * (trial.invented > 0)}"
+    )
+
+
+def _torture_document(report: kill_trials.Report) -> dict[str, Any]:
+    totals = {name: sum(getattr(trial, name) for trial in report.trials) for name in ("acknowledged", *_LOSSES)}
+    return {
+        "held": not report.findings,
+        "seed": report.seed,
+        "kills": len(report.trials),
+        "torn_tails": sum(trial.torn is not None for trial in report.trials),
+        **totals,
+        "rows_counted": report.rows_counted,
+        "recovery_s": {name: report.recovery_s(share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))},
+        "sync_s": {"p50": report.syncs.p50_s, "p99": report.syncs.p99_s, "max": report.syncs.max_s},
+        "findings": report.findings,
+        "kept": report.kept and str(report.kept),
+        "trials": [trial._asdict() for trial in report.trials],
+    }
+
+
+def _print_torture(report: kill_trials.Report) -> None:
+    found = _torture_document(report)
+    table = Table("measured on this disk", "")
+    table.columns[1].justify = "right"
+    for name in ("kills", "torn_tails", "acknowledged", *_LOSSES, "rows_counted"):
+        table.add_row(name.replace("_", " "), f"{found[name]:,}")
+    for name, unit, factor in (("recovery", "s", 1), ("sync", "ms", 1000)):
+        values = " / ".join(f"{found[f'{name}_s'][share] * factor:.2f}" for share in ("p50", "p99", "max"))
+        table.add_row(f"{name} {unit}, p50 / p99 / max", values)
+    out.print(table)
+    for line in report.findings:
+        out.print(f"finding: {line}", markup=False)
+    if report.kept is not None:
+        out.print(f"Log and lake are kept in {report.kept} (seed {report.seed}).", markup=False)
+    else:
+        out.print("Every acknowledged row is in Bronze once, as the market gave it; verify finds nothing.")
+    out.print(
+        "A kill keeps what the system has in memory. Power cuts are shown by a model of the disk, in tests/crash."
+    )
+
+
+def config_show(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+    """Show every setting, its value and what it means; of a secret only whether it is set.
+
+    Example: spymaster config show
+    """
+    loaded = load(data_root, wal_root)
+    shown: dict[str, dict[str, Any]] = {}
+    for name, field in Settings.model_fields.items():
+        value = getattr(loaded, name)
+        if isinstance(value, SecretStr):
+            value = "set"
+        elif value is None:
+            value = "not set"
+        shown[name.upper()] = {"value": str(value) if isinstance(value, Path) else value, "meaning": field.description}
+    if as_json:
+        print_json(shown)
+        return
+    table = Table("setting", "value", "meaning")
+    for name, entry in shown.items():
+        table.add_row(name, str(entry["value"]), entry["meaning"])
+    out.print(table)

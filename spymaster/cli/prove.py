@@ -1,0 +1,141 @@
+"""What reads every byte and judges it: `verify`, `wal verify`, and `wal export` of what a segment has that is sound."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
+from spymaster.cli.output import COULD_NOT_RUN, FINDINGS, OK, err, failing_with, out, print_json, progress
+from spymaster.proof.verify import verify
+from spymaster.wal import audit
+
+
+@failing_with(COULD_NOT_RUN)
+def verify_command(
+    date: Annotated[
+        str | None, typer.Option(help="Only its Silver, and captures that touch this UTC date, YYYY-MM-DD.")
+    ] = None,
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Prove that what was recorded is all there, and Silver what it gives. Exit 0 proven, 1 findings, 2 could not run.
+
+    Example: spymaster verify --date 2025-12-22
+    """
+    loaded = load(data_root, wal_root)
+    with progress("files", as_json=as_json) as advance:
+        verdict = verify(loaded.wal_root, loaded.data_root, date, advance)
+    whole = sum(proof.whole for proof in verdict.proofs)
+    if as_json:
+        print_json(
+            {
+                "proven": not verdict.findings,
+                "findings": verdict.findings,
+                "notes": verdict.notes,
+                "files": verdict.files,
+                "rows": verdict.rows,
+                "silver": {
+                    "audited": verdict.silver.audited,
+                    "stale": verdict.silver.stale,
+                    "rows_in": verdict.silver.rows_in,
+                    "rows": verdict.silver.rows,
+                    "redelivered_share": round(verdict.silver.redelivered_share, 6),
+                },
+                "captures": [proof._asdict() for proof in verdict.proofs],
+            }
+        )
+    else:
+        for line in verdict.findings:
+            out.print(f"finding: {line}", markup=False)
+        for line in verdict.notes:
+            err.print(f"note: {line}", markup=False)
+        for proof in verdict.proofs:
+            if not proof.whole:
+                out.print(f"capture {proof.capture_id}, {proof.stream}: proven to row {proof.rows}", markup=False)
+        out.print(
+            f"{verdict.rows:,} rows in {verdict.files:,} parts read; {whole:,} streams of captures proven whole, "
+            f"{len(verdict.proofs) - whole:,} proven to a row; {verdict.silver.audited:,} silver partitions audited, "
+            f"{verdict.silver.stale:,} stale: {verdict.silver.rows:,} events of {verdict.silver.rows_in:,} rows, "
+            f"{verdict.silver.redelivered_share:.2%} delivered again; {len(verdict.findings):,} findings."
+        )
+    return FINDINGS if verdict.findings else OK
+
+
+@failing_with(COULD_NOT_RUN)
+def wal_verify(
+    path: Annotated[Path | None, typer.Argument(help="A segment or a folder of them; default: WAL_ROOT.")] = None,
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check every byte of every segment, then decode it. Exit 0 sound or torn tails only, 1 damage, 2 could not run.
+
+    Reads only, takes no lock; files in quarantine are read when they or their folder are named.
+
+    Example: spymaster wal verify wal/futures_trades_ES.007.arrow
+    """
+    found = audit.audit(path or load(data_root, wal_root).wal_root)
+    damaged = [entry for entry in found if entry.verdict == "damaged"]
+    if as_json:
+        print_json({"sound": not damaged, "segments": [_audit_document(entry) for entry in found]})
+    else:
+        _print_audits(found)
+    return FINDINGS if damaged else OK
+
+
+def _audit_document(entry: audit.Audit) -> dict[str, Any]:
+    lists = {
+        "islands": [island._asdict() for island in entry.islands],
+        "missing": [hole._asdict() for hole in entry.missing],
+    }
+    return {**vars(entry), "path": str(entry.path), "stream": entry.stream and str(entry.stream), **lists}
+
+
+def _print_audits(found: list[audit.Audit]) -> None:
+    table = Table("file", "stream", "state", "sound rows", "durable", "bytes", "verdict")
+    for entry in found:
+        table.add_row(
+            entry.path.name, str(entry.stream or ""), entry.state, f"{entry.rows:,}", f"{entry.durable_rows:,}",
+            f"{entry.size_bytes:,}", entry.verdict,
+        )  # fmt: skip
+    out.print(table)
+    for entry in found:
+        if entry.problem is not None:
+            out.print(f"{entry.path}: {entry.problem} at byte {entry.problem_at}", markup=False)
+        for line in entry.details:
+            out.print(f"  {line}", markup=False)
+    counts = ", ".join(
+        f"{sum(e.verdict == verdict for e in found)} {verdict}" for verdict in ("sound", "torn tail", "damaged")
+    )
+    out.print(f"{sum(entry.rows for entry in found):,} sound rows in {len(found)} segments: {counts}.")
+    if any(entry.verdict == "damaged" for entry in found):
+        out.print("Next: spymaster recover, which keeps the bytes and what reads of them")
+
+
+@failing_with(COULD_NOT_RUN)
+def wal_export(
+    segment: Annotated[Path, typer.Argument(help="A file of the log or of its quarantine.")],
+    target: Annotated[Path, typer.Option("--out", help="The new Arrow file; one that exists is refused.")],
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write a segment's rows, up to the first damage, as an Arrow IPC file for pyarrow, polars or DuckDB.
+
+    Exit 0 exported, 1 exported and acknowledged rows had to be left out, 2 nothing was written.
+
+    Example: spymaster wal export wal/futures_trades_ES.arrow --out trades.arrow
+    """
+    done = audit.export(segment, target)
+    if as_json:
+        print_json({**vars(done), "out": str(target), "audit": _audit_document(done.audit)})
+    else:
+        out.print(f"{target}: {done.rows:,} rows of {done.audit.stream}, {done.size_bytes:,} bytes.", markup=False)
+        if done.left_out_bytes:
+            out.print(f"Left out: {done.left_out_bytes:,} bytes. {done.audit.problem or 'Appended meanwhile'}")
+        for line in done.audit.details:
+            out.print(f"  {line}", markup=False)
+    return FINDINGS if done.audit.verdict == "damaged" else OK

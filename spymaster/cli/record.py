@@ -1,0 +1,147 @@
+"""What writes the log and Bronze: `run`, `backfill`, `recover`."""
+
+import asyncio
+import math
+import signal
+from typing import Annotated, Any
+
+import typer
+
+from spymaster import clock
+from spymaster.cli import screen
+from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
+from spymaster.cli.output import CANNOT_PROCEED, FINDINGS, OK, err, failing_with, out, print_json, progress, warn
+from spymaster.daemon import Daemon
+from spymaster.errors import UsageError
+from spymaster.events.captures import random_capture_id
+from spymaster.lake import catalog
+from spymaster.lake.locks import writer_locks
+from spymaster.recording.recovery import Recovered, recover
+from spymaster.settings import Settings
+
+
+def run(
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="sim[:seed=1,rate=2000,plant=all,truth=FILE], sim-es, dbn:PATH or flatfile:PATH; may be repeated. "
+            "Default: sim."
+        ),
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0, help="Event time per wall time; 0 is as fast as it goes.")] = 1.0,
+    duration: Annotated[float | None, typer.Option(min=0, help="Drain and end after so many seconds.")] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse to start over newly found damage.")] = False,
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Record until the sources end or Ctrl-C; recover first what a crash left.
+
+    Example: spymaster run --source dbn:data/raw/dbn --speed 0
+    """
+    for name, number in (("--speed", speed), ("--duration", duration)):
+        if number is not None and not math.isfinite(number):
+            raise UsageError(f"{name} {number} is no number of seconds or times. Nothing was started. Next: give one")
+    loaded = load(data_root, wal_root)
+    return _record(loaded, source or ["sim"], speed, duration, strict=strict, as_json=as_json)
+
+
+def backfill(
+    source: Annotated[str, typer.Argument(help="dbn:PATH or flatfile:PATH: a file, a folder or a pattern.")],
+    data_root: DataRoot = None,
+    wal_root: WalRoot = None,
+    as_json: AsJson = False,
+) -> int:
+    """Record files as fast as they go; what is captured already is left alone.
+
+    Example: spymaster backfill dbn:data/raw/dbn/trades
+    """
+    if not source.startswith(("dbn:", "flatfile:")):
+        raise UsageError(
+            f"{source!r} is no file source. Nothing was read. Next: spymaster backfill dbn:PATH, or flatfile:PATH"
+        )
+    return _record(load(data_root, wal_root), [source], 0, None, strict=False, as_json=as_json)
+
+
+def _record(
+    loaded: Settings, sources: list[str], speed: float, duration: float | None, *, strict: bool, as_json: bool
+) -> int:
+    started = clock.monotonic_s()
+
+    async def record() -> Daemon:
+        daemon = Daemon(loaded, sources, speed, strict=strict, notify=warn)
+        _drain_on_signals(daemon)
+        live = asyncio.create_task(screen.show_live(daemon, err)) if err.is_terminal and not as_json else None
+        try:
+            await daemon.run(duration)
+        finally:
+            if live is not None:
+                live.cancel()
+                await asyncio.gather(live, return_exceptions=True)
+        return daemon
+
+    daemon = asyncio.run(record())
+    summary = screen.summarize(daemon, clock.monotonic_s() - started)
+    if as_json:
+        print_json(summary)
+    else:
+        _print_recovery(daemon.recorder.recovered)
+        screen.print_summary(summary, out)
+    if any(capture["error"] for capture in summary["captures"]):
+        return FINDINGS
+    if daemon.recorder.recovered is not None and daemon.recorder.recovered.exit_code:
+        return daemon.recorder.recovered.exit_code
+    return FINDINGS if summary["problems"] else OK
+
+
+def _drain_on_signals(daemon: Daemon) -> None:
+    """Drain on the first SIGTERM or Ctrl-C; the second ends the process at once, and recovery drains the rest."""
+    loop = asyncio.get_running_loop()
+
+    def first(received: signal.Signals) -> None:
+        daemon.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first, number)
+
+
+@failing_with(CANNOT_PROCEED)
+def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> int:
+    """Drain what a crash left into Bronze. Exit 0 clean or torn tails only, 3 damage newly found, 4 cannot proceed.
+
+    Example: spymaster recover
+    """
+    loaded = load(data_root, wal_root)
+    with writer_locks(loaded.wal_root, loaded.data_root), progress("segments", as_json=as_json) as advance:
+        index = catalog.Catalog(loaded.data_root)
+        try:
+            report = recover(loaded.wal_root, index, loaded.data_root / "bronze", random_capture_id(), advance)
+        finally:
+            index.close()
+    if as_json:
+        print_json(_recovery_document(report))
+    else:
+        _print_recovery(report)
+        out.print(f"{report.rows:,} rows brought to Bronze in {len(report.parts):,} parts.")
+    return report.exit_code
+
+
+def _recovery_document(report: Recovered) -> dict[str, Any]:
+    return {
+        "rows": report.rows,
+        "parts": [part.relative for part in report.parts],
+        "rows_found_in_log": report.salvage.rows,
+        "torn_bytes": report.salvage.torn_bytes,
+        "missing": [hole.describe() for hole in report.salvage.holes],
+        "notes": report.salvage.notes,
+        "exit_code": report.exit_code,
+    }
+
+
+def _print_recovery(report: Recovered | None) -> None:
+    if report is not None:
+        for line in [*report.salvage.notes, *(hole.describe() for hole in report.salvage.holes)]:
+            err.print(f"recovery: {line}", markup=False)
