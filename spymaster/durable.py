@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -210,6 +210,16 @@ def free_bytes(path: Path) -> int:
         path = path.parent
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the size of all files in a folder and those below it; 0 where there is none. Some may go meanwhile."""
+    held = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                held += os.stat(os.path.join(where, name)).st_size  # noqa: PTH116, PTH118
+    return held
 
 
 def allocate(path: Path, size: int) -> None:

@@ -30,8 +30,10 @@ from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
 from spymaster.events.exactly_once import Edges, Once, keep_once
 from spymaster.events.identity import Identity, event_ids, identity_of, identity_time_ns
-from spymaster.lake import archive, silver
-from spymaster.lake.bronze import ROW_GROUP_ROWS, damage, read_footer
+from spymaster.lake import layout, silver
+from spymaster.lake.bronze import read_footer
+from spymaster.lake.layout import Tier, in_time
+from spymaster.lake.parquet import ROW_GROUP_ROWS, damage
 from spymaster.lake.silver import Counts, Footer
 from spymaster.paths import Partition
 
@@ -101,29 +103,12 @@ def partitions(
             raise UsageError(
                 f"{schema.name} has no Silver: it is our own. Nothing was done. Next: name a market schema"
             )
-    found = {
-        partition
-        for schema in schemas
-        for tier in (data_root / "bronze", archive.bronze_of(data_root))
-        for partition in _folders(tier, schema)
-        if (start_date is None or start_date <= partition.date) and (end_date is None or partition.date <= end_date)
-        if any((tier / partition.folder).glob("part-*.parquet"))
-    }
-    return sorted(found, key=lambda own: (own.schema, own.value, _when(own)))
-
-
-def _folders(tier: Path, schema: EventSchema) -> Iterator[Partition]:
-    """Yield the partitions of a schema by their folders."""
-    base = tier / schema.name.replace(".", "/")
-    for folder in base.glob(f"{schema.partition_by}=*/date=*" + ("/hour=*" if schema.hourly else "")):
-        value, date, *hour = (component.partition("=")[2] for component in folder.relative_to(base).parts)
-        yield Partition(
-            schema.name, schema.partition_by, paths.decode_symbol(value), date, int(hour[0]) if hour else None
-        )
-
-
-def _when(partition: Partition) -> tuple[str, int]:
-    return partition.date, -1 if partition.hour is None else partition.hour
+    found = layout.find_parts(data_root)
+    layout.require_own_layout(data_root, found)
+    names = {schema.name for schema in schemas}
+    first, last = start_date or "", end_date or "~"
+    wanted = {own for own in found.parts.values() if own.schema in names and first <= own.date <= last}
+    return sorted(wanted, key=lambda own: (own.schema, *in_time(own)))
 
 
 @contextmanager
@@ -134,7 +119,7 @@ def lock(data_root: Path) -> Iterator[None]:
         LockedError: another process compacts here; names its pid.
         UsageError: the folder cannot be written.
     """
-    folder = data_root / "silver"
+    folder = Tier.SILVER.of(data_root)
     try:
         durable.make_directories(folder)
         with durable.lock_directory(folder):

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from spymaster import durable
 from spymaster.compaction import compactor
-from spymaster.events import EventSchema
-from spymaster.lake import bronze, silver
+from spymaster.lake import bronze, layout, silver
 from spymaster.lake.bronze import Part
 from spymaster.recording import drain
 from spymaster.wal.segment_writer import SegmentWriter
@@ -70,15 +69,15 @@ def publish_again() -> None:
 
 def publish_other_prices() -> None:
     """Change a value of each row on its way to Bronze."""
-    encode = bronze.encode_parquet
+    encode = bronze.encode
 
-    def encode_others(schema: EventSchema, rows: pa.Table, *more: Any) -> memoryview:
+    def encode_others(columns: pa.Schema, rows: pa.Table, *more: Any) -> memoryview:
         if "price" in rows.column_names:
             at = rows.schema.get_field_index("price")
             rows = rows.set_column(at, rows.schema.field(at), pc.add(rows["price"], 0.25))
-        return encode(schema, rows, *more)
+        return encode(columns, rows, *more)
 
-    bronze.encode_parquet = encode_others
+    bronze.encode = encode_others  # type: ignore[attr-defined]
 
 
 def lock_nothing() -> None:
@@ -146,7 +145,7 @@ def forget_drafts() -> None:
 def _name_at_once(draft: Path) -> None:
     other = draft.with_suffix(".named")
     os.link(draft, other)
-    other.rename(draft.with_name(silver.FILE_NAME))
+    other.rename(draft.with_name(layout.SILVER_FILE))
 
 
 PLANT: dict[str, Callable[[], None]] = {

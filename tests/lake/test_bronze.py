@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from spymaster import events
-from spymaster.errors import LayoutError, WalError
+from spymaster.errors import WalError
 from spymaster.events import Stream
-from spymaster.lake.bronze import flush_segment, list_parts, read_footer
+from spymaster.lake.bronze import flush_segment, read_footer
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.rows import BOOKS, NOON_NS, TRADES, numbered
@@ -159,21 +159,3 @@ def test_a_footer_says_which_rows_of_which_captures_a_part_holds(tmp_path):
     assert (footer.segment, footer.rows, footer.version) == (header.segment, 8, "futures.trades.v1")
     assert [(s.capture_id, s.rows, s.first_seq, s.last_seq) for s in footer.captures] == [(7, 5, 0, 4), (8, 3, 10, 12)]
     assert footer.stream == "futures.trades/ES"
-
-
-@pytest.mark.parametrize(
-    "stray",
-    [
-        "futures/trades/date=2025-12-22/symbol=ES/part-120000_000000-00000000.parquet",
-        "options/trades/symbol=SPY/date=2025-12-22/hour=14/part-120000_000000-00000000.parquet",
-        "futures/trades/symbol=ES/date=2025-12-22/hour=14/part-143012_345678.parquet",
-        "futures/candles/symbol=ES/date=2025-12-22/hour=14/part-120000_000000-00000000.parquet",
-    ],
-)
-def test_a_lake_laid_out_otherwise_is_refused_by_the_first_file_that_shows_it(tmp_path, stray):
-    path = tmp_path / "bronze" / stray
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"PAR1")
-
-    with pytest.raises(LayoutError, match="laid out otherwise"):
-        list(list_parts(tmp_path / "bronze"))

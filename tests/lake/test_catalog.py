@@ -7,8 +7,9 @@ import pytest
 
 from spymaster.errors import DiskFullError, LayoutError, UsageError
 from spymaster.events import Stream
-from spymaster.lake.bronze import flush_segment, put_sum
+from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import Catalog, read_files, rebuild
+from spymaster.lake.parquet import put_sum
 from spymaster.query import lake as views
 from spymaster.query.status import segments, status
 from spymaster.wal.segment import Header

@@ -13,9 +13,10 @@ from spymaster.bus import Bus
 from spymaster.errors import UsageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
+from spymaster.lake import layout
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import rebuild
-from spymaster.proof import evidence, files, spill
+from spymaster.proof import evidence, spill
 from spymaster.proof.verify import verify
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.numbering import CaptureRows
@@ -297,7 +298,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
 
 @pytest.mark.parametrize("capture_of", [lambda number: 5, lambda number: 5 + number], ids=["one", "each its own"])
 def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkeypatch, capture_of):
-    listed = files.list_parts
+    listed = layout.find_parts
     published: list[Predecessor] = []
 
     def publish() -> str:
@@ -313,13 +314,14 @@ def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkey
         published.append(Predecessor(header.segment, 10, ((capture, start + 9),)))
         return part.relative
 
-    def listing(bronze):
+    def listing(data_root):
         """Pass a folder just before a part comes there, and meet the next part."""
         missed = publish()
         publish()
-        yield from [entry for entry in listed(bronze) if entry[0] != missed]
+        found = listed(data_root)
+        return found._replace(parts={key: own for key, own in found.parts.items() if key != missed})
 
-    monkeypatch.setattr(files, "list_parts", listing)
+    monkeypatch.setattr(layout, "find_parts", listing)
 
     assert [line for line in audit(root).findings if "missing" in line] == []
     assert len(published) >= 4

@@ -13,7 +13,7 @@ import spymaster
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import Stream
-from spymaster.lake import archive, silver
+from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment, split
 from spymaster.paths import Partition
 from spymaster.query.lake import connect
@@ -190,7 +190,7 @@ def test_silver_whose_bronze_someone_took_away_is_what_there_is(lake, wal, data)
 def test_archived_parts_are_read_where_they_are(lake, wal, data, monkeypatch):
     (first,) = publish(wal, data, numbered(TRADES, 10), 1)
     publish(wal, data, numbered(TRADES, 10, 10), 2)
-    moved = archive.bronze_of(data) / first.relative_to(data / "bronze")
+    moved = layout.Tier.ARCHIVE.of(data) / first.relative_to(data / "bronze")
     moved.parent.mkdir(parents=True)
     first.rename(moved)
     monkeypatch.setattr(archive, "parts_of", lambda root, partition: {moved.name: moved} if partition == HOUR else {})

@@ -21,7 +21,7 @@ from spymaster.compaction.archiver import archive_before
 from spymaster.control import ask
 from spymaster.errors import UsageError
 from spymaster.events import Stream
-from spymaster.lake import silver
+from spymaster.lake import layout, silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.query.lake import connect
 from spymaster.query.one_table import OneTable
@@ -209,7 +209,7 @@ def lake_first(look):
     """List the lake before the log is read."""
 
     def looks(table, within):
-        partitions = table._partitions(within)
+        partitions = layout.partitions(table._data_root, table._schema, within, tuple(layout.Tier))
         listed = {partition: silver.bronze_parts(table._data_root, partition) for partition in partitions}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(silver, "bronze_parts", lambda _, partition: listed.get(partition, []))
