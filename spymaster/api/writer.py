@@ -105,14 +105,13 @@ class BronzeWriter:
         """
         if self._recorder is None:
             return
-        recorder, opened = self._recorder, self._open
-        loss = None
+        recorder, loss = self._recorder, None
         try:
             if self._subscription is not None and self._reading is not None:
                 self._subscription.close()  # ends the reading after what is queued
                 await self._reading
                 loss = self._loss(self._subscription.dropped_rows)
-            if opened is not None:
+            if (opened := self._open) is not None:  # what was queued may have opened it
                 await recorder.end(opened.capture, opened.rows, complete=loss is None, detail=loss)
         finally:
             self._recorder = self._open = self._reading = self._subscription = None
