@@ -27,7 +27,8 @@ from spymaster.lake import archive, layout
 from spymaster.lake.layout import Tier
 from spymaster.lake.parquet import damage, encode
 from spymaster.paths import Partition
-from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
+from spymaster.wal.sealed import SealedSegment
+from spymaster.wal.segment import Header, Predecessor
 
 _SORTING: Final = ("ts_event_ns", "capture_seq")
 _NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
@@ -76,36 +77,25 @@ class Footer(NamedTuple):
     before: tuple[tuple[int, int], ...]
 
 
-def flush_segment(bronze: Path, segment: Path, *, again: bool) -> list[Part]:
+def flush_segment(bronze: Path, segment: SealedSegment, *, again: bool) -> list[Part]:
     """Publish a sealed segment's rows as Parquet parts, durable on return.
 
     Args:
         bronze: the tier's folder.
-        segment: a sealed segment. It is not removed.
+        segment: verified. It is not removed.
         again: some of the rows may be in the lake already, as after a crash; those are left out.
 
     Returns:
         The parts that hold rows of the segment and did not exist before.
 
     Raises:
-        WalError: the segment is not sealed and sound; nothing was published.
+        WalError: parts of it are there already, and not `again`; nothing was published.
         OSError: the disk refused. Parts published before it refused are whole; flush again with `again`.
     """
-    raw = durable.read(segment)
-    found = scan(raw)
-    if found.header is None or not found.sealed:
-        raise WalError(
-            f"{segment} is not a sound sealed segment: {found.problem or 'it has no seal'}. Its bytes are kept. "
-            f"Next: spymaster recover"
-        )
-    rows, poison = decode_rows(raw, found.frames, found.header.stream)
-    if poison:
-        raise WalError(f"{segment} holds a batch that does not decode: {poison[0][1]}. Next: spymaster recover")
-    schema = events.schema_named(found.header.stream.schema)
-    before = predecessor_of(raw, found.frames[0])
+    schema = events.schema_named(segment.header.stream.schema)
     parts = []
-    for partition, piece in split(schema, rows):
-        part = _publish(bronze, schema, partition, piece, found.header, before, again=again)
+    for partition, piece in split(schema, segment.rows):
+        part = _publish(bronze, schema, partition, piece, segment.header, segment.before, again=again)
         if part is not None:
             parts.append(part)
     return parts

@@ -30,6 +30,7 @@ from spymaster.events import Stream, captures
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.events.gaps import Gap
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.layout import Tier
 from spymaster.lake.locks import wal_lock
 from spymaster.recording.capture import OnFull, OpenCapture
 from spymaster.recording.change import Change
@@ -104,7 +105,7 @@ class Recorder:
         self.given_up = GivenUp()
         self.change = Change()
         self.health = Health(self.change, notify)
-        self.disk = Disk(wal_root, data_root / "bronze", disk_reserve_mb, free_bytes)
+        self.disk = Disk(wal_root, Tier.BRONZE.of(data_root), disk_reserve_mb, free_bytes)
         self.drain = Drain(
             wal_root, data_root, disk=self.disk, health=self.health, change=self.change, retry_s=bronze_retry_s
         )

@@ -22,6 +22,7 @@ from spymaster.proof.verify import verify
 from spymaster.query.bronze_rows import Reader
 from spymaster.query.status import status
 from spymaster.recording.recovery import recover
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
@@ -52,7 +53,7 @@ def write_segment(root, number: int, schema=TRADES, *, shift_ms: int = 0, symbol
 
 def flush(root, segment: Path) -> None:
     index = Catalog(root / "lake")
-    index.record(flush_segment(root / "lake" / "bronze", segment, again=False))
+    index.record(flush_segment(root / "lake" / "bronze", read_sealed(segment), again=False))
     index.close()
     segment.unlink()
 

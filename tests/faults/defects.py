@@ -14,7 +14,8 @@ from spymaster import durable
 from spymaster.compaction import compactor
 from spymaster.lake import bronze, layout, silver
 from spymaster.lake.bronze import Part
-from spymaster.recording import drain
+from spymaster.recording import flush as flush_module
+from spymaster.wal.sealed import SealedSegment, read_sealed
 from spymaster.wal.segment_writer import SegmentWriter
 
 
@@ -33,14 +34,14 @@ def acknowledge_before_sync() -> None:
 def retire_before_publish() -> None:
     """Remove a segment first and write its Bronze afterwards: a kill between the two loses all its rows."""
 
-    def flush(folder: Path, segment: Path, *, again: bool) -> list[Part]:
-        held = segment.with_name(f".{segment.name}.held")  # a name that no recovery reads
-        segment.rename(held)
-        parts = bronze.flush_segment(folder, held, again=again)
+    def publish_afterwards(folder: Path, segment: SealedSegment, *, again: bool) -> list[Part]:
+        held = segment.path.with_name(f".{segment.path.name}.held")  # a name that no recovery reads
+        segment.path.rename(held)
+        parts = bronze.flush_segment(folder, read_sealed(held), again=again)
         held.unlink()
         return parts
 
-    drain.flush_segment = flush  # type: ignore[attr-defined]
+    flush_module.flush_segment = publish_afterwards  # type: ignore[attr-defined]
 
 
 def publish_in_place() -> None:

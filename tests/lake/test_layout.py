@@ -18,6 +18,7 @@ from spymaster.paths import Partition
 from spymaster.proof.verify import verify
 from spymaster.query.bronze_rows import Reader
 from spymaster.query.status import status
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.rows import NOON_NS, TRADES, numbered
@@ -172,7 +173,7 @@ def lake(tmp_path):
     rows = numbered(TRADES, 100)
     segment = tmp_path / "segment.arrow"
     segment.write_bytes(encode_segment(Header.new(Stream("futures.trades", "ES"), 1, NOON_NS), rows, None))
-    flush_segment(tmp_path / "lake" / "bronze", segment, again=False)
+    flush_segment(tmp_path / "lake" / "bronze", read_sealed(segment), again=False)
     segment.unlink()
     (tmp_path / "wal").mkdir()
     for key in ("mine.parquet", f"{NOON}/part-mine.parquet", f"{NOON}/{PART}"):

@@ -11,6 +11,7 @@ import pytest
 from spymaster.events import SCHEMAS, Stream
 from spymaster.lake import parquet
 from spymaster.lake.bronze import flush_segment
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.rows import NOON_NS, numbered
@@ -47,7 +48,7 @@ def test_the_same_rows_make_the_same_bytes_as_ever(tmp_path):
         header = Header("ab" * 16, Stream(name, "ES"), 1, NOON_NS, None)
         segment = tmp_path / "segment.arrow"
         segment.write_bytes(encode_segment(header, numbered(SCHEMAS[name], 1000), None))
-        flush_segment(tmp_path / "lake" / "bronze", segment, again=False)
+        flush_segment(tmp_path / "lake" / "bronze", read_sealed(segment), again=False)
     compacted(tmp_path / "lake")
 
     files = {path.relative_to(tmp_path / "lake").as_posix(): path for path in (tmp_path / "lake").rglob("*.parquet")}

@@ -17,6 +17,7 @@ from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment, split
 from spymaster.paths import Partition
 from spymaster.query.lake import connect
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered, numbered
@@ -53,7 +54,7 @@ def seal(wal, rows, number, schema=TRADES, symbol="ES"):
 def publish(wal, data, rows, number, schema=TRADES, symbol="ES"):
     """Bring rows to Bronze as the daemon does; return their parts."""
     path = seal(wal, rows, number, schema, symbol)
-    parts = flush_segment(data / "bronze", path, again=False)
+    parts = flush_segment(data / "bronze", read_sealed(path), again=False)
     path.unlink()
     return [data / "bronze" / part.relative for part in parts]
 
@@ -123,7 +124,7 @@ def test_every_schema_reads_the_same_from_log_bronze_and_silver(lake, wal, data,
     path = seal(wal, rows, 1, schema)
 
     logged = lake.sql(query).to_arrow_table()
-    flush_segment(data / "bronze", path, again=False)
+    flush_segment(data / "bronze", read_sealed(path), again=False)
     both = lake.sql(query).to_arrow_table()
     path.unlink()
     bronze = lake.sql(query).to_arrow_table()
@@ -149,7 +150,7 @@ def test_rows_of_every_state_are_there_once(lake, wal, data):
     sealed = seal(wal, numbered(TRADES, 10, 20), 3)
     assert numbers(lake) == list(range(30))  # Bronze and a sealed segment
 
-    flush_segment(data / "bronze", sealed, again=False)
+    flush_segment(data / "bronze", read_sealed(sealed), again=False)
     assert numbers(lake) == list(range(30))  # which is in Bronze, and has not retired
 
     seal(wal, numbered(TRADES, 10, 30), 4).rename(wal / "futures_trades_ES.arrow")
@@ -208,7 +209,7 @@ def test_what_two_captures_deliver_counts_once_in_whichever_state(lake, wal, dat
     ):
         path = seal(wal, rows, number)
         if state != "logged":
-            flush_segment(data / "bronze", path, again=False)
+            flush_segment(data / "bronze", read_sealed(path), again=False)
         if state == "bronze":
             path.unlink()
 
@@ -271,7 +272,7 @@ def test_a_symbol_reads_the_same_from_every_source(lake, wal, data, symbol):
     path.write_bytes(encode_segment(Header.new(Stream(schema.name, "ALL"), 1, NOON_NS), rows, None))
     query = "select distinct symbol from stocks_trades"
     assert lake.execute(query).fetchall() == [(symbol,)]
-    flush_segment(data / "bronze", path, again=False)
+    flush_segment(data / "bronze", read_sealed(path), again=False)
     path.unlink()
     assert lake.execute(query).fetchall() == [(symbol,)]
     ((partition, _),) = split(schema, rows)
@@ -352,7 +353,7 @@ def test_a_query_is_over_what_is_there_now_however_it_names_the_table(lake, wal,
 def test_a_relation_keeps_its_rows_when_the_log_has_retired(lake, wal, data):
     path = seal(wal, numbered(TRADES, 10), 1)
     relation = lake.sql("from futures_trades")
-    flush_segment(data / "bronze", path, again=False)
+    flush_segment(data / "bronze", read_sealed(path), again=False)
     path.unlink()
 
     assert relation.count("*").fetchall() == [(10,)]

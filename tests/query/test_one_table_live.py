@@ -28,6 +28,7 @@ from spymaster.query.one_table import OneTable
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.writer import StreamLog
 from tests.capturing import capture_rows
 from tests.command_line import clean_environment
@@ -103,7 +104,7 @@ class Market:
     def drain(self):
         self.seal()
         for path in sorted(self.wal.glob("*.0*.arrow")):
-            flush_segment(self.data / "bronze", path, again=False)
+            flush_segment(self.data / "bronze", read_sealed(path), again=False)
             retire(path)
 
     def compact(self):

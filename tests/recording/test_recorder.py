@@ -19,7 +19,7 @@ from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.events.gaps import GAPS
 from spymaster.lake.catalog import Catalog
-from spymaster.recording import drain
+from spymaster.recording import flush
 from spymaster.recording.disk import DiskLevel
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
@@ -117,7 +117,7 @@ def test_a_defect_in_a_background_task_reaches_whoever_waits(tmp_path, monkeypat
         def defect(*_, **__):
             raise ZeroDivisionError("a defect")
 
-        monkeypatch.setattr(drain, "flush_segment", defect)
+        monkeypatch.setattr(flush, "flush_segment", defect)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(recorder.flush(), 5)
         monkeypatch.undo()

@@ -19,6 +19,7 @@ from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.lake.layout import find_parts
 from spymaster.proof.files import audit_files
 from spymaster.proof.verdict import Verdict
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.crash.scratch import MEMORY_FOLDER
@@ -86,7 +87,7 @@ def _flush(root: Path, schema: str, start: int) -> list[Part]:
     rows = numbered(events.SCHEMAS[schema], 10, start, CAPTURE, symbol)
     path = root / "segment.arrow"
     path.write_bytes(encode_segment(Header.new(Stream(schema, symbol), 1, NOON_NS), rows, None))
-    parts = flush_segment(root / "bronze", path, again=False)
+    parts = flush_segment(root / "bronze", read_sealed(path), again=False)
     path.unlink()
     return parts
 
