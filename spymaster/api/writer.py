@@ -15,8 +15,8 @@ from spymaster.bus import Bus, Skipped, Subscription
 from spymaster.errors import BronzeRefusedError, DiskFullError, SpymasterError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
+from spymaster.events.schema import WILDCARD
 from spymaster.recording.capture import OpenCapture
-from spymaster.recording.lane import WILDCARD
 from spymaster.recording.recorder import Recorder
 
 _API_VERSION: Final = 1

@@ -15,12 +15,12 @@ from spymaster import clock, durable, events
 from spymaster.bus import Bus
 from spymaster.errors import DiskFullError, StorageError
 from spymaster.events import Stream
+from spymaster.events.schema import WILDCARD
 from spymaster.recording.change import Change
 from spymaster.recording.drain import Drain
 from spymaster.recording.health import Health
 from spymaster.wal.writer import StreamLog
 
-WILDCARD: Final = "ALL"
 IDLE_S: Final = 0.25  # after this long without rows the watermark is put on disk
 KEPT_SYNCS: Final = 1_000  # of the newest commits' times, for `status`
 

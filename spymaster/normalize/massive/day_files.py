@@ -25,6 +25,7 @@ from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import OPTIONS_TRADES, STOCKS_QUOTES, STOCKS_TRADES
 from spymaster.events.encoding import MassiveDayFile
+from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns
 from spymaster.normalize.massive.fields import RECORDS, VERSION, Channel, Field
 from spymaster.normalize.massive.values import (
@@ -37,7 +38,7 @@ from spymaster.normalize.massive.values import (
     read_symbol,
 )
 from spymaster.normalize.normalizer import Message, Normalized, Unreadable, grouped
-from spymaster.normalize.symbols import OCC, SEVERAL, STOCKS, Asked, one_root
+from spymaster.normalize.symbols import OCC, STOCKS, Asked, one_root
 
 BLOCK_BYTES: Final = 512 * 1024  # of lines that become one batch
 FEW_LINES: Final = 16  # read value by value in less time than a call of the CSV reader takes for any
@@ -75,7 +76,7 @@ class DayFileNormalizer:
         self.source = "sim" if simulated else f"massive.{market}"
         read = (OCC if market == "options" else STOCKS).read
         root = one_root(read(symbol, Asked()).root for symbol in encoding.tickers)
-        self.streams = {self._channel.schema.name: root or SEVERAL}
+        self.streams = {self._channel.schema.name: root or WILDCARD}
         self.ignored: Counter[str] = Counter({f"column {name}": 1 for name in self._names if name not in self._fields})
         self.unmapped = 0
         self._origin, self._rest, self._byte = origin, b"", len(encoding.header)
