@@ -120,7 +120,8 @@ class FileDelivery:
 
         Raises:
             TruncatedError: after the last sound bytes, a file that ends amid a record, a line or its compression.
-            SourceError: after the last sound bytes, a damaged file; or one that is not the one that was hashed.
+            SourceError: after the last sound bytes, a damaged file, or one whose disk does not give its bytes; or one
+                that is not the one that was hashed.
         """
         loop = asyncio.get_running_loop()
         pieces = self.pieces()
@@ -130,6 +131,11 @@ class FileDelivery:
                 if piece is None:
                     return
                 yield [RawMessage(piece, None)]
+        except OSError as error:
+            raise SourceError(
+                f"{self._origin} cannot be read further: {error.strerror or error}. What was recorded from it stays, "
+                f"and the capture is marked incomplete. Next: check its disk, then run the same command"
+            ) from error
         finally:
             await loop.run_in_executor(self._thread, pieces.close)
 
@@ -169,4 +175,10 @@ class _Deliveries(Generic[Opened]):
         if file is None:
             raise StopAsyncIteration
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._opened, *file, self._thread)
+        try:
+            return await loop.run_in_executor(self._thread, self._opened, *file, self._thread)
+        except OSError as error:
+            raise SourceError(
+                f"{file[1]} cannot be read: {error.strerror or error}. Nothing was recorded from it. "
+                f"Next: check its disk, then run the same command"
+            ) from error
