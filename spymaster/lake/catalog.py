@@ -227,8 +227,8 @@ class Catalog:
         """Return the begins and ends of captures, of one or of all, in the order of their times."""
         rows = self._all(
             "select capture_id, event, source, origin, content_sha256, complete, stream_rows, detail, ts_event_ns "
-            "from captures where ?1 is null or capture_id = ?1 order by ts_event_ns, event",
-            (capture_id,),
+            "from captures where ? is null or capture_id = ? order by ts_event_ns, event",
+            (capture_id, capture_id),
         )
         return [CaptureRecord(i, e, s, o, h, bool(c), json.loads(r), d, t) for i, e, s, o, h, c, r, d, t in rows]
 
