@@ -212,13 +212,26 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, whatever it is, in no order.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    return list(folder.iterdir())
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and in those below it, in order; none where there is no folder."""
+    return sorted(Path(where, name) for where, _, names in os.walk(folder) for name in names)
+
+
 def bytes_below(folder: Path) -> int:
-    """Return the size of all files in a folder and those below it; 0 where there is none. Some may go meanwhile."""
+    """Return the size of all files in a folder and in those below it. Some may go meanwhile."""
     held = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                held += os.stat(os.path.join(where, name)).st_size  # noqa: PTH116, PTH118
+    for path in files_below(folder):
+        with suppress(FileNotFoundError):
+            held += path.stat().st_size
     return held
 
 

@@ -114,3 +114,13 @@ def test_a_refusal_waits_for_the_name_of_a_holder_that_has_just_got_the_lock(tmp
         with pytest.raises(LockedError, match=f"in use by process {holder.pid}"), durable.lock_directory(tmp_path):
             pass
         holder.kill()
+
+
+def test_files_below_a_folder_are_those_of_all_its_folders_and_none_where_it_is_not(tmp_path):
+    for name in ("b/c/two", "a", "b/one"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"xy")
+
+    assert durable.files_below(tmp_path) == [tmp_path / name for name in ("a", "b/c/two", "b/one")]
+    assert durable.bytes_below(tmp_path) == 6
+    assert durable.files_below(tmp_path / "absent") == []

@@ -16,6 +16,7 @@ from spymaster.bus import Bus, Skipped, Subscription
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
+from spymaster.lake.layout import Tier
 from spymaster.recording.recorder import RecordedRows, Recorder
 
 _API_VERSION: Final = 1
@@ -162,7 +163,7 @@ class BronzeWriter:
         self._unflushed.clear()
 
     def get_bronze_path(self) -> str:
-        return str(self._settings.data_root / "bronze")
+        return str(Tier.BRONZE.of(self._settings.data_root))
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
         columns = {}
