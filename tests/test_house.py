@@ -52,6 +52,47 @@ def test_a_class_is_measured_from_its_name_to_its_last_line(lines, long):
     assert too_long("class C:\n" + "    x = 1\n" * (lines - 1)) is long
 
 
+LISTERS = {"wal/folder.py", "lake/layout.py", "durable.py", "feeds/files.py"}  # each owns the folders that it lists
+TO_ASK_THEM = {"daemon.py", "simulation/day.py"}
+LISTING = {"glob", "rglob", "iterdir", "scandir", "listdir"}
+
+
+def test_only_who_owns_a_folder_lists_it():
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if lists(path.read_text())}
+
+    assert found - TO_ASK_THEM == LISTERS
+    assert found >= TO_ASK_THEM  # a name leaves the list with its last call
+
+
+def lists(text):
+    return any(
+        node.attr in LISTING or (node.attr == "walk" and isinstance(node.value, ast.Name) and node.value.id == "os")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute)
+    ) or any(
+        alias.name in {*LISTING, "walk"}
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.module in {"os", "glob"}
+        for alias in node.names
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "listing"),
+    [
+        ("folder.rglob('*')", True),
+        ("list(map(Path.iterdir, folders))", True),
+        ("os.walk(folder)", True),
+        ("from os import scandir as look", True),
+        ("from glob import glob", True),
+        ("ast.walk(tree)", False),
+        ("folder.exists()", False),
+    ],
+)
+def test_a_listing_is_known_however_it_is_called(text, listing):
+    assert lists(text) is listing
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_a_document_names_is_there(document):
     text = (REPOSITORY / document).read_text()

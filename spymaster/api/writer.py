@@ -16,6 +16,7 @@ from spymaster.errors import BronzeRefusedError, DiskFullError, SpymasterError, 
 from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.events.schema import WILDCARD
+from spymaster.lake.layout import Tier
 from spymaster.recording.capture import OpenCapture
 from spymaster.recording.recorder import Recorder
 
@@ -179,7 +180,7 @@ class BronzeWriter:
         self._unflushed.clear()
 
     def get_bronze_path(self) -> str:
-        return str(self._settings.data_root / "bronze")
+        return str(Tier.BRONZE.of(self._settings.data_root))
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
         columns = {}

@@ -12,6 +12,7 @@ this takes a lock, or changes a file.
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
@@ -34,6 +35,7 @@ from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
 
 MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
+MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _NS_PER_MS: Final = 1_000_000  # the coarsest identity time
 _CAPTURES_KEY: Final = b"spymaster_captures"
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
@@ -44,6 +46,7 @@ class Snapshot(NamedTuple):
 
     Attributes:
         silver: files to read as they are.
+        tokens: of these, what tells each from another that gets its name.
         bronze: parts to read as they are.
         doubled: parts of which the rows in `removed` are left out.
         removed: keys of events delivered again: the partition's column, `capture_id`, `capture_seq`.
@@ -51,6 +54,7 @@ class Snapshot(NamedTuple):
     """
 
     silver: list[Path]
+    tokens: list[Token]
     bronze: list[Path]
     doubled: list[Path]
     removed: pa.Table
@@ -92,7 +96,8 @@ class OneTable:
         self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}
         self._times: dict[Path, tuple[int, int]] = {}
         self._once: dict[Partition, tuple[list[Path], _Once]] = {}
-        self._silver: dict[Path, tuple[Token, str]] = {}  # which parts a file is of, while it is not replaced
+        # Which parts a file is of, while it is not replaced; the latest looked at last.
+        self._silver: OrderedDict[Path, tuple[Token, str]] = OrderedDict()
 
     def look(self, within: Within = ALL) -> Snapshot:
         """Return what makes up the table now, or some partitions of it.
@@ -116,7 +121,7 @@ class OneTable:
     def holds(self, found: Snapshot) -> bool:
         """Whether the files of Silver that were found are still what has their names."""
         with suppress(FileNotFoundError):
-            return all(layout.token(file) == self._silver[file][0] for file in found.silver)
+            return all(layout.token(file) == token for file, token in zip(found.silver, found.tokens, strict=True))
         return False
 
     def _look(self, within: Within) -> Snapshot:
@@ -128,7 +133,8 @@ class OneTable:
             for partition in sorted({*found, *logged}, key=in_time)
         }
         unlogged = listed.keys() - logged.keys()
-        fresh = {partition for partition in unlogged if self._is_fresh(partition, listed[partition])}
+        tokens = {own: self._is_fresh(own, parts) for own, parts in listed.items() if own in unlogged}
+        fresh = {own: token for own, token in tokens.items() if token is not None}
         hot = {partition: parts for partition, parts in listed.items() if partition not in fresh}
         self._know(list(chain.from_iterable(hot.values())))
         hot = {partition: [path for path in parts if self._captures[path]] for partition, parts in hot.items()}
@@ -136,26 +142,32 @@ class OneTable:
         self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
         doubled = frozenset(chain.from_iterable(found.doubled for found in once.values()))
         return Snapshot(
-            silver=[silver.file_of(self._data_root, partition) for partition in listed if partition in fresh],
+            silver=[silver.file_of(self._data_root, partition) for partition in fresh],
+            tokens=list(fresh.values()),
             bronze=[path for parts in hot.values() for path in parts if path not in doubled],
             doubled=sorted(doubled),
             removed=pa.concat_tables([self._no_keys, *(found.removed for found in once.values())]),
             log=pa.concat_tables([self._schema.bronze.empty_table(), *(found.log for found in once.values())]),
         )
 
-    def _is_fresh(self, partition: Partition, parts: list[Path]) -> bool:
-        """Whether the partition's Silver is of these parts. Of parts that someone took away it is all that is left."""
+    def _is_fresh(self, partition: Partition, parts: list[Path]) -> Token | None:
+        """Return the token of a partition's Silver if it is of these parts, or of parts that someone took away."""
         file = silver.file_of(self._data_root, partition)
         try:
             token = layout.token(file)
         except FileNotFoundError:
-            return False
-        if self._silver.get(file, (None, ""))[0] != token:
+            return None
+        known, made_of = self._silver.get(file, (None, ""))
+        if known != token:
             footer = silver.read_footer(file)
             if footer is None:
-                return False
-            self._silver[file] = token, footer.parts
-        return not parts or self._silver[file][1] == silver.inputs_digest(parts)
+                return None
+            made_of = footer.parts
+        self._silver[file] = token, made_of
+        self._silver.move_to_end(file)
+        if len(self._silver) > MAX_KNOWN_FILES:
+            self._silver.popitem(last=False)
+        return token if not parts or made_of == silver.inputs_digest(parts) else None
 
     def _know(self, parts: list[Path]) -> None:
         """Read the footers of parts that are new, and forget those of parts that are not read any more."""

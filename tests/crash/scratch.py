@@ -137,7 +137,7 @@ class Scratch:
         self._state, self._made = state, {}
         run_capture = int.from_bytes(mark[:8], "big") >> 1
         durable._synced_directories.clear()  # it is another process each time
-        durable._synced_directories.update((self.root, *self.root.parents))
+        durable._synced_directories.update(dict.fromkeys((self.root, *self.root.parents)))
         code = error = None
         with recording(self.root, failing_sync) as made:
             try:

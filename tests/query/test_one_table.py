@@ -1,6 +1,7 @@
 """The one table: each event once, whatever of it is in the log, in Bronze, in Silver, or in two of them."""
 
 import asyncio
+import os
 import shutil
 
 import duckdb
@@ -16,6 +17,7 @@ from spymaster.events import Stream
 from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment, split
 from spymaster.paths import Partition
+from spymaster.query import one_table
 from spymaster.query.lake import connect
 from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
@@ -186,6 +188,31 @@ def test_silver_whose_bronze_someone_took_away_is_what_there_is(lake, wal, data)
     shutil.rmtree(data / "bronze")
 
     assert numbers(lake) == list(range(10))
+
+
+def test_of_silver_without_end_the_latest_footers_are_remembered_and_the_others_read_again(wal, data, monkeypatch):
+    monkeypatch.setattr(one_table, "MAX_KNOWN_FILES", 2)
+    for number, symbol in enumerate(("ES", "NQ", "YM"), 1):
+        rows = numbered(TRADES, 10, symbol=symbol)
+        publish(wal, data, rows, number, symbol=symbol)
+        compact(data, HOUR._replace(value=symbol), rows)
+    table = one_table.OneTable(data, wal, TRADES)
+    read = []
+    footer = silver.read_footer
+    monkeypatch.setattr(silver, "read_footer", lambda file: read.append(file) or footer(file))
+
+    found = [table.look(), table.look()]
+
+    assert [len(look.silver) for look in found] == [3, 3]
+    assert all(table.holds(look) for look in found)
+    assert len(table._silver) == 2
+    assert len(read) == 6
+    within = layout.Within("YM")
+    read.clear()
+    assert len(table.look(within).silver) == 1
+    assert read == []
+    os.utime(found[0].silver[0])
+    assert not table.holds(found[0])
 
 
 def test_archived_parts_are_read_where_they_are(lake, wal, data, monkeypatch):
