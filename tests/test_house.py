@@ -99,3 +99,39 @@ def test_every_file_that_a_document_names_is_there(document):
     named = set(re.findall(r"(?:spymaster|tests|bench|docs)/[\w/]+\.(?:py|md)", text))
 
     assert {path for path in named if not (REPOSITORY / path).is_file()} == set()
+
+
+def test_nobody_asks_which_feed_or_delivery_it_has_but_the_room_that_made_it():
+    """What differs from feed to feed stands in the protocol, or the next feed would be forgotten somewhere."""
+    made = {room.parent.name: concrete_feeds(room.parent) for room in PACKAGE.glob("*/__init__.py")}
+    assert {"DbnFileFeed", "FlatFileDelivery"} < made["feeds"]
+    assert {"SimFeed", "SimDelivery"} < made["simulation"]
+
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0]
+        others = set().union(*(names for maker, names in made.items() if maker != room))
+        assert asked_kinds(path.read_text()) & others == set(), path
+
+
+def concrete_feeds(room):
+    classes = [node.name for path in room.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.ClassDef)]  # fmt: skip
+    return {name for name in classes if name.endswith(("Feed", "Delivery")) and name not in ("Feed", "Delivery")}
+
+
+def asked_kinds(text):
+    """Return the names in the second arguments of `isinstance`, and in the classes of `case`s."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call | ast.MatchClass)]
+    asked = [
+        node.cls if isinstance(node, ast.MatchClass) else node.args[1]
+        for node in nodes
+        if isinstance(node, ast.MatchClass) or (isinstance(node.func, ast.Name) and node.func.id == "isinstance")
+    ]
+    return {getattr(part, "attr", getattr(part, "id", None)) for kind in asked for part in ast.walk(kind)}
+
+
+@pytest.mark.parametrize(
+    "text", ["isinstance(x, SimFeed)", "isinstance(x, int | source.SimFeed)", "match x:\n    case SimFeed(): pass"]
+)
+def test_a_question_for_a_kind_is_seen_however_it_is_asked(text):
+    assert "SimFeed" in asked_kinds(text)

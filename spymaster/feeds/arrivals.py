@@ -39,8 +39,12 @@ class Arrivals:
         self._arrived.set()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that nothing more comes, and why if the vendor did not end it: raised once all that came is taken."""
-        self._closed, self._ended = True, error
+        """Say that nothing more comes, and why if the vendor did not end it: raised once all that came is taken.
+
+        The first end counts: a loss stays one though the delivery is closed after it.
+        """
+        if not self._closed:
+            self._closed, self._ended = True, error
         self._arrived.set()
 
     async def bursts(self) -> AsyncGenerator[Burst]:

@@ -20,8 +20,7 @@ from spymaster.recording.pace import Pacer
 from spymaster.recording.quarantine import Quarantine
 from spymaster.recording.recorder import Recorder
 
-NORMALIZE_THREADS: Final = 4
-KEPT_SUMMARIES: Final = 1_000  # of the newest deliveries; a live feed has one for each connection
+KEPT_SUMMARIES: Final = 1_000  # of the newest deliveries that ended; a live feed has one for each connection
 
 
 class Deliveries:
@@ -41,11 +40,12 @@ class Deliveries:
             quarantine_root: where unreadable messages go.
             speed: event time per wall time of what is paced; 0 is as fast as it goes.
         """
-        self.summaries: deque[CaptureSummary] = deque()
+        self.summaries: list[CaptureSummary] = []
         self.forgotten_rows: Counter[str] = Counter()
         self.stopping = asyncio.Event()
         self._recorder, self._quarantine_root, self._speed = recorder, quarantine_root, speed
-        self._threads = ThreadPoolExecutor(NORMALIZE_THREADS, "normalize")
+        self._ended: deque[CaptureSummary] = deque()  # of `summaries`, oldest first
+        self._forgotten_errors = 0
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._read: set[int] = set()  # captures of files, of this run
 
@@ -54,9 +54,6 @@ class Deliveries:
         self.stopping.set()
         self._recorder.change.happened()
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     async def record(self, source: str, feed: Feed) -> None:
         """Record a feed until it ends, or `stop`.
 
@@ -64,33 +61,69 @@ class Deliveries:
             StorageError: the disk refused for good.
         """
         deliveries = feed.deliveries(self._recorder.frontiers)
+        threads = ThreadPoolExecutor(1, "normalize")  # the feed's own, so that no other waits for its slow bursts
         before: OpenCapture | None = None
+        try:
+            while (delivery := await self._next(source, deliveries)) is not None:
+                summary = CaptureSummary(delivery.info.origin)
+                self.summaries.append(summary)
+                try:
+                    recording = await self._opened(delivery, feed, summary, threads)
+                    if await self._record(recording, before):
+                        before = recording.opened
+                    if recording.defective and not feed.waits:
+                        return  # the vendor's next delivery would meet it again
+                except SourceError as error:  # nothing reads this one; the next may be sound
+                    summary.error = str(error)
+                finally:
+                    await delivery.close()
+                    self._forget(summary)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, ended: CaptureSummary) -> None:
+        """Let the oldest that ended go, beyond `KEPT_SUMMARIES`; its rows and that it had an error are still told."""
+        self._ended.append(ended)
+        if len(self._ended) > KEPT_SUMMARIES:
+            oldest = self._ended.popleft()
+            self.summaries = [summary for summary in self.summaries if summary is not oldest]
+            self.forgotten_rows.update(oldest.rows)
+            if oldest.error is not None:
+                self._forgotten_errors += 1
+                self._recorder.health.problem(
+                    "forgotten deliveries",
+                    f"{self._forgotten_errors} deliveries before the newest {KEPT_SUMMARIES} had an error, the last "
+                    f"of them: {oldest.error}",
+                )
+
+    async def _next(self, source: str, deliveries: AsyncIterator[Delivery]) -> Delivery | None:
+        """Return the next delivery that opens; None if there is none, or the run is to end first."""
         while not self.stopping.is_set():
-            summary = self._summary(source)
             try:
-                delivery = await self._next(deliveries)
-                if delivery is None:
-                    self.summaries.remove(summary)
-                    return
-                summary.origin = delivery.info.origin
-                before = await self._record(delivery, feed, summary, before) or before
-            except SourceError as error:  # of this delivery alone; the next one may be sound
-                summary.error = str(error)
-            except DefectError as error:  # which the next delivery would meet again
-                summary.error = str(error)
-                return
+                return await self._following(source, deliveries)
+            except SourceError as error:  # of that one alone
+                self._refused(source, error)
+            except DefectError as error:
+                self._refused(source, error)
+                return None
+        return None
 
-    def _summary(self, source: str) -> CaptureSummary:
-        self.summaries.append(CaptureSummary(origin=source))
-        if len(self.summaries) > KEPT_SUMMARIES:
-            self.forgotten_rows.update(self.summaries.popleft().rows)
-        return self.summaries[-1]
+    def _refused(self, source: str, error: Exception) -> None:
+        summary = CaptureSummary(source, error=str(error))
+        self.summaries.append(summary)
+        self._forget(summary)
 
-    async def _next(self, deliveries: AsyncIterator[Delivery]) -> Delivery | None:
-        """Return the next delivery; None if there is none, or the run is to end first."""
-
+    async def _following(self, source: str, deliveries: AsyncIterator[Delivery]) -> Delivery | None:
         async def following() -> Delivery | None:
-            return await anext(deliveries, None)
+            try:
+                return await anext(deliveries, None)
+            except SourceError:
+                raise
+            except Exception as error:  # whatever a defect raises: one feed's may not end what others send
+                raise DefectError(
+                    f"{source} ends here: a defect in its feed ({type(error).__name__}: {error}). What came before is "
+                    f"recorded, other sources go on. Next: report it"
+                ) from error
 
         opening = asyncio.create_task(following())
         stopped = asyncio.create_task(self.stopping.wait())
@@ -102,14 +135,18 @@ class Deliveries:
                 task.cancel()
             await asyncio.gather(opening, stopped, return_exceptions=True)
 
-    async def _record(
-        self, delivery: Delivery, feed: Feed, summary: CaptureSummary, before: OpenCapture | None
-    ) -> OpenCapture | None:
-        """Record one delivery; return its capture, or None if nothing of it was to be read."""
+    async def _opened(
+        self, delivery: Delivery, feed: Feed, summary: CaptureSummary, threads: ThreadPoolExecutor
+    ) -> DeliveryRecording:
+        """Return what records a delivery.
+
+        Raises:
+            SourceError: nothing reads it.
+        """
         info = delivery.info
         # In a thread, as a normalizer of frames waits for its scanner, on a new machine some seconds.
         normalizer = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
+            threads, lambda: normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
         )
         capture = Capture(
             capture_id_of(info.content_sha256, normalizer.version),
@@ -120,7 +157,7 @@ class Deliveries:
             tuple(Stream(*names) for names in normalizer.streams.items()),
         )
         summary.capture_id = capture.capture_id
-        recording = DeliveryRecording(
+        return DeliveryRecording(
             self._recorder,
             delivery,
             normalizer,
@@ -130,23 +167,32 @@ class Deliveries:
             summary,
             waits=feed.waits,
             stopping=self.stopping,
-            threads=self._threads,
+            threads=threads,
         )
+
+    async def _record(self, recording: DeliveryRecording, before: OpenCapture | None) -> bool:
+        """Record one delivery; return whether anything of it was to be read."""
+        capture = recording.opened.capture
         turn = self._turns.setdefault(capture.capture_id, asyncio.Lock())
         async with turn:  # the same file may be named twice
-            if info.content_sha256 is not None:
+            if capture.content_sha256 is not None:
                 if capture.capture_id in self._read and not await self._in_bronze():
-                    return None
+                    return False
                 self._read.add(capture.capture_id)
             await recording.record(before)
-        return recording.opened
+        return True
 
     async def _in_bronze(self) -> bool:
-        """Wait until what this run recorded is in Bronze, where the catalog finds it; False if the run is to end."""
+        """Wait until what this run recorded is in Bronze, where the catalog finds it; False if the run is to end.
+
+        Or set aside: that gets there with the next start, which leaves out what was recorded again.
+        """
         while not self.stopping.is_set():
             try:
                 await self._recorder.flush()
                 return True
             except BronzeRefusedError:
+                if not self._recorder.drain.waiting:
+                    return True
                 await self._recorder.change.until(self.stopping.is_set, BRONZE_RETRY_S)
         return False

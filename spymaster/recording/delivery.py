@@ -1,14 +1,15 @@
 """One delivery: begin, bursts, end. The order of the lines in `_bursts` is the guarantee."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from spymaster import clock
-from spymaster.errors import DiskFullError, FeedLostError, SourceError, StorageError
+from spymaster.errors import DiskFullError, FeedLostError, SourceError, StorageError, UsageError
 from spymaster.events.captures import CaptureSummary
+from spymaster.events.encoding import Dbn, Encoding, MassiveDayFile
 from spymaster.events.gaps import Gap, gap_id
 from spymaster.feeds.feed import Burst, Delivery
 from spymaster.lake.catalog import CaptureRecord
@@ -23,7 +24,7 @@ _Result = TypeVar("_Result")
 
 
 class DefectError(Exception):
-    """A normalizer raised what it never should. Its delivery ends; the others go on."""
+    """A feed or a normalizer raised what it never should. Its delivery ends; the others go on."""
 
 
 class DeliveryRecording:
@@ -32,6 +33,7 @@ class DeliveryRecording:
     Attributes:
         opened: its capture.
         summary: what became of it, filled meanwhile.
+        defective: a defect of ours ended it, or a row that no log can take.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class DeliveryRecording:
             stopping: set when the run is to end.
             threads: where bursts are normalized.
         """
-        self.opened, self.summary = opened, summary
+        self.opened, self.summary, self.defective = opened, summary, False
         self._recorder, self._delivery, self._normalizer = recorder, delivery, normalizer
         self._quarantine, self._pacer, self._waits = quarantine, pacer, waits
         self._stopping, self._threads = stopping, threads
+        self._byte = _header_bytes(delivery.info.encoding)  # where the next burst begins in the delivery
 
     async def record(self, before: OpenCapture | None) -> None:
         """Record the delivery to its end, or until the run is to end.
@@ -74,7 +77,6 @@ class DeliveryRecording:
             before: the feed's capture before this one, if there was one in this run.
 
         Raises:
-            SourceError, DefectError: what ended it, once its end row is durable.
             StorageError: the disk refused for good.
         """
         try:
@@ -86,7 +88,6 @@ class DeliveryRecording:
             self.summary.already_captured = self.summary.complete = True
             self.summary.rows = _per_schema(whole.stream_rows)
             return
-        failure: SourceError | DefectError | None = None
         detail = None
         try:
             await self._bursts()
@@ -96,13 +97,12 @@ class DeliveryRecording:
             detail = _STOPPED
         except FeedLostError as lost:
             detail = f"{lost.cause}: {lost.evidence}"
-        except (SourceError, DefectError) as error:
-            failure, detail = error, str(error)
+        except (SourceError, DefectError, UsageError) as error:
+            detail = self.summary.error = str(error)
+            self.defective = not isinstance(error, SourceError)
         finally:
             self._count()
         await self._ended(known, detail)
-        if failure is not None:
-            raise failure
 
     async def _begun(self, before: OpenCapture | None) -> list[CaptureRecord]:
         """Return the begins and ends that are on record of a capture; where there are none, record that it begins.
@@ -146,13 +146,14 @@ class DeliveryRecording:
 
         Raises:
             FeedLostError, SourceError: what the delivery or its reader says.
-            DefectError: a defect in the normalizer; the bytes of its burst are in quarantine.
+            DefectError: a defect in the feed, or in the normalizer; then the bytes of its burst are in quarantine.
+            UsageError: no log can take a row: it is too large, or its stream's name is.
             StoppedError: the run ended while a file waited for room.
             StorageError: the disk refused for good.
         """
         closing = asyncio.create_task(self._close_at_stop())
         try:
-            async with aclosing(self._delivery.bursts()) as bursts:
+            async with aclosing(self._delivered()) as bursts:
                 async for burst in bursts:
                     normalized = await self._normalized(burst)
                     await self._keep(normalized.unreadable)
@@ -169,6 +170,22 @@ class DeliveryRecording:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
 
+    async def _delivered(self) -> AsyncGenerator[Burst]:
+        """Yield the delivery's bursts.
+
+        Raises:
+            DefectError: the feed raised what it never should.
+        """
+        try:
+            async with aclosing(self._delivery.bursts()) as bursts:
+                async for burst in bursts:
+                    yield burst
+                    self._byte += sum(len(message.data) for message in burst)
+        except (FeedLostError, SourceError):
+            raise
+        except Exception as error:  # whatever a defect raises: one feed's may not end what others send
+            raise self._defect(f"a defect in the feed of {self.opened.capture.source}", error, "") from error
+
     async def _close_at_stop(self) -> None:
         await self._stopping.wait()
         await self._delivery.close()
@@ -179,13 +196,21 @@ class DeliveryRecording:
         except SourceError:
             raise
         except Exception as error:  # whatever a defect raises: one vendor's may not end what others send
-            capture = self.opened.capture
-            reason = f"a defect in the normalizer of {capture.source} ({type(error).__name__}: {error})"
-            await self._keep([Unreadable(b"".join(message.data for message in burst), reason, 0)])
-            raise DefectError(
-                f"{capture.origin} ends here: {reason}. What came before is recorded, the bytes of this burst are in "
-                f"quarantine, other sources go on. Next: report it with the files of capture {capture.capture_id:016x}"
-            ) from error
+            defect = self._defect(
+                f"a defect in the normalizer of {self.opened.capture.source}",
+                error,
+                "the bytes of this burst are in quarantine, ",
+            )
+            data = b"".join(message.data for message in burst)
+            await self._keep([Unreadable(data, str(defect), self._byte)])
+            raise defect from error
+
+    def _defect(self, what: str, error: Exception, kept: str) -> DefectError:
+        capture = self.opened.capture
+        return DefectError(
+            f"{capture.origin} ends here: {what} ({type(error).__name__}: {error}). What came before is recorded, "
+            f"{kept}other sources go on. Next: report it with what is kept of capture {capture.capture_id:016x}"
+        )
 
     async def _keep(self, unreadable: Sequence[Unreadable]) -> None:
         if unreadable and not await self._quarantine.keep(unreadable, self._stopping):
@@ -207,8 +232,8 @@ class DeliveryRecording:
         if given_up:
             lost = f"{given_up} rows were given up: the log's disk was full"
             detail = summary.error = lost if detail is None else f"{detail}; {lost}"
-        elif self._quarantine.lost is not None:
-            summary.error = self._quarantine.lost
+        else:
+            summary.error = summary.error or self._quarantine.lost
         await self._when_there_is_room(lambda: self._record_end(known, detail))
         summary.complete = detail is None
         try:
@@ -251,6 +276,10 @@ class DeliveryRecording:
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _header_bytes(encoding: Encoding) -> int:
+    return len(encoding.header) if isinstance(encoding, Dbn | MassiveDayFile) else 0
 
 
 def _per_schema(stream_rows: dict[str, int]) -> dict[str, int]:

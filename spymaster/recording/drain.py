@@ -42,12 +42,14 @@ class Sealed:
         lane: the stream that sealed it; None for what salvage left.
         sealed_at_s: the monotonic second of its sealing, or of this start.
         refusals: tries that failed.
+        reason: why no try of this run can succeed.
     """
 
     path: Path
     lane: "Lane | None"
     sealed_at_s: float
     refusals: int = 0
+    reason: str | None = None
     asked: list[asyncio.Future[str | None]] = field(default_factory=list)
 
     def tell(self, refusal: str | None) -> None:
@@ -64,6 +66,7 @@ class Drain:
     Attributes:
         catalog: the lake's index, once it is open.
         waiting: sealed segments that are not in Bronze, oldest first.
+        set_aside: those that no try of this run can bring there; the next start salvages what is sound in them.
         recovered: parts made of what salvage left.
         parts_written: parts of this run.
         flush_seconds: how long the newest segment took to become Bronze.
@@ -74,15 +77,15 @@ class Drain:
     ) -> None:
         self.catalog: Catalog | None = None
         self.waiting: list[Sealed] = []
+        self.set_aside: list[Sealed] = []
         self.recovered: list[Part] = []
         self.parts_written = 0
         self.flush_seconds = 0.0
         self._wal_root, self._data_root, self._bronze = wal_root, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
-        self._unsound: dict[Path, str] = {}  # what salvage left and does not flush, with the reason
         self._behind = False  # the catalog, of parts that are published
         self._locked = False
-        self._layout: str | None = None  # why Bronze stops for good: the lake is laid out otherwise
+        self._layout: str | None = None  # why Bronze stops until it is asked for: the lake is laid out otherwise
         self._retry_at_s = 0.0
         self._asked: list[asyncio.Future[str | None]] = []  # for the next try to open Bronze
         self._locks = ExitStack()
@@ -109,10 +112,10 @@ class Drain:
         self._change.happened()
 
     def takes(self, lane: "Lane") -> bool:
-        """Whether sealing makes Bronze of rows, or only one more segment that waits."""
+        """Whether sealing makes Bronze of rows, or only one more segment that waits: behind what the start found, say."""
         if self._disk.bronze_stopped or self.catalog is None:
             return False
-        return not any(segment.refusals and segment.lane is lane for segment in self.waiting)
+        return not any(segment.lane is lane if segment.refusals else segment.lane is None for segment in self.waiting)
 
     async def run(self) -> None:
         """Open Bronze, then flush one segment after another. Without end."""
@@ -132,6 +135,7 @@ class Drain:
         refusal = None
         try:
             self.catalog = await self._in_thread(self._opened)
+            self._layout = None
             self._health.mended("bronze")
         except LayoutError as error:
             refusal = self._layout = str(error)
@@ -167,23 +171,21 @@ class Drain:
 
     async def _flush(self, segment: Sealed) -> None:
         started = clock.monotonic_s()
-        left = segment.lane is None
-        again = left or segment.refusals > 0  # then some of it may be published
+        again = segment.lane is None or segment.refusals > 0  # then some of it may be published
         refusal = None
         try:
             flushed = await self._in_thread(self._make_bronze, segment.path, again, self._behind)
-        except OSError as error:
+        except (OSError, WalError, UsageError, pa.ArrowException) as error:
             refusal = f"{segment.path.name} was not flushed: {error}"
-            segment.refusals += 1
-            self._retry_at_s = clock.monotonic_s() + self._retry_s
             self._behind = True  # of parts that this try published
-        except (WalError, UsageError, pa.ArrowException) as error:
-            # It stays in the log with its reason: the next start salvages what is sound in it.
-            refusal = f"{segment.path.name} was not flushed: {error}"
-            self._health.alarm(segment.path.name, refusal)
-            self.waiting.remove(segment)
-            if left:
-                self._unsound[segment.path] = refusal
+            if isinstance(error, OSError):
+                segment.refusals += 1
+                self._retry_at_s = clock.monotonic_s() + self._retry_s
+            else:
+                segment.reason = refusal
+                self._health.alarm(segment.path.name, refusal)
+                self.waiting.remove(segment)
+                self.set_aside.append(segment)
         else:
             self._done(segment, flushed)
             self.flush_seconds = clock.monotonic_s() - started
@@ -238,25 +240,23 @@ class Drain:
         def whole() -> bool:
             return self.catalog is not None and not any(segment.lane is None for segment in self.waiting)
 
-        await self._change.until(lambda: whole() or ended() or bool(self._unsound) or self._layout is not None)
-        if self._unsound or self._layout is not None:
-            raise self._not_known(self._layout or next(iter(self._unsound.values())))
+        await self._change.until(lambda: whole() or ended() or self._why_not_whole is not None)
+        if self._why_not_whole is not None:
+            raise _not_known(self._data_root, self._why_not_whole)
         if not whole():
             return None
         if self._behind:
             try:
                 await self._in_thread(self._indexed().refresh)
             except (sqlite3.Error, LayoutError, OSError) as error:
-                raise self._not_known(str(error)) from error
+                raise _not_known(self._data_root, str(error)) from error
             self._behind = False
             self._health.mended("catalog")
         return self.catalog
 
-    def _not_known(self, reason: str) -> StorageError:
-        return StorageError(
-            f"the catalog of {self._data_root} is behind, so which rows of a file are recorded is not known: "
-            f"{reason}. Nothing was read, so that none is recorded twice. Next: mend that, then do the same again"
-        )
+    @property
+    def _why_not_whole(self) -> str | None:
+        return self._layout or next((segment.reason for segment in self.set_aside if segment.lane is None), None)
 
     async def try_all(self) -> list[str]:
         """Try every segment that waits once more, and return why some were refused.
@@ -301,4 +301,11 @@ def bronze_refused(wal_root: Path, refusals: list[str]) -> BronzeRefusedError:
     return BronzeRefusedError(
         f"rows are durable in {wal_root} and did not get into Bronze: {refusals[0]}. "
         f"Nothing is lost. Next: mend that, then spymaster recover"
+    )
+
+
+def _not_known(data_root: Path, reason: str) -> StorageError:
+    return StorageError(
+        f"the catalog of {data_root} is behind, so which rows of a file are recorded is not known: "
+        f"{reason}. Nothing was read, so that none is recorded twice. Next: mend that, then do the same again"
     )

@@ -239,8 +239,7 @@ class Recorder:
         catalog = self.drain.catalog
         if catalog is None:
             return None
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.syncs.pool, catalog.recorded_numbers, capture_id, schema)
+        return await asyncio.to_thread(catalog.recorded_numbers, capture_id, schema)  # no sync waits for it
 
     async def begin(self, capture: Capture) -> None:
         """Record that a capture begins, durable on return.
@@ -288,6 +287,7 @@ class Recorder:
                 except DiskFullError as error:
                     refusals.append(str(error))
         refusals += await self.drain.try_all()
+        refusals += [segment.reason for segment in self.drain.set_aside if segment.reason is not None]
         if refusals:
             raise bronze_refused(self._wal_root, refusals)
 

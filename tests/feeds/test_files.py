@@ -22,9 +22,10 @@ def test_a_file_that_the_disk_does_not_give_at_its_opening_is_refused_and_the_ne
         (tmp_path / name).write_bytes(es_header() + trade())
     deliveries = DbnFileFeed(str(tmp_path)).deliveries({})
 
-    with monkeypatch.context() as disk, pytest.raises(SourceError, match=r"a\.dbn cannot be read: Input/output error"):
+    with monkeypatch.context() as disk:
         disk.setattr(hashlib, "file_digest", bad_sector)
-        following(deliveries)
+        with pytest.raises(SourceError, match=r"a\.dbn cannot be read: Input/output error"):
+            following(deliveries)
 
     assert following(deliveries).info.origin.endswith("b.dbn")
 
