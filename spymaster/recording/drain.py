@@ -112,7 +112,7 @@ class Drain:
         self._change.happened()
 
     def takes(self, lane: "Lane") -> bool:
-        """Whether sealing makes Bronze of rows, or only one more segment that waits: behind what the start found, say."""
+        """Whether sealing makes Bronze of rows, or only one more segment that waits, as behind what the start found."""
         if self._disk.bronze_stopped or self.catalog is None:
             return False
         return not any(segment.lane is lane if segment.refusals else segment.lane is None for segment in self.waiting)
