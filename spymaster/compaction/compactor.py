@@ -23,6 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from spymaster import durable, events, paths
+from spymaster.clock import NS_PER_MS
 from spymaster.compaction import enrich
 from spymaster.compaction.conservation import Check, ConservationError
 from spymaster.compaction.inputs import NextPartitions, inputs_of
@@ -40,7 +41,6 @@ from spymaster.paths import Partition
 THREADS: Final = 2
 _SPAN_BYTES: Final = 32 << 20  # of columns in memory at once, of each thread; about seven times that with its copies
 _TEXT_BYTES: Final = 12  # of a text or a list, as an estimate
-_NS_PER_MS: Final = 1_000_000
 _CODES: Final = pa.dictionary(pa.int32(), pa.string())
 
 Progress = Callable[[int, int], None]
@@ -326,7 +326,7 @@ def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:
         stamps[at : at + batch.num_rows] = batch["ts_event_ns"].to_numpy()
         at += batch.num_rows
     stamps.sort()
-    cuts = np.unique(stamps[most::most] // _NS_PER_MS * _NS_PER_MS)
+    cuts = np.unique(stamps[most::most] // NS_PER_MS * NS_PER_MS)
     for begin_ns, end_ns in pairwise([WHOLE.begin_ns, *cuts.tolist(), WHOLE.end_ns]):
         yield _Span(begin_ns, end_ns)
 

@@ -21,6 +21,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from spymaster import clock, durable, events, paths
+from spymaster.clock import NS_PER_DAY
 from spymaster.errors import LayoutError, WalError
 from spymaster.events import EventSchema
 from spymaster.lake import archive, layout
@@ -31,7 +32,6 @@ from spymaster.wal.sealed import SealedSegment
 from spymaster.wal.segment import Header, Predecessor
 
 _SORTING: Final = ("ts_event_ns", "capture_seq")
-_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def split(schema: EventSchema, rows: pa.Table) -> Iterator[tuple[Partition, pa.T
     stamps, numbers = rows["ts_event_ns"].to_numpy(), rows["capture_seq"].to_numpy()
     symbols = rows[schema.partition_by].combine_chunks().dictionary_encode()
     values = symbols.dictionary.to_pylist()  # one per root, not per row
-    span = clock.NS_PER_HOUR if schema.hourly else _NS_PER_DAY
+    span = clock.NS_PER_HOUR if schema.hourly else NS_PER_DAY
     spans, codes = stamps // span, symbols.indices.to_numpy()
     if len(values) > 1 or not _sorted(stamps, numbers):
         order = np.lexsort((numbers, stamps, spans, codes))

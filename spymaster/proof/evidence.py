@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spymaster import clock, events, paths
+from spymaster import events, paths
+from spymaster.clock import NS_PER_DAY
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.gaps import DISK_FULL
@@ -25,7 +26,6 @@ from spymaster.wal import folder
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 
 MAX_LISTINGS: Final = 10  # of the log, until one names no segment that was not read
-_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
 
 _TABLES: Final = """
 create table keys (schema varchar, partition_value varchar, capture_id bigint, capture_seq bigint);
@@ -160,7 +160,7 @@ def load_log(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Ver
             [schema.name],
         )
         connection.execute(
-            "insert into log_days select distinct ts_event_ns // ?, capture_id from segment", [_NS_PER_DAY]
+            "insert into log_days select distinct ts_event_ns // ?, capture_id from segment", [NS_PER_DAY]
         )
         connection.unregister("segment")
     if waiting:

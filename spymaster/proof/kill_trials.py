@@ -51,7 +51,6 @@ TORN_EVERY: Final = 3
 NEEDED_BYTES: Final = 500 << 20
 _RATE: Final = 20_000
 _FIRST_DAY_NS: Final = 1_765_895_400 * clock.NS_PER_SECOND  # 2025-12-16 14:30 UTC, when New York opens
-_DAY_NS: Final = 24 * clock.NS_PER_HOUR
 
 
 class Trial(NamedTuple):
@@ -178,7 +177,7 @@ class _Round:
 
     def _next_child(self) -> Child:
         """Start the next process ahead of need: its imports take longer than what it is started for."""
-        day_ns = _FIRST_DAY_NS + len(self._report.trials) % ROUND_KILLS * _DAY_NS
+        day_ns = _FIRST_DAY_NS + len(self._report.trials) % ROUND_KILLS * clock.NS_PER_DAY
         source = f"seed={self._chance.randrange(1 << 30)},rate={_RATE},start={day_ns}"
         return Child(self._wal_root, self._data_root, source, self._wal_root.parent / "daemon.stderr")
 

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spymaster.clock import NS_PER_MS
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
@@ -36,7 +37,6 @@ from spymaster.wal.reader import read_log
 
 MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
-_NS_PER_MS: Final = 1_000_000  # the coarsest identity time
 _CAPTURES_KEY: Final = b"spymaster_captures"
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
 
@@ -232,7 +232,7 @@ class OneTable:
         pieces = [_Piece(path, held[path], *self._times_of(path)) for path in parts]
         if log.num_rows:
             stamps = log["ts_event_ns"].to_numpy()
-            pieces.append(_Piece(None, logged, int(stamps.min()) // _NS_PER_MS, int(stamps.max()) // _NS_PER_MS))
+            pieces.append(_Piece(None, logged, int(stamps.min()) // NS_PER_MS, int(stamps.max()) // NS_PER_MS))
         spans = [_span(capture, pieces) for capture in logged.union(*held.values())]
         return [piece for piece in pieces if len(piece.captures) > 1 or piece.meets(spans)]
 
@@ -243,7 +243,7 @@ class OneTable:
             at = metadata.schema.to_arrow_schema().get_field_index("ts_event_ns")
             groups = [metadata.row_group(group).column(at).statistics for group in range(metadata.num_row_groups)]
             stamps: list[Any] = [stamp for group in groups if group is not None for stamp in (group.min, group.max)]
-            self._times[part] = min(stamps) // _NS_PER_MS, max(stamps) // _NS_PER_MS
+            self._times[part] = min(stamps) // NS_PER_MS, max(stamps) // NS_PER_MS
         return self._times[part]
 
 

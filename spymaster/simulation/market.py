@@ -26,10 +26,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spymaster.clock import NS_PER_SECOND
+from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
 from spymaster.simulation.book import ASK, BID, BOOK_WORDS, Book, Move, Planted, Tape, cut, interleave
 from spymaster.simulation.calendar import (
-    NS_PER_DAY,
     NS_PER_MINUTE,
     PPM,
     Activity,
