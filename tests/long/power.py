@@ -7,10 +7,14 @@ One cut:
              fails, and what no sync had made durable is gone. The daemon goes on for a moment, and is killed
     mount    again, so that the file system replays its journal
     recover  by the command
-    count    in the Parquet files themselves: each published row once, and each row the one that the market gave; and
-             `spymaster verify` finds nothing
+    count    in the Parquet files themselves: each row once that was known to be published when the cut began, and each
+             row the one that the market gave; and `spymaster verify` finds nothing
 
 Every `ROUND_CUTS` cuts share a file system, a log and a lake.
+
+Why not rows that were published during the cut: a real one stops the processor as well. Here it goes on, and an
+`fdatasync` under way while the file system shuts down may report success for bytes that are gone. It did so to 53 of
+600 files on ext4 and 49 of 1,200 on XFS to which a program that does nothing else appended; to none before the cut.
 
 What this shows and the model of `tests/crash` cannot: which bytes and names ext4 and XFS keep of those that were synced
 or not. What it does not show: a drive that loses what it said to have; the file below the file system keeps all that
@@ -35,7 +39,8 @@ import pyarrow.parquet as pq
 from spymaster import clock
 from spymaster.errors import UsageError
 from spymaster.proof.kill_ledger import Ledger
-from spymaster.proof.killed_daemon import Child
+from spymaster.proof.killed_daemon import Child, Line
+from spymaster.simulation.source import SimFeed
 from tests.command_line import Done, clean_environment, spymaster
 
 KINDS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}  # and the packages that make them
@@ -62,7 +67,7 @@ class PowerFigures:
 
     Attributes:
         cuts: of the power.
-        published_rows: before them.
+        published_rows: known to be, when they began.
         torn: cuts that left a torn tail in the log.
         lost: published rows that are not in Bronze.
         doubled: rows that stand in Bronze more than once.
@@ -161,21 +166,23 @@ def _cut(own: Disk, ledger: Ledger, figures: PowerFigures, chance: random.Random
     """Let a daemon record, cut its power, recover and count."""
     source = f"seed={chance.randrange(1 << 30)},rate={RATE},start={_FIRST_DAY_NS + day * _DAY_NS}"
     child = Child(own.root / "wal", own.root / "lake", source, own.root.parent / "daemon.stderr")
+    published: list[Line] = []
     figures.cuts += 1
     try:
         child.record()
         child.wait_for_rows(chance.choice(MIN_ROWS), chance.uniform(0, MAX_WAIT_S))
+        published = list(child.acknowledged)
         own.cut()
         time.sleep(chance.uniform(0, MAX_BLIND_S))
     except UsageError as error:
         figures.findings.append(f"cut {figures.cuts}: {error}")
     finally:
         child.kill()
-    figures.published_rows += child.rows
+    figures.published_rows += sum(last - first + 1 for _, _, first, last in published)
     own.unmount()
     own.mount()
-    ledger.acknowledge(child.acknowledged)
-    found = [*_recover(own.root, ledger, figures), *_count(own.root, ledger, child, figures)]
+    ledger.acknowledge(published)
+    found = [*_recover(own.root, ledger, figures), *_count(own.root, ledger, child.market, published, figures)]
     figures.findings += [f"cut {figures.cuts}: {finding}" for finding in found]
 
 
@@ -193,9 +200,9 @@ def _recover(root: Path, ledger: Ledger, figures: PowerFigures) -> list[str]:
     return []
 
 
-def _count(root: Path, ledger: Ledger, child: Child, figures: PowerFigures) -> list[str]:
+def _count(root: Path, ledger: Ledger, market: SimFeed, published: list[Line], figures: PowerFigures) -> list[str]:
     """Count what stands in Bronze, all of it, and let `verify` have its say; return what is wrong."""
-    lost, doubled, foreign = ledger.count(child.market, child.acknowledged)
+    lost, doubled, foreign = ledger.count(market, published)
     figures.lost += lost
     figures.doubled += doubled
     figures.foreign += foreign
