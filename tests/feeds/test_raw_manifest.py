@@ -1,6 +1,7 @@
 """`raw/manifest.json`: what was ingested, once for each content, and never in the way."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_the_same_content_is_one_entry_wherever_it_lies(tmp_path: Path) -> None:
         raw_manifest.record(tmp_path, tmp_path / name, ONE, 7, 1)
 
     assert raw_manifest.entries(tmp_path) == {ONE: {"path": "b.csv", "rows": 7, "capture_id": 1}}
+
+
+def test_files_that_are_recorded_at_the_same_time_are_all_listed(tmp_path: Path) -> None:
+    names = [f"{number:064x}" for number in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        for listed in [threads.submit(raw_manifest.record, tmp_path, tmp_path / name, name, 1, 1) for name in names]:
+            listed.result()
+
+    assert set(raw_manifest.entries(tmp_path)) == set(names)
 
 
 def test_beyond_its_bound_the_entries_recorded_first_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
