@@ -16,6 +16,7 @@ from bench.rounds import Figures, interleave, report
 from spymaster import events
 from spymaster.events import EventSchema, Stream
 from spymaster.lake.bronze import flush_segment
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 
@@ -27,7 +28,7 @@ def flush(schema: EventSchema, rows: pa.Table) -> Figures:
         segment = Path(folder, "sealed.arrow")
         segment.write_bytes(encode_segment(Header.new(Stream(schema.name, "ES"), 1, START_NS), rows, None))
         began = time.perf_counter()
-        parts = flush_segment(Path(folder, "bronze"), segment, again=False)
+        parts = flush_segment(Path(folder, "bronze"), read_sealed(segment), again=False)
         seconds = time.perf_counter() - began
     return {"rows_per_s": rows.num_rows / seconds, "bytes_per_row": sum(p.size_bytes for p in parts) / rows.num_rows}
 

@@ -26,6 +26,7 @@ from spymaster.compaction import compactor
 from spymaster.events import EventSchema, Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 
@@ -86,7 +87,7 @@ def flushed(root: Path, schema: EventSchema, rows: pa.Table) -> list[Partition]:
     segment = root / "sealed.arrow"
     created_ns = int(rows["ts_recv_ns"][-1].as_py())
     segment.write_bytes(encode_segment(Header.new(Stream(schema.name, "ES"), 1, created_ns), rows, None))
-    parts = flush_segment(root / "bronze", segment, again=False)
+    parts = flush_segment(root / "bronze", read_sealed(segment), again=False)
     segment.unlink()
     return [part.partition for part in parts]
 

@@ -18,6 +18,7 @@ from spymaster import clock
 from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.query.lake import connect
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 
@@ -42,7 +43,7 @@ def fill(wal: Path, bronze: Path) -> None:
         header = Header.new(Stream(FUTURES_TRADES.name, "ES"), part + 1, begin)
         segment.write_bytes(encode_segment(header, pa.table(columns, schema=FUTURES_TRADES.log), None))
         if part < PARTS:
-            flush_segment(bronze, segment, again=False)
+            flush_segment(bronze, read_sealed(segment), again=False)
 
 
 def timed(ask: object) -> Figures:

@@ -22,6 +22,7 @@ from spymaster.events import FUTURES_TRADES, Stream
 from spymaster.lake import silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import segment_pieces
 
@@ -46,7 +47,7 @@ def one_hour(lake: Path) -> Path:
     with segment.open("wb") as file:
         for piece in segment_pieces(header, table, None):
             file.write(piece)
-    flush_segment(lake / "bronze", segment, again=False)
+    flush_segment(lake / "bronze", read_sealed(segment), again=False)
     segment.unlink()
     with compactor.lock(lake):
         compactor.compact(lake, compactor.partitions(lake, [FUTURES_TRADES]))

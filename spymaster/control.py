@@ -31,6 +31,8 @@ MAX_CONNECTIONS: Final = 32  # at once; one more is told so and closed
 REQUEST_S: Final = 2.0  # from the connection to the answer's last byte, as the daemon sees it
 ANSWER_S: Final = 2.0  # how long a question waits
 _RETRY_S: Final = 0.02
+# From Python 3.13 on asyncio would remove the socket as well, and print a line of its own where it may not.
+_OURS_TO_REMOVE: Final[Mapping[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class StreamGauges(TypedDict):
@@ -197,7 +199,7 @@ class ControlServer:
             durable.remove(self._path)
         listener = _bind(self._path)
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listener, limit=MAX_REQUEST_BYTES, backlog=MAX_CONNECTIONS
+            self._serve, sock=listener, limit=MAX_REQUEST_BYTES, backlog=MAX_CONNECTIONS, **_OURS_TO_REMOVE
         )
 
     def close(self) -> None:

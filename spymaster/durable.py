@@ -9,10 +9,13 @@ import errno
 import fcntl
 import os
 import sys
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -25,7 +28,10 @@ _LOOKS_FOR_HOLDER = 100  # as far apart
 # What a file system says of a sector that does not read, or whose own checksum differs (ext4, XFS).
 _BAD_MEDIUM = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 _WHOLE = 0o666  # the user's umask decides
-_synced_directories: set[Path] = set()  # whose names this process knows to be durable
+_MAX_SYNCED: Final = 10_000  # directories, of about 500 bytes each; one that is forgotten is synced once more
+# Whose names this process knows to be durable, the latest last. Threads take turns.
+_synced_directories: OrderedDict[Path, None] = OrderedDict()
+_synced_turn = threading.Lock()
 
 
 def create(path: Path) -> int:
@@ -90,13 +96,24 @@ def make_directories(path: Path) -> None:
     One that exists may have been made by a process that was killed before it synced the name, so each is synced in the
     one above the first time that this process meets it.
     """
-    if path in _synced_directories and path.is_dir():
+    if _is_synced(path) and path.is_dir():
         return
     if path.parent != path:
         make_directories(path.parent)
     if make_directory(path) or os.access(path.parent, os.W_OK):  # where we cannot write, we made nothing
         sync_directory(path.parent)
-    _synced_directories.add(path)
+    with _synced_turn:
+        _synced_directories[path] = None
+        while len(_synced_directories) > _MAX_SYNCED:
+            _synced_directories.popitem(last=False)
+
+
+def _is_synced(path: Path) -> bool:
+    with _synced_turn:
+        known = path in _synced_directories
+        if known:
+            _synced_directories.move_to_end(path)
+    return known
 
 
 def make_directory(path: Path) -> bool:
@@ -210,6 +227,29 @@ def free_bytes(path: Path) -> int:
         path = path.parent
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, whatever it is, in no order.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    return list(folder.iterdir())
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files in a folder and in those below it, in order; none where there is no folder."""
+    return sorted(Path(where, name) for where, _, names in os.walk(folder) for name in names)
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the size of all files in a folder and in those below it. Some may go meanwhile."""
+    held = 0
+    for path in files_below(folder):
+        with suppress(FileNotFoundError):
+            held += path.stat().st_size
+    return held
 
 
 def allocate(path: Path, size: int) -> None:

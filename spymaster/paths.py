@@ -19,11 +19,11 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _SEALED = re.compile(r"(?P<stem>[A-Za-z0-9_%-]+)\.(?P<number>\d{3,})(?P<poisoned>\.poisoned)?\.arrow")
 _ACTIVE = re.compile(r"(?P<stem>[A-Za-z0-9_%-]+)\.arrow")
 _NEXT = re.compile(r"\.(?P<stem>[A-Za-z0-9_%-]+)\.next")
-_PART = re.compile(
+_PARTITION = re.compile(
     r"(?P<asset>[a-z]+)/(?P<type>[a-z0-9_]+)/(?P<key>symbol|underlying)=(?P<value>spymaster|[A-Z0-9_%-]+)"
     r"/date=(?P<date>\d{4}-\d\d-\d\d)(?:/hour=(?P<hour>\d\d))?"
-    r"/part-\d{6}_\d{6}-(?P<segment8>[0-9a-f]{8})(?:\.\d+)?\.parquet"
 )
+_PART = re.compile(r"part-\d{6}_\d{6}-[0-9a-f]{8}(?:\.\d+)?\.parquet")
 
 
 def encode_symbol(symbol: str) -> str:
@@ -124,12 +124,27 @@ def part_name(stamp: str, segment: str, again: int = 0) -> str:
     return f"part-{stamp}-{segment[:8]}{f'.{again}' if again else ''}.parquet"
 
 
+def is_part_name(name: str) -> bool:
+    """Whether a part may have this name."""
+    return _PART.fullmatch(name) is not None
+
+
 def parse_part(relative: str) -> Partition | None:
     """Return the partition of a file below `bronze/`, or None if it does not lie where this version writes."""
-    match = _PART.fullmatch(relative)
+    folder, _, name = relative.rpartition("/")
+    return parse_partition(folder) if is_part_name(name) else None
+
+
+def parse_partition(folder: str) -> Partition | None:
+    """Return the partition whose folder below a tier this is, or None if it is laid out otherwise."""
+    match = _PARTITION.fullmatch(folder)
     if match is None:
         return None
     hour = None if match["hour"] is None else int(match["hour"])
-    return Partition(
+    own = Partition(
         f"{match['asset']}.{match['type']}", match["key"], decode_symbol(match["value"]), match["date"], hour
     )
+    try:
+        return own if own.folder == folder else None  # of two spellings of a symbol one is ours
+    except UsageError:  # no symbol has such a name
+        return None

@@ -26,6 +26,6 @@ class Rows:
 
 async def capture_rows(recorder: Recorder, stream: Stream, capture_id: int) -> Rows:
     """Open a stream for one capture, which has no begin on record."""
-    recorder.require_room()
+    recorder.room.require()
     opened = recorder.capture(Capture(capture_id, "sim", "sim", None, 1, (stream,)))
     return Rows(opened, stream, await recorder.lane(stream))

@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 
 from spymaster.compaction.compactor import Compacted, compact, lock, partitions
 from spymaster.events import MARKET_SCHEMAS
-from spymaster.lake import silver
-from spymaster.lake.bronze import list_parts
+from spymaster.lake import layout, silver
 
 
 def compacted(data_root: Path) -> list[Compacted]:
@@ -19,7 +18,7 @@ def compacted(data_root: Path) -> list[Compacted]:
 
 def pretend_compacted(data_root: Path) -> None:
     """Leave an empty Silver file for each partition of market data, made of the parts that are there."""
-    for partition in {where for _, where in list_parts(data_root / "bronze")}:
+    for partition in set(layout.find_parts(data_root).parts.values()):
         if not partition.schema.startswith("system."):
             target = silver.file_of(data_root, partition)
             target.parent.mkdir(parents=True, exist_ok=True)

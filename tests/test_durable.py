@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,31 @@ def test_a_refusal_waits_for_the_name_of_a_holder_that_has_just_got_the_lock(tmp
         with pytest.raises(LockedError, match=f"in use by process {holder.pid}"), durable.lock_directory(tmp_path):
             pass
         holder.kill()
+
+
+def test_of_directories_without_end_the_latest_are_remembered_and_another_is_synced_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_MAX_SYNCED", 3)
+    monkeypatch.setattr(durable, "_synced_directories", OrderedDict())
+    folders = [tmp_path / str(number) for number in range(4)]
+    synced = []
+    monkeypatch.setattr(durable, "sync_directory", synced.append)
+
+    for folder in (*folders, folders[-1]):
+        durable.make_directories(folder)
+    assert set(durable._synced_directories) == {folders[2], tmp_path, folders[3]}  # parents are met again and again
+    synced.clear()
+    durable.make_directories(folders[-1])
+    assert synced == []
+    durable.make_directories(folders[0])
+
+    assert tmp_path in synced
+
+
+def test_files_below_a_folder_are_those_of_all_its_folders_and_none_where_it_is_not(tmp_path):
+    for name in ("b/c/two", "a", "b/one"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"xy")
+
+    assert durable.files_below(tmp_path) == [tmp_path / name for name in ("a", "b/c/two", "b/one")]
+    assert durable.bytes_below(tmp_path) == 6
+    assert durable.files_below(tmp_path / "absent") == []

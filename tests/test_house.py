@@ -13,7 +13,6 @@ REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 
 FILE_LINES, CLASS_LINES = 460, 250  # at most
-TO_BE_SPLIT = {"recording/recorder.py", "simulation/market.py", "wal/segment.py"}
 
 
 def test_the_route_in_the_docstring_names_rooms():
@@ -36,10 +35,10 @@ def test_every_public_name_is_found_at_home():
         assert getattr(spymaster, name).__module__.startswith(home)
 
 
-def test_no_file_and_no_class_is_too_long_but_those_that_are_to_be_split():
+def test_no_file_and_no_class_is_too_long():
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if too_long(path.read_text())}
 
-    assert found == TO_BE_SPLIT  # a name leaves the list with its split
+    assert not found
 
 
 def too_long(text):
@@ -51,6 +50,45 @@ def too_long(text):
 @pytest.mark.parametrize(("lines", "long"), [(CLASS_LINES, False), (CLASS_LINES + 1, True)])
 def test_a_class_is_measured_from_its_name_to_its_last_line(lines, long):
     assert too_long("class C:\n" + "    x = 1\n" * (lines - 1)) is long
+
+
+LISTERS = {"wal/folder.py", "lake/layout.py", "durable.py", "feeds/files.py"}  # each owns the folders that it lists
+LISTING = {"glob", "rglob", "iterdir", "scandir", "listdir"}
+
+
+def test_only_who_owns_a_folder_lists_it():
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if lists(path.read_text())}
+
+    assert found == LISTERS
+
+
+def lists(text):
+    return any(
+        node.attr in LISTING or (node.attr == "walk" and isinstance(node.value, ast.Name) and node.value.id == "os")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute)
+    ) or any(
+        alias.name in {*LISTING, "walk"}
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.module in {"os", "glob"}
+        for alias in node.names
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "listing"),
+    [
+        ("folder.rglob('*')", True),
+        ("list(map(Path.iterdir, folders))", True),
+        ("os.walk(folder)", True),
+        ("from os import scandir as look", True),
+        ("from glob import glob", True),
+        ("ast.walk(tree)", False),
+        ("folder.exists()", False),
+    ],
+)
+def test_a_listing_is_known_however_it_is_called(text, listing):
+    assert lists(text) is listing
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

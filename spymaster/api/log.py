@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from spymaster import settings
 from spymaster.events.captures import random_capture_id
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.layout import Tier
 from spymaster.lake.locks import writer_locks
 from spymaster.recording.recovery import Recovered, recover
 
@@ -67,7 +68,7 @@ class WALManager:
             LockedError: a daemon records here; names its pid.
             UsageError: a folder cannot be written.
         """
-        bronze = self._data_root / "bronze"
+        bronze = Tier.BRONZE.of(self._data_root)
         with writer_locks(self._wal_root, self._data_root):
             catalog = Catalog(self._data_root)
             try:

@@ -15,8 +15,10 @@ from spymaster.bus import Bus, Skipped, Subscription
 from spymaster.errors import BronzeRefusedError, DiskFullError, SpymasterError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema, Stream
 from spymaster.events.captures import Capture, random_capture_id
+from spymaster.events.schema import WILDCARD
+from spymaster.lake.layout import Tier
 from spymaster.recording.capture import OpenCapture
-from spymaster.recording.recorder import WILDCARD, Recorder
+from spymaster.recording.recorder import Recorder
 
 _API_VERSION: Final = 1
 # One for each schema: a log a symbol would need as many open files as there are symbols.
@@ -178,7 +180,7 @@ class BronzeWriter:
         self._unflushed.clear()
 
     def get_bronze_path(self) -> str:
-        return str(self._settings.data_root / "bronze")
+        return str(Tier.BRONZE.of(self._settings.data_root))
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
         columns = {}

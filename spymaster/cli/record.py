@@ -15,6 +15,7 @@ from spymaster.daemon import Daemon
 from spymaster.errors import UsageError
 from spymaster.events.captures import random_capture_id
 from spymaster.lake import catalog
+from spymaster.lake.layout import Tier
 from spymaster.lake.locks import writer_locks
 from spymaster.recording.recovery import Recovered, recover
 from spymaster.settings import Settings
@@ -118,7 +119,7 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
     with writer_locks(loaded.wal_root, loaded.data_root), progress("segments", as_json=as_json) as advance:
         index = catalog.Catalog(loaded.data_root)
         try:
-            report = recover(loaded.wal_root, index, loaded.data_root / "bronze", random_capture_id(), advance)
+            report = recover(loaded.wal_root, index, Tier.BRONZE.of(loaded.data_root), random_capture_id(), advance)
         finally:
             index.close()
     if as_json:

@@ -16,9 +16,10 @@ from crc32c import crc32c
 from spymaster import durable, events, paths
 from spymaster.compaction.inputs import NextPartitions, inputs_of
 from spymaster.errors import LayoutError, UsageError
-from spymaster.lake import archive, silver
+from spymaster.lake import archive, layout, silver
 from spymaster.lake.archive import Entry
-from spymaster.lake.bronze import list_parts, misread, read_footer
+from spymaster.lake.bronze import misread, read_footer
+from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
 # Another disk, or a file system without second names.
@@ -71,13 +72,15 @@ def archive_before(data_root: Path, date: str, progress: Callable[[int, int], No
         OSError: the disk refused; what was moved before is whole.
     """
     paths.check_date(date)
-    for tier, drafts in ((archive.bronze_of(data_root), ".*.tmp"), (data_root / "bronze", f".{archive.MANIFEST}.tmp")):
-        for draft in tier.rglob(drafts):
-            durable.remove(draft)
+    own = [file for file in layout.drafts(data_root, Tier.BRONZE) if file.name == f".{archive.MANIFEST}.tmp"]
+    for draft in [*layout.drafts(data_root, Tier.ARCHIVE), *own]:
+        durable.remove(draft)
     done = Archived()
     next_partitions = NextPartitions(data_root)
-    found = dict.fromkeys(where for _, where in list_parts(data_root / "bronze") if where.date < date)
-    wanted = [where for where in found if events.SCHEMAS[where.schema].kind == "market"]
+    found = layout.find_parts(data_root)
+    layout.require_own_layout(data_root, found)
+    before = dict.fromkeys(where for where in found.parts.values() if where.date < date)
+    wanted = [where for where in before if events.SCHEMAS[where.schema].kind == "market"]
     for number, partition in enumerate(wanted, 1):
         try:
             moved = _move(data_root, partition, next_partitions)
@@ -107,29 +110,29 @@ def _move(data_root: Path, partition: Partition, next_partitions: NextPartitions
     Raises:
         _StaysError: it has to stay.
     """
-    source, target = (tier / partition.folder for tier in (data_root / "bronze", archive.bronze_of(data_root)))
-    here = sorted(source.glob("part-*.parquet"))
+    source, target = (layout.path(data_root, tier, partition.folder) for tier in layout.RECEIVED)
+    here = sorted(layout.part_names(data_root, Tier.BRONZE, partition))
     try:
         named = archive.read_manifest(source)
     except LayoutError as error:
         raise _StaysError(str(error)) from error
-    new = {path.name for path in here} | {path.name for path in target.glob("part-*.parquet")} - named.keys()
+    new = set(here) | layout.part_names(data_root, Tier.ARCHIVE, partition) - named.keys()
     if not new:
         return []
     if here:
         _require_silver(data_root, partition, next_partitions)
     for folder in (source, target):
         durable.make_directories(folder)
-    for path in here:
-        _bring(path, target / path.name)
+    for name in here:
+        _bring(source / name, target / name)
     durable.sync_directory(target)
     entries = {name: _read_back(target / name) for name in sorted(new)}
     if others := [name for name in entries if named.get(name, entries[name]) != entries[name]]:
         raise _StaysError(f"{target / others[0]} has other bytes than its manifest says. Next: spymaster verify")
     archive.write_manifest(source, named | entries)
-    for path in here:
-        durable.remove(path)
-    return [entries[path.name] for path in here]
+    for name in here:
+        durable.remove(source / name)
+    return [entries[name] for name in here]
 
 
 def _require_silver(data_root: Path, partition: Partition, next_partitions: NextPartitions) -> None:

@@ -23,6 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from spymaster import durable, events, paths
+from spymaster.clock import NS_PER_MS
 from spymaster.compaction import enrich
 from spymaster.compaction.conservation import Check, ConservationError
 from spymaster.compaction.inputs import NextPartitions, inputs_of
@@ -30,15 +31,16 @@ from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
 from spymaster.events.exactly_once import Edges, Once, keep_once
 from spymaster.events.identity import Identity, event_ids, identity_of, identity_time_ns
-from spymaster.lake import archive, silver
-from spymaster.lake.bronze import ROW_GROUP_ROWS, damage, read_footer
+from spymaster.lake import layout, silver
+from spymaster.lake.bronze import read_footer
+from spymaster.lake.layout import Tier, in_time
+from spymaster.lake.parquet import ROW_GROUP_ROWS, damage
 from spymaster.lake.silver import Counts, Footer
 from spymaster.paths import Partition
 
 THREADS: Final = 2
 _SPAN_BYTES: Final = 32 << 20  # of columns in memory at once, of each thread; about seven times that with its copies
 _TEXT_BYTES: Final = 12  # of a text or a list, as an estimate
-_NS_PER_MS: Final = 1_000_000
 _CODES: Final = pa.dictionary(pa.int32(), pa.string())
 
 Progress = Callable[[int, int], None]
@@ -101,29 +103,12 @@ def partitions(
             raise UsageError(
                 f"{schema.name} has no Silver: it is our own. Nothing was done. Next: name a market schema"
             )
-    found = {
-        partition
-        for schema in schemas
-        for tier in (data_root / "bronze", archive.bronze_of(data_root))
-        for partition in _folders(tier, schema)
-        if (start_date is None or start_date <= partition.date) and (end_date is None or partition.date <= end_date)
-        if any((tier / partition.folder).glob("part-*.parquet"))
-    }
-    return sorted(found, key=lambda own: (own.schema, own.value, _when(own)))
-
-
-def _folders(tier: Path, schema: EventSchema) -> Iterator[Partition]:
-    """Yield the partitions of a schema by their folders."""
-    base = tier / schema.name.replace(".", "/")
-    for folder in base.glob(f"{schema.partition_by}=*/date=*" + ("/hour=*" if schema.hourly else "")):
-        value, date, *hour = (component.partition("=")[2] for component in folder.relative_to(base).parts)
-        yield Partition(
-            schema.name, schema.partition_by, paths.decode_symbol(value), date, int(hour[0]) if hour else None
-        )
-
-
-def _when(partition: Partition) -> tuple[str, int]:
-    return partition.date, -1 if partition.hour is None else partition.hour
+    found = layout.find_parts(data_root)
+    layout.require_own_layout(data_root, found)
+    names = {schema.name for schema in schemas}
+    first, last = start_date or "", end_date or "~"
+    wanted = {own for own in found.parts.values() if own.schema in names and first <= own.date <= last}
+    return sorted(wanted, key=lambda own: (own.schema, *in_time(own)))
 
 
 @contextmanager
@@ -134,7 +119,7 @@ def lock(data_root: Path) -> Iterator[None]:
         LockedError: another process compacts here; names its pid.
         UsageError: the folder cannot be written.
     """
-    folder = data_root / "silver"
+    folder = Tier.SILVER.of(data_root)
     try:
         durable.make_directories(folder)
         with durable.lock_directory(folder):
@@ -341,7 +326,7 @@ def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:
         stamps[at : at + batch.num_rows] = batch["ts_event_ns"].to_numpy()
         at += batch.num_rows
     stamps.sort()
-    cuts = np.unique(stamps[most::most] // _NS_PER_MS * _NS_PER_MS)
+    cuts = np.unique(stamps[most::most] // NS_PER_MS * NS_PER_MS)
     for begin_ns, end_ns in pairwise([WHOLE.begin_ns, *cuts.tolist(), WHOLE.end_ns]):
         yield _Span(begin_ns, end_ns)
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spymaster import clock, events
+from spymaster.clock import NS_PER_DAY
 from spymaster.lake import silver
 from spymaster.paths import Partition
 
@@ -30,7 +31,6 @@ _COLUMNS: Final = (
     "capture_id", "capture_seq",
 )  # fmt: skip
 _EPOCH: Final = calendar_date(1970, 1, 1)
-_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
 
 Numbers = NDArray[np.int64]
 
@@ -52,8 +52,8 @@ def greeks_for(data_root: Path, partition: Partition, tolerance_ns: int) -> Gree
     day = calendar_date.fromisoformat(partition.date)
     dates = [(day - timedelta(days=back)).isoformat() for back in reversed(range(silver.DAYS_BEFORE + 1))]
     files = [silver.file_of(data_root, Partition(schema.name, partition.key, partition.value, d, None)) for d in dates]
-    begin_ns = (day - _EPOCH).days * _NS_PER_DAY + (partition.hour or 0) * clock.NS_PER_HOUR
-    end_ns = begin_ns + (_NS_PER_DAY if partition.hour is None else clock.NS_PER_HOUR)
+    begin_ns = (day - _EPOCH).days * NS_PER_DAY + (partition.hour or 0) * clock.NS_PER_HOUR
+    end_ns = begin_ns + (NS_PER_DAY if partition.hour is None else clock.NS_PER_HOUR)
     received = pc.field("ts_recv_ns")
     known = (received >= begin_ns - tolerance_ns) & (received < end_ns)
     columns = pa.schema([schema.bronze.field(name) for name in _COLUMNS])

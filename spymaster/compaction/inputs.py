@@ -9,8 +9,9 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.compaction import enrich
 from spymaster.errors import LayoutError
-from spymaster.lake import archive, silver
+from spymaster.lake import layout, silver
 from spymaster.lake.bronze import read_footer
+from spymaster.lake.layout import Within, in_time
 from spymaster.lake.silver import Footer
 from spymaster.paths import Partition
 
@@ -50,8 +51,8 @@ class NextPartitions:
 
     def __init__(self, data_root: Path) -> None:
         self._data_root = data_root
-        self._folders: dict[Path, list[Path]] = {}
-        self._captures: dict[Path, frozenset[int] | None] = {}
+        self._partitions: dict[tuple[str, str], list[Partition]] = {}  # by schema and value
+        self._captures: dict[Partition, frozenset[int] | None] = {}
 
     def is_current(self, file: Footer, inputs: Inputs, partition: Partition) -> bool:
         """Whether compacting a partition would make its file as it is."""
@@ -64,21 +65,16 @@ class NextPartitions:
 
     def _captures_after(self, partition: Partition) -> frozenset[int] | None:
         """Return the captures of the next partition in time that Bronze or the archive has; None if it is damaged."""
-        own = Path(partition.folder)
-        here, pattern = (own.parent, "date=*") if partition.hour is None else (own.parent.parent, "date=*/hour=*")
-        if here not in self._folders:
-            tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
-            self._folders[here] = sorted(
-                {path.relative_to(tier) for tier in tiers for path in (tier / here).glob(pattern)}
-            )
-        folders = self._folders[here]
-        for folder in folders[bisect_right(folders, own) :]:
-            if folder not in self._captures:
-                date, *hour = (component.partition("=")[2] for component in folder.relative_to(here).parts)
-                following = partition._replace(date=date, hour=int(hour[0]) if hour else None)
-                self._captures[folder] = _captures_of(self._data_root, following)
-            if self._captures[folder] != frozenset():
-                return self._captures[folder]
+        here = (partition.schema, partition.value)
+        if here not in self._partitions:
+            schema, within = events.SCHEMAS[partition.schema], Within(partition.value)
+            self._partitions[here] = layout.partitions(self._data_root, schema, within)
+        of_value = self._partitions[here]
+        for later in of_value[bisect_right(of_value, in_time(partition), key=in_time) :]:
+            if later not in self._captures:
+                self._captures[later] = _captures_of(self._data_root, later)
+            if self._captures[later] != frozenset():
+                return self._captures[later]
         return frozenset()
 
 

@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from spymaster.clock import NS_PER_MS
 from spymaster.events.schema import EventSchema
 
 NULL: Final = -(2**63)
 _TEXT_BYTES: Final = 64
-_NS_PER_MS: Final = 1_000_000
 _CHUNK_ROWS: Final = 16_384  # of which state and message stay in the cache
 _BLOCK_BYTES: Final = 64
 _WORDS: Final = 16  # of four bytes in a block
@@ -99,7 +99,7 @@ def identity_time_ns(rows: pa.Table) -> NDArray[np.int64]:
     coarse = np.array([str(name).startswith(_FLOORED) for name in source.distinct], bool)
     if not coarse.any():
         return stamps
-    return np.where(coarse[source.codes], stamps - stamps % _NS_PER_MS, stamps)
+    return np.where(coarse[source.codes], stamps - stamps % NS_PER_MS, stamps)
 
 
 def event_ids(identity: Identity) -> pa.Array:

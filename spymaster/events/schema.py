@@ -13,6 +13,7 @@ PARTITION_FIELDS: Final = (
 )
 
 
+WILDCARD: Final = "ALL"  # the symbol of a stream that has all, or several
 Kind = Literal["market", "own"]  # what a vendor sent, or what we say of it
 
 

@@ -20,10 +20,11 @@ from crc32c import crc32c
 
 from spymaster import durable
 from spymaster.errors import LayoutError
+from spymaster.lake import layout
+from spymaster.lake.layout import Tier, Token
 from spymaster.paths import Partition
 
 MANIFEST: Final = "_archived.json"
-_PARTS: Final = "part-*.parquet"
 
 
 class Entry(NamedTuple):
@@ -36,11 +37,6 @@ class Entry(NamedTuple):
     captures: tuple[tuple[int, int, int, int], ...]
 
 
-def bronze_of(data_root: Path) -> Path:
-    """Return the folder of archived parts, laid out as Bronze."""
-    return data_root / "archive" / "bronze"
-
-
 def parts_of(data_root: Path, partition: Partition) -> dict[str, Path]:
     """Return the archived parts of a partition by their names.
 
@@ -49,68 +45,27 @@ def parts_of(data_root: Path, partition: Partition) -> dict[str, Path]:
     Raises:
         LayoutError: a part is not where its manifest says, or the manifest does not read: some may be missing.
     """
-    bronze, folder = (tier / partition.folder for tier in _tiers(data_root))
-    found = {path.name: path for path in folder.glob(_PARTS)}
-    if read_manifest(bronze).keys() - found.keys():
-        found = {path.name: path for path in folder.glob(_PARTS)}  # a move may have ended between the two
-    lost = read_manifest(bronze).keys() - found.keys()
+    bronze, folder = (layout.path(data_root, tier, partition.folder) for tier in layout.RECEIVED)
+    found = layout.part_names(data_root, Tier.ARCHIVE, partition)
+    if read_manifest(bronze).keys() - found:
+        found = layout.part_names(data_root, Tier.ARCHIVE, partition)  # a move may have ended between the two
+    lost = read_manifest(bronze).keys() - found
     if lost := {name for name in lost if not (bronze / name).exists()}:
         raise LayoutError(
             f"{folder / min(lost)} is not there, and {bronze / MANIFEST} says that it was archived ({len(lost)} such "
             f"parts). Nothing was changed. Next: mount the archive's disk or bring it back from a backup, and run "
             f"spymaster verify"
         )
-    return found
-
-
-def parts_in_both(data_root: Path, folders: str) -> list[Path]:
-    """Return the archived parts that are in Bronze too, as amid a move, by a pattern of their folders."""
-    bronze, archived = _tiers(data_root)
-    return [
-        folder / part.name
-        for folder in archived.glob(folders)
-        for part in (bronze / folder.relative_to(archived)).glob(_PARTS)
-        if (folder / part.name).exists()
-    ]
-
-
-def present_parts(data_root: Path, partition: Partition) -> list[Path]:
-    """Return the parts of a partition that lie in Bronze or in the archive, by name; of two of a name the archived."""
-    return list(_by_path([tier / partition.folder for tier in _tiers(data_root)], _PARTS, deep=False).values())
+    return {name: folder / name for name in found}
 
 
 def is_archived(data_root: Path, partition: Partition, name: str) -> bool:
     """Return whether a part of this name is in the archive, or was: a name is never used again."""
-    bronze, archived = (tier / partition.folder for tier in _tiers(data_root))
+    bronze, archived = (layout.path(data_root, tier, partition.folder) for tier in layout.RECEIVED)
     try:
         return (archived / name).exists() or name in read_manifest(bronze)
     except LayoutError:
         return False  # of what cannot be known, verify speaks; rows that come late are not refused for it
-
-
-def find_parts(data_root: Path) -> dict[str, Path]:
-    """Return every Parquet file of Bronze and archive by its path below `bronze/`, in order of these."""
-    return _by_path(_tiers(data_root), "*.parquet", deep=True)
-
-
-def locate(data_root: Path, relative: str) -> Path:
-    """Return where a part lies of which its path below `bronze/` is known."""
-    bronze, archived = (tier / relative for tier in _tiers(data_root))
-    return archived if archived.exists() else bronze
-
-
-def _tiers(data_root: Path) -> tuple[Path, Path]:
-    """Return both places, Bronze first: a part that is being moved is in the second before it leaves the first."""
-    return data_root / "bronze", bronze_of(data_root)
-
-
-def _by_path(folders: list[Path] | tuple[Path, ...], pattern: str, *, deep: bool) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in folder.rglob(pattern) if deep else folder.glob(pattern):
-            if not path.name.startswith("."):
-                found[path.relative_to(folder).as_posix()] = path
-    return dict(sorted(found.items()))
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
@@ -121,14 +76,13 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """
     path = folder / MANIFEST
     try:
-        found = path.stat()
-        return _decoded(path, found.st_ino, found.st_mtime_ns, found.st_size)
+        return _decoded(path, layout.token(path))
     except FileNotFoundError:
         return {}
 
 
 @lru_cache(maxsize=64)  # an hour may have 720 parts
-def _decoded(path: Path, *_state: int) -> dict[str, Entry]:
+def _decoded(path: Path, _token: Token) -> dict[str, Entry]:
     """Read a manifest whose file was not replaced since; nobody changes what this returns."""
     try:
         document = json.loads(bytes(durable.read(path)))

@@ -21,16 +21,17 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from spymaster import clock, durable, events, paths
+from spymaster.clock import NS_PER_DAY
 from spymaster.errors import LayoutError, WalError
 from spymaster.events import EventSchema
-from spymaster.lake import archive
+from spymaster.lake import archive, layout
+from spymaster.lake.layout import Tier
+from spymaster.lake.parquet import damage, encode
 from spymaster.paths import Partition
-from spymaster.wal.segment import Header, Predecessor, decode_rows, predecessor_of, scan
+from spymaster.wal.sealed import SealedSegment
+from spymaster.wal.segment import Header, Predecessor
 
-ROW_GROUP_ROWS: Final = 128_000
-_CRC_KEY: Final = b"spymaster_crc32c"
-_CRC_DIGITS: Final = 8
-_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
+_SORTING: Final = ("ts_event_ns", "capture_seq")
 
 
 @dataclass(frozen=True)
@@ -76,36 +77,25 @@ class Footer(NamedTuple):
     before: tuple[tuple[int, int], ...]
 
 
-def flush_segment(bronze: Path, segment: Path, *, again: bool) -> list[Part]:
+def flush_segment(bronze: Path, segment: SealedSegment, *, again: bool) -> list[Part]:
     """Publish a sealed segment's rows as Parquet parts, durable on return.
 
     Args:
         bronze: the tier's folder.
-        segment: a sealed segment. It is not removed.
+        segment: verified. It is not removed.
         again: some of the rows may be in the lake already, as after a crash; those are left out.
 
     Returns:
         The parts that hold rows of the segment and did not exist before.
 
     Raises:
-        WalError: the segment is not sealed and sound; nothing was published.
+        WalError: parts of it are there already, and not `again`; nothing was published.
         OSError: the disk refused. Parts published before it refused are whole; flush again with `again`.
     """
-    raw = durable.read(segment)
-    found = scan(raw)
-    if found.header is None or not found.sealed:
-        raise WalError(
-            f"{segment} is not a sound sealed segment: {found.problem or 'it has no seal'}. Its bytes are kept. "
-            f"Next: spymaster recover"
-        )
-    rows, poison = decode_rows(raw, found.frames, found.header.stream)
-    if poison:
-        raise WalError(f"{segment} holds a batch that does not decode: {poison[0][1]}. Next: spymaster recover")
-    schema = events.schema_named(found.header.stream.schema)
-    before = predecessor_of(raw, found.frames[0])
+    schema = events.schema_named(segment.header.stream.schema)
     parts = []
-    for partition, piece in split(schema, rows):
-        part = _publish(bronze, schema, partition, piece, found.header, before, again=again)
+    for partition, piece in split(schema, segment.rows):
+        part = _publish(bronze, schema, partition, piece, segment.header, segment.before, again=again)
         if part is not None:
             parts.append(part)
     return parts
@@ -116,7 +106,7 @@ def split(schema: EventSchema, rows: pa.Table) -> Iterator[tuple[Partition, pa.T
     stamps, numbers = rows["ts_event_ns"].to_numpy(), rows["capture_seq"].to_numpy()
     symbols = rows[schema.partition_by].combine_chunks().dictionary_encode()
     values = symbols.dictionary.to_pylist()  # one per root, not per row
-    span = clock.NS_PER_HOUR if schema.hourly else _NS_PER_DAY
+    span = clock.NS_PER_HOUR if schema.hourly else NS_PER_DAY
     spans, codes = stamps // span, symbols.indices.to_numpy()
     if len(values) > 1 or not _sorted(stamps, numbers):
         order = np.lexsort((numbers, stamps, spans, codes))
@@ -157,13 +147,13 @@ def _publish(
     folder = bronze / partition.folder
     durable.make_directories(folder)
     if again:
-        rows = _missing(archive.present_parts(bronze.parent, partition), rows)
+        rows = _missing(layout.parts(bronze.parent, partition).values(), rows)
         # A part that a killed process left may be visible and not durable. What is left out must be.
         durable.sync_directory(folder)
         if rows.num_rows == 0:
             return None
     spans = capture_spans(rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy())
-    data = encode_parquet(schema, rows, header, spans, before)
+    data = encode(schema.bronze, rows, _footer(header, spans, before), _SORTING)
     attempt = 0
     while True:
         name = paths.part_name(clock.part_stamp(header.created_ns), header.segment, attempt)
@@ -181,6 +171,16 @@ def _publish(
             attempt += 1
     relative = f"{partition.folder}/{name}"
     return Part(relative, partition, header.segment, rows.num_rows, len(data), crc32c(data), spans)
+
+
+def _footer(header: Header, spans: tuple[CaptureSpan, ...], before: Predecessor | None) -> dict[str, str]:
+    """Return what a part says of itself; `read_footer` reads it."""
+    return {
+        "spymaster_segment": header.segment,
+        "spymaster_captures": json.dumps([[s.capture_id, s.rows, s.first_seq, s.last_seq] for s in spans]),
+        "spymaster_stream": str(header.stream),
+        "spymaster_before": json.dumps(before.last if before is not None else []),
+    }
 
 
 def _missing(parts: Iterable[Path], rows: pa.Table) -> pa.Table:
@@ -219,77 +219,6 @@ def capture_spans(captures: NDArray[np.int64], numbers: NDArray[np.int64]) -> tu
         own = numbers[captures == capture_id]
         spans.append(CaptureSpan(int(capture_id), len(own), int(own.min()), int(own.max())))
     return tuple(spans)
-
-
-def encode_parquet(
-    schema: EventSchema, rows: pa.Table, header: Header, spans: tuple[CaptureSpan, ...], before: Predecessor | None
-) -> memoryview:
-    """Return a part's bytes.
-
-    Encodings: integers as deltas and floats as byte streams, twice as fast to write and a third smaller than the
-    defaults; text as dictionaries. Page checksums, because a flipped bit in a compressed page reads as other values.
-    """
-    dictionaries = [column.name for column in schema.bronze if pa.types.is_string(column.type)]
-    encodings = {
-        column.name: "DELTA_BINARY_PACKED" if pa.types.is_integer(column.type) else "BYTE_STREAM_SPLIT"
-        for column in schema.bronze
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    }
-    footer = {
-        "spymaster_segment": header.segment,
-        "spymaster_captures": json.dumps([[s.capture_id, s.rows, s.first_seq, s.last_seq] for s in spans]),
-        "spymaster_stream": str(header.stream),
-        "spymaster_before": json.dumps(before.last if before is not None else []),
-        _CRC_KEY.decode(): "0" * _CRC_DIGITS,
-    }
-    sink = pa.BufferOutputStream()
-    metadata = {**{key.decode(): value.decode() for key, value in (schema.bronze.metadata or {}).items()}, **footer}
-    with pq.ParquetWriter(
-        sink,
-        schema.bronze.with_metadata(metadata),
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=dictionaries,  # type: ignore[arg-type]  # the stubs know only all or none
-        column_encoding=encodings,
-        write_page_index=True,
-        write_page_checksum=True,
-        sorting_columns=[
-            pq.SortingColumn(schema.bronze.get_field_index(name)) for name in ("ts_event_ns", "capture_seq")
-        ],
-    ) as writer:
-        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-    data = memoryview(sink.getvalue()).cast("B")
-    put_sum(data)
-    return data
-
-
-def put_sum(data: memoryview) -> None:
-    """Let a part's footer hold the CRC32C of its bytes."""
-    at = _crc_place(data)
-    data[at : at + _CRC_DIGITS] = b"0" * _CRC_DIGITS
-    data[at : at + _CRC_DIGITS] = f"{crc32c(data):08x}".encode()
-
-
-def _crc_place(data: memoryview) -> int:
-    """Return where the digits of a part's CRC32C stand: in its footer, behind their key and a field's two bytes.
-
-    Raises:
-        ValueError: nowhere.
-    """
-    length = int.from_bytes(data[-8:-4], "little")
-    footer = bytes(data[max(len(data) - 8 - length, 0) : -8])
-    return len(data) - 8 - len(footer) + footer.rindex(_CRC_KEY) + len(_CRC_KEY) + 2
-
-
-def damage(data: memoryview) -> str | None:
-    """Say what is wrong with a part's bytes, if they are not those that were written."""
-    try:
-        at = _crc_place(data)
-        summed = crc32c(data[at + _CRC_DIGITS :], crc32c(b"0" * _CRC_DIGITS, crc32c(data[:at])))
-        sound = f"{summed:08x}".encode() == data[at : at + _CRC_DIGITS]
-    except ValueError as error:
-        return str(error)
-    return None if sound else "its bytes do not match their CRC32C"
 
 
 def misread(part: Path, data: memoryview) -> str | None:
@@ -334,30 +263,8 @@ def read_footer(part: Path) -> Footer:
         ) from error
 
 
-def list_parts(bronze: Path) -> Iterator[tuple[str, Partition]]:
-    """Yield every part with its partition, in path order: each by its path below `bronze`, though it was archived.
-
-    Raises:
-        LayoutError: a Parquet file lies where this version would not write it.
-    """
-    for relative, path in archive.find_parts(bronze.parent).items():
-        partition = paths.parse_part(relative)
-        known = events.SCHEMAS.get(partition.schema) if partition else None
-        if (
-            partition is None
-            or known is None
-            or known.partition_by != partition.key
-            or known.hourly != (partition.hour is not None)
-        ):
-            raise LayoutError(
-                f"{path} does not lie where spymaster writes ({{asset}}/{{type}}/{{key}}=X/date=YYYY-MM-DD/hour=HH/"
-                f"part-...parquet), so this lake is laid out otherwise. Nothing was changed. "
-                f"Next: point DATA_ROOT at an empty folder, or move that file away"
-            )
-        yield relative, partition
-
-
 def remove_drafts(bronze: Path) -> None:
     """Remove drafts of parts that a crash left; their rows are in the log. The caller holds the lock."""
-    for draft in bronze.rglob(".part-*.parquet.tmp"):
-        durable.remove(draft)
+    for draft in layout.drafts(bronze.parent, Tier.BRONZE):
+        if draft.name.startswith(".part-"):  # others are the archiver's
+            durable.remove(draft)

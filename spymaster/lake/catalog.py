@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from spymaster import durable, events
 from spymaster.errors import DiskFullError, LayoutError, SpymasterError, UsageError
-from spymaster.lake import archive
-from spymaster.lake.bronze import Part, list_parts, misread, read_footer, recorded_numbers
+from spymaster.lake import layout
+from spymaster.lake.bronze import Part, misread, read_footer, recorded_numbers
+from spymaster.lake.layout import Tier
+from spymaster.lake.parquet import is_foreign
 
 FILE_NAME: Final = "catalog.db"
 
@@ -70,7 +72,13 @@ class CaptureRecord(NamedTuple):
 
 
 class Catalog:
-    """The index of one lake. Threads take turns."""
+    """The index of one lake. Threads take turns.
+
+    Attributes:
+        foreign: the first `layout.MAX_FOREIGN` Parquet files in Bronze and archive that are not ours, by their keys
+            below DATA_ROOT, as of the last `refresh`. They are passed over.
+        foreign_count: how many there are.
+    """
 
     def __init__(self, data_root: Path) -> None:
         """Open or create `catalog.db`, and take in the files that it does not know. The caller holds the locks.
@@ -80,7 +88,7 @@ class Catalog:
             UsageError: `catalog.db` is a folder.
             DiskFullError: there is no room to take files in.
         """
-        self._data_root, self._bronze = data_root, data_root / "bronze"
+        self._data_root, self._bronze = data_root, Tier.BRONZE.of(data_root)
         durable.make_directories(data_root)
         self._turn = threading.RLock()
         path = _file(data_root)
@@ -115,14 +123,20 @@ class Catalog:
         """Make the index match the files: add what is missing, drop what is gone.
 
         A part that does not read is left out: its CRC32C would vouch for the damage. `verify` reports it. So is one
-        of which the medium does not give the bytes: an index that cannot be made would stop the recording.
+        of which the medium does not give the bytes: an index that cannot be made would stop the recording. So is a
+        file that is not ours.
+
+        Raises:
+            LayoutError: the lake is laid out otherwise, or a later version wrote it.
         """
         known = {path for (path,) in self._all("select path from files")}
-        present = dict(list_parts(self._bronze))
+        found = layout.find_parts(self._data_root)
+        layout.require_own_layout(self._data_root, found)
+        foreign = []
         parts = []
-        for relative, partition in present.items():
+        for relative, partition in found.parts.items():
             if relative not in known:
-                path = archive.locate(self._data_root, relative)
+                path = layout.locate(self._data_root, relative)
                 try:
                     data = durable.read(path)
                 except OSError as error:
@@ -130,6 +144,8 @@ class Catalog:
                         continue
                     raise
                 if misread(path, data) is not None:
+                    if is_foreign(path):
+                        foreign.append(f"{found.tier_of(relative)}/{relative}")
                     continue
                 footer = read_footer(path)
                 if footer.version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
@@ -139,8 +155,10 @@ class Catalog:
                     )
                 crc = crc32c(data)
                 parts.append(Part(relative, partition, footer.segment, footer.rows, len(data), crc, footer.captures))
+        self.foreign = sorted([*found.foreign, *foreign])[: layout.MAX_FOREIGN]
+        self.foreign_count = found.foreign_count + len(foreign)
         with self._turn, self._db:
-            for path in known - present.keys():
+            for path in known - found.parts.keys():
                 for table in _NAMES:
                     self._db.execute(f"delete from {table} where path = ?", (path,))  # noqa: S608  # our own names
         self.record(parts)
@@ -209,8 +227,8 @@ class Catalog:
         """Return the begins and ends of captures, of one or of all, in the order of their times."""
         rows = self._all(
             "select capture_id, event, source, origin, content_sha256, complete, stream_rows, detail, ts_event_ns "
-            "from captures where ?1 is null or capture_id = ?1 order by ts_event_ns, event",
-            (capture_id,),
+            "from captures where ? is null or capture_id = ? order by ts_event_ns, event",
+            (capture_id, capture_id),
         )
         return [CaptureRecord(i, e, s, o, h, bool(c), json.loads(r), d, t) for i, e, s, o, h, c, r, d, t in rows]
 
@@ -224,7 +242,7 @@ class Catalog:
             "where capture_id = ? and schema = ? order by path",
             (capture_id, schema),
         )
-        return [(archive.locate(self._data_root, path), value) for path, value in rows]
+        return [(layout.locate(self._data_root, path), value) for path, value in rows]
 
     def recorded_numbers(self, capture_id: int, schema: str) -> NDArray[np.int64]:
         """Return the sorted `capture_seq`s that the lake holds of a capture's rows of one schema."""

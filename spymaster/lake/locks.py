@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spymaster import durable
 from spymaster.errors import UsageError
+from spymaster.lake.layout import Tier
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def bronze_lock(data_root: Path) -> Iterator[None]:
         LockedError: another process holds it; names its pid.
         UsageError: the folder cannot be written; its cause says why.
     """
-    with _lock("DATA_ROOT", data_root / "bronze"):
+    with _lock("DATA_ROOT", Tier.BRONZE.of(data_root)):
         yield
 
 
@@ -52,7 +53,7 @@ def archive_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
         LockedError: another process holds one; names its pid.
         UsageError: a folder cannot be written.
     """
-    with writer_locks(wal_root, data_root), durable.lock_directory(data_root / "silver"):
+    with writer_locks(wal_root, data_root), durable.lock_directory(Tier.SILVER.of(data_root)):
         yield
 
 

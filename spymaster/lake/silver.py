@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
-from spymaster.lake import archive
+from spymaster.lake import archive, layout, parquet
+from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
-FILE_NAME: Final = "part-0000.parquet"
 SILVER_VERSION: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
-ENRICHED: Final = "options.trades_enriched"
 
 # What an option trade of Silver may know, for whoever makes it and whoever proves it.
 TOLERANCE_NS: Final = 10_000_000_000
@@ -83,17 +82,12 @@ class Footer(NamedTuple):
     tolerance_ns: int = 0
 
 
-def name_of(schema: EventSchema) -> str:
-    """Return the name of a schema's Silver: its own, but option trades come enriched."""
-    return ENRICHED if schema is events.OPTIONS_TRADES else schema.name
-
-
 def columns_of(schema: EventSchema) -> pa.Schema:
     """Return the columns of a Silver file."""
     more = ENRICHMENT if schema is events.OPTIONS_TRADES else ()
     return pa.schema(
         [*schema.bronze, EVENT_ID, OCCURRENCE, *more],
-        {"schema_name": name_of(schema), "schema_version": str(schema.version)},
+        {"schema_name": layout.silver_name(schema), "schema_version": str(schema.version)},
     )
 
 
@@ -104,8 +98,8 @@ def plain_columns_of(schema: EventSchema) -> pa.Schema:
 
 def file_of(data_root: Path, partition: Partition) -> Path:
     """Return where a Bronze partition's Silver lies."""
-    own = partition._replace(schema=name_of(events.SCHEMAS[partition.schema]))
-    return data_root / "silver" / own.folder / FILE_NAME
+    own = partition._replace(schema=layout.silver_name(events.SCHEMAS[partition.schema]))
+    return layout.path(data_root, Tier.SILVER, f"{own.folder}/{layout.SILVER_FILE}")
 
 
 def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
@@ -114,7 +108,8 @@ def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
     Raises:
         LayoutError: an archived part is not where its manifest says; nothing may be concluded without it.
     """
-    here = {path.name: path for path in (data_root / "bronze" / partition.folder).glob("part-*.parquet")}
+    folder = layout.path(data_root, Tier.BRONZE, partition.folder)
+    here = {name: folder / name for name in layout.part_names(data_root, Tier.BRONZE, partition)}
     here |= archive.parts_of(data_root, partition)
     return [here[name] for name in sorted(here)]
 
@@ -152,23 +147,7 @@ def read_footer(file: Path) -> Footer | None:
 
 def writer(sink: Path, schema: EventSchema) -> pq.ParquetWriter:
     """Open a Silver file for writing; `add_footer` completes it."""
-    columns = columns_of(schema)
-    return pq.ParquetWriter(
-        sink,
-        columns,
-        use_dictionary=[column.name for column in columns if pa.types.is_string(column.type)],  # type: ignore[arg-type]
-        column_encoding={
-            column.name: "DELTA_BINARY_PACKED" if pa.types.is_integer(column.type) else "BYTE_STREAM_SPLIT"
-            for column in columns
-            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        },
-        # 16 random bytes do not get smaller
-        compression={column.name: "none" if column.name == EVENT_ID.name else "zstd" for column in columns},
-        compression_level={column.name: 3 for column in columns if column.name != EVENT_ID.name},
-        write_page_index=True,
-        write_page_checksum=True,
-        sorting_columns=[pq.SortingColumn(columns.get_field_index("ts_event_ns"))],
-    )
+    return parquet.writer(sink, columns_of(schema), ["ts_event_ns"], incompressible=[EVENT_ID.name])
 
 
 def add_footer(file: pq.ParquetWriter, footer: Footer) -> None:

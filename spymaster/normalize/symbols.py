@@ -22,7 +22,6 @@ from typing import Final, NamedTuple
 from spymaster.paths import MAX_SYMBOL_BYTES
 
 UNMAPPED: Final = "UNMAPPED"
-SEVERAL: Final = "ALL"
 
 _CME_FUTURE = re.compile(r"(?P<root>[A-Z0-9]+)[FGHJKMNQUVXZ][0-9]{1,2}")
 _CME_OPTION = re.compile(r"(?P<future>.*) (?P<right>[CP])(?P<strike>-?[0-9]+(?:\.[0-9]+)?)")

@@ -179,7 +179,7 @@ def check_clock(settings: Settings) -> Check:
 def _own_files(settings: Settings) -> Iterator[Path]:
     for folder in (settings.wal_root, settings.data_root):
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
-            yield from folder.iterdir()
+            yield from durable.entries(folder)
 
 
 def _modified_ns(path: Path) -> int:
@@ -214,7 +214,8 @@ def check_folder(name: str, folder: Path) -> Check:
         return Check(name, "FAIL", f"{there} is a file", f"choose another folder with {name}")
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         return Check(name, "FAIL", f"{there} cannot be written", f"mend its permissions, or choose another {name}")
-    unwritable = [path for path in folder.glob("*") if path.is_dir() and not os.access(path, os.W_OK)]
+    inside = durable.entries(folder) if folder.is_dir() else []
+    unwritable = [path for path in inside if path.is_dir() and not os.access(path, os.W_OK)]
     if unwritable:
         return Check(name, "FAIL", f"{unwritable[0]} cannot be written", "mend its permissions")
     missing = "" if folder.is_dir() else "; it does not exist yet, the first run makes it"

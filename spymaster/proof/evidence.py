@@ -9,21 +9,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spymaster import clock, events, paths
+from spymaster import events, paths
+from spymaster.clock import NS_PER_DAY
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.gaps import DISK_FULL
-from spymaster.lake import archive
+from spymaster.lake import layout
 from spymaster.lake.bronze import misread, read_footer
 from spymaster.lake.catalog import IndexedFile
+from spymaster.lake.layout import Tier
 from spymaster.paths import Partition, SegmentName
 from spymaster.proof.files import read_bytes
 from spymaster.proof.verdict import Verdict
 from spymaster.query.lake import escape_glob
+from spymaster.wal import folder
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 
 MAX_LISTINGS: Final = 10  # of the log, until one names no segment that was not read
-_NS_PER_DAY: Final = 24 * clock.NS_PER_HOUR
 
 _TABLES: Final = """
 create table keys (schema varchar, partition_value varchar, capture_id bigint, capture_seq bigint);
@@ -43,10 +45,10 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_TABLES)
 
 
-def load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: Path, event: str) -> None:
+def load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, data_root: Path, event: str) -> None:
     """Add what the begin or end rows of captures say, and with the begins all gaps; from log and Bronze themselves."""
     wanted = {events.SYSTEM_CAPTURES, events.SYSTEM_GAPS} if event == "begin" else {events.SYSTEM_CAPTURES}
-    for schema, rows in _system_rows(wal_root, bronze, wanted):
+    for schema, rows in _system_rows(wal_root, data_root, wanted):
         if schema is events.SYSTEM_GAPS:
             connection.register("gap_rows", rows)
             connection.execute(
@@ -61,17 +63,17 @@ def load_system(connection: duckdb.DuckDBPyConnection, wal_root: Path, bronze: P
             _declare(connection, rows.filter(pc.field("event") == event))
 
 
-def _system_rows(wal_root: Path, bronze: Path, wanted: set[EventSchema]) -> Iterator[tuple[EventSchema, pa.Table]]:
+def _system_rows(wal_root: Path, data_root: Path, wanted: set[EventSchema]) -> Iterator[tuple[EventSchema, pa.Table]]:
     stems = {paths.stream_stem(schema.name, events.SYSTEM_SYMBOL) for schema in wanted}
     for _, _, found, schema, rows, _ in _read_log(wal_root, [], stems):  # what does not read is a finding of its own
         if found.header is not None and schema in wanted:
             yield schema, rows
     for schema in wanted:
-        folder = bronze / schema.name.replace(".", "/")
-        for path in sorted(folder.rglob("part-*.parquet")):
-            data = read_bytes(path)
-            if not isinstance(data, str) and misread(path, data) is None:  # else it is a finding of its own
-                yield schema, pq.read_table(path, partitioning=None)
+        for own in layout.partitions(data_root, schema, tiers=[Tier.BRONZE]):  # our own events are never archived
+            for path in layout.parts(data_root, own).values():
+                data = read_bytes(path)
+                if not isinstance(data, str) and misread(path, data) is None:  # else it is a finding of its own
+                    yield schema, pq.read_table(path, partitioning=None)
 
 
 def _declare(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
@@ -94,11 +96,9 @@ def _declare_before(connection: duckdb.DuckDBPyConnection, stream: str, last: tu
         )
 
 
-def segments(wal_root: Path) -> Iterator[tuple[Path, SegmentName]]:
-    for path in sorted(wal_root.iterdir()) if wal_root.is_dir() else []:
-        name = paths.parse_segment_name(path.name)
-        if name is not None:
-            yield path, name
+def segments(wal_root: Path) -> list[tuple[Path, SegmentName]]:
+    """Return the log's segments by name; none where there is no log."""
+    return sorted(folder.segments(wal_root)) if wal_root.is_dir() else []
 
 
 def _read_log(
@@ -160,7 +160,7 @@ def load_log(connection: duckdb.DuckDBPyConnection, wal_root: Path, verdict: Ver
             [schema.name],
         )
         connection.execute(
-            "insert into log_days select distinct ts_event_ns // ?, capture_id from segment", [_NS_PER_DAY]
+            "insert into log_days select distinct ts_event_ns // ?, capture_id from segment", [NS_PER_DAY]
         )
         connection.unregister("segment")
     if waiting:
@@ -188,7 +188,7 @@ def keep_captures_of(
     Returns:
         The parts and the absent ones that remain, and these captures.
     """
-    held = {relative: _captures_in(archive.locate(data_root, relative)) for relative in parts}
+    held = {relative: _captures_in(layout.locate(data_root, relative)) for relative in parts}
     wanted = _touching(connection, parts, held, known, date)
     # A part whose footer does not read may hold anything.
     parts = {path: where for path, where in parts.items() if (has := held[path]) is None or wanted & has}
@@ -231,7 +231,7 @@ def declare_parts(
     """
     known_to: dict[tuple[str, int], int] = {}
     for relative in parts:
-        footer = read_footer(archive.locate(data_root, relative))
+        footer = read_footer(layout.locate(data_root, relative))
         _declare_before(connection, footer.stream, footer.before)
         for capture_id, seq in (*((span.capture_id, span.last_seq) for span in footer.captures), *footer.before):
             known_to[footer.stream, capture_id] = max(seq, known_to.get((footer.stream, capture_id), -1))
@@ -241,7 +241,7 @@ def declare_parts(
 def load_bronze_keys(connection: duckdb.DuckDBPyConnection, data_root: Path, parts: dict[str, Partition]) -> None:
     groups: dict[tuple[str, str], list[str]] = {}
     for relative, partition in parts.items():
-        path = archive.locate(data_root, relative)
+        path = layout.locate(data_root, relative)
         groups.setdefault((partition.schema, partition.value), []).append(escape_glob(path))
     for (schema, value), files in groups.items():
         connection.execute(
@@ -258,7 +258,7 @@ def load_later_keys(
 ) -> None:
     """Add the rows of parts that came meanwhile, where they come before rows that were listed, and no newer ones."""
     for relative, partition in later.items():
-        path = archive.locate(data_root, relative)
+        path = layout.locate(data_root, relative)
         try:
             footer = read_footer(path)
         except LayoutError:

@@ -8,12 +8,14 @@ from crc32c import crc32c
 
 from spymaster import durable, paths
 from spymaster.errors import LayoutError
-from spymaster.lake import archive, catalog
-from spymaster.lake.bronze import list_parts, misread
+from spymaster.lake import archive, catalog, layout
+from spymaster.lake.bronze import misread
 from spymaster.lake.catalog import IndexedFile
+from spymaster.lake.layout import Listing, Tier
+from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.proof.verdict import Verdict
-from spymaster.wal.folder import QUARANTINE
+from spymaster.wal.folder import quarantine_descriptions
 from spymaster.wal.quarantine import quarantined
 
 
@@ -31,13 +33,26 @@ def read_bytes(path: Path) -> memoryview | str:
         return f"cannot be read: {error.strerror}"
 
 
-def list_twice(bronze: Path) -> tuple[dict[str, Partition], dict[str, Partition]]:
-    """Return the parts, and those that a second listing has more.
+def list_twice(data_root: Path) -> tuple[Listing, dict[str, Partition]]:
+    """Return what is there, and the parts that a second listing has more.
 
     A walk may pass a folder before a part comes, and meet a later part: what came before that one is in the second.
+
+    Raises:
+        LayoutError: the lake is laid out otherwise.
     """
-    parts = dict(list_parts(bronze))
-    return parts, {relative: where for relative, where in list_parts(bronze) if relative not in parts}
+    first, second = layout.find_parts(data_root), layout.find_parts(data_root)
+    layout.require_own_layout(data_root, first)
+    return first, {key: where for key, where in second.parts.items() if key not in first.parts}
+
+
+def report_foreign(found: Listing, verdict: Verdict) -> None:
+    """Add a finding for each Parquet file that is not ours."""
+    verdict.findings += [
+        f"{key} is not ours and was passed over. Next: move it out of the lake" for key in found.foreign
+    ]
+    if (more := found.foreign_count - len(found.foreign)) > 0:
+        verdict.findings.append(f"{more} more Parquet files are not ours and were passed over")
 
 
 def read_catalog(data_root: Path, verdict: Verdict) -> dict[str, IndexedFile]:
@@ -63,14 +78,12 @@ def audit_archive(data_root: Path, verdict: Verdict) -> dict[str, IndexedFile]:
 
     An archiver names a part before its Bronze name goes, so of parts that no manifest names these are asked for first.
     """
-    tier = archive.bronze_of(data_root)
-    present = {path.relative_to(tier).as_posix() for path in tier.rglob("part-*.parquet")}
-    doubled = {relative for relative in present if (data_root / "bronze" / relative).exists()}
+    present = set(layout.find_parts(data_root).archived)
+    doubled = {key for key in present if layout.path(data_root, Tier.BRONZE, key).exists()}
     named: dict[str, IndexedFile] = {}
-    for path in sorted((data_root / "bronze").rglob(archive.MANIFEST)):
-        folder = path.parent.relative_to(data_root / "bronze").as_posix()
+    for folder in layout.files_named(data_root, Tier.BRONZE, archive.MANIFEST):
         try:
-            entries = archive.read_manifest(path.parent)
+            entries = archive.read_manifest(layout.path(data_root, Tier.BRONZE, folder))
         except LayoutError as error:
             verdict.findings.append(str(error))
             present = {relative for relative in present if not relative.startswith(f"{folder}/")}
@@ -100,7 +113,7 @@ def audit_files(
     """Compare every part's bytes with the CRC32C that catalog and archive have of it; return the parts that stand."""
     sound = {}
     for number, (relative, partition) in enumerate(parts.items(), 1):
-        path = archive.locate(data_root, relative)
+        path = layout.locate(data_root, relative)
         data = read_bytes(path)
         claims = [claim for claim in (indexed.get(relative), archived.get(relative)) if claim is not None]
         if relative not in indexed:
@@ -113,7 +126,8 @@ def audit_files(
         elif any((len(data), crc32c(data)) != (claim.size_bytes, claim.crc32c) for claim in claims):
             verdict.findings.append(f"{place} has other bytes than were written (CRC32C differs)")
         elif (problem := misread(path, data)) is not None:
-            verdict.findings.append(f"{place} does not read: {problem}")
+            stranger = "is not ours and was passed over. Next: move it out of the lake"
+            verdict.findings.append(f"{place} {stranger if is_foreign(path) else f'does not read: {problem}'}")
         else:
             sound[relative] = partition
         verdict.files += 1
@@ -131,8 +145,8 @@ def audit_quarantine(wal_root: Path, data_root: Path, verdict: Verdict) -> None:
             verdict.findings.append(f"{entry.path} in quarantine {data}")
         elif hashlib.sha256(data).hexdigest() != entry.description.get("sha256"):
             verdict.notes.append(f"{entry.path} reads otherwise than when it was put there. Next: spymaster recover")
-    described = {path: path.with_suffix("") for path in (wal_root / QUARANTINE).glob("[!.]*.arrow.json")}
-    described |= {path: path.with_suffix(".bin") for path in (data_root / QUARANTINE).rglob("[!.]*.json")}
+    described = {path: path.with_suffix("") for path in quarantine_descriptions(wal_root)}
+    described |= {path: path.with_suffix(".bin") for path in layout.quarantine_descriptions(data_root)}
     for description, kept in sorted(described.items()):
         if not kept.exists():
             verdict.findings.append(f"{kept} is gone from quarantine; {description.name} says what it held")

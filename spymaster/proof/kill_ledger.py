@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spymaster import durable
 from spymaster.normalize.open import normalizer_of
 from spymaster.proof.killed_daemon import Line
 from spymaster.query.lake import escape_glob
@@ -56,8 +57,8 @@ class Ledger:
     def count(self, market: SimFeed, acknowledged: list[Line]) -> tuple[int, int, int]:
         """Read the parts that are new, and return the rows lost, doubled and invented since the last call."""
         fresh: dict[Key, list[pa.Table]] = {}
-        for path in sorted(self._bronze.rglob("part-*.parquet")):
-            if path in self._read or path.name.startswith("."):
+        for path in durable.files_below(self._bronze):
+            if path in self._read or not path.match("part-*.parquet"):
                 continue
             self._read.add(path)
             schema = ".".join(path.relative_to(self._bronze).parts[:2])
@@ -104,14 +105,15 @@ class Ledger:
         rows, findings = 0, []
         held: dict[Key, NDArray[np.int64]] = {}
         with duckdb.connect() as connection:
-            for folder in sorted(self._bronze.glob("*/*")):
-                pattern = f"{escape_glob(folder)}/**/part-*.parquet"
+            parts = [path for path in durable.files_below(self._bronze) if path.match("part-*.parquet")]
+            for asset, kind in sorted({path.relative_to(self._bronze).parts[:2] for path in parts}):
+                pattern = f"{escape_glob(self._bronze / asset / kind)}/**/part-*.parquet"
                 keys = connection.execute(
                     "select capture_id, capture_seq, count(*) as times from read_parquet(?, hive_partitioning = false) "
                     "group by all order by all",
                     [pattern],
                 ).fetchnumpy()
-                schema = f"{folder.parent.name}.{folder.name}"
+                schema = f"{asset}.{kind}"
                 rows += int(keys["times"].sum())
                 for capture_id in np.unique(keys["capture_id"]).tolist():
                     held[schema, capture_id] = keys["capture_seq"][keys["capture_id"] == capture_id]

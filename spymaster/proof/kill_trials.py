@@ -29,16 +29,18 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from spymaster import clock, paths
+from spymaster import clock
 from spymaster.errors import SpymasterError, UsageError
 from spymaster.events.captures import random_capture_id
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.layout import Tier
 from spymaster.lake.locks import writer_locks
 from spymaster.proof.doctor import Latency, existing, measure_appends
 from spymaster.proof.kill_ledger import Ledger
 from spymaster.proof.killed_daemon import Child
 from spymaster.proof.verify import verify
 from spymaster.recording.recovery import recover
+from spymaster.wal.folder import segments
 from spymaster.wal.segment import decode_rows, scan
 
 KILLS: Final = 50
@@ -49,7 +51,6 @@ TORN_EVERY: Final = 3
 NEEDED_BYTES: Final = 500 << 20
 _RATE: Final = 20_000
 _FIRST_DAY_NS: Final = 1_765_895_400 * clock.NS_PER_SECOND  # 2025-12-16 14:30 UTC, when New York opens
-_DAY_NS: Final = 24 * clock.NS_PER_HOUR
 
 
 class Trial(NamedTuple):
@@ -164,7 +165,7 @@ class _Round:
         self._wal_root, self._data_root = folder / "wal", folder / "lake"
         self._report = report
         self._chance = chance
-        self._ledger = Ledger(self._data_root / "bronze")
+        self._ledger = Ledger(Tier.BRONZE.of(self._data_root))
         folder.mkdir()
         self._child = self._next_child()
 
@@ -176,7 +177,7 @@ class _Round:
 
     def _next_child(self) -> Child:
         """Start the next process ahead of need: its imports take longer than what it is started for."""
-        day_ns = _FIRST_DAY_NS + len(self._report.trials) % ROUND_KILLS * _DAY_NS
+        day_ns = _FIRST_DAY_NS + len(self._report.trials) % ROUND_KILLS * clock.NS_PER_DAY
         source = f"seed={self._chance.randrange(1 << 30)},rate={_RATE},start={day_ns}"
         return Child(self._wal_root, self._data_root, source, self._wal_root.parent / "daemon.stderr")
 
@@ -216,7 +217,7 @@ class _Round:
         with writer_locks(self._wal_root, self._data_root):
             catalog = Catalog(self._data_root)
             try:
-                done = recover(self._wal_root, catalog, self._data_root / "bronze", run_capture)
+                done = recover(self._wal_root, catalog, Tier.BRONZE.of(self._data_root), run_capture)
             finally:
                 catalog.close()
         for hole in done.salvage.holes:
@@ -246,9 +247,8 @@ def tear(wal_root: Path, ledger: Ledger, chance: random.Random) -> str | None:
         What was done; None if no stream has an unsealed segment with rows.
     """
     ends: dict[str, tuple[Path, int, int]] = {}
-    for path in sorted(wal_root.iterdir(), reverse=True):  # so that the one ahead, where it has rows, is a log's end
-        name = paths.parse_segment_name(path.name)
-        if name is not None and name.number is None and (end := _promised_end(path, ledger)) is not None:
+    for path, name in sorted(segments(wal_root), reverse=True):  # so that the one ahead, if it has rows, is a log's end
+        if name.number is None and (end := _promised_end(path, ledger)) is not None:
             ends[name.stem] = (path, end, path.stat().st_size - end)
     if not ends:
         return None

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spymaster import events, paths
-from spymaster.errors import LayoutError, UsageError
-from spymaster.events import MARKET_SCHEMAS
-from spymaster.lake import silver
+from spymaster.errors import LayoutError
+from spymaster.lake import layout, silver
+from spymaster.lake.layout import Tier, Token
 from spymaster.paths import Partition
 from spymaster.proof.silver_by_sql import Comparison, Difference, UnreadableError
 from spymaster.proof.spill import spilling
@@ -31,24 +31,8 @@ Progress = Callable[[int], None]
 
 def list_files(data_root: Path, date: str | None = None) -> dict[Path, Partition | None]:
     """Return the files of Silver, those of one UTC date if it is given; None for one that lies where none belongs."""
-    tier = data_root / "silver"
-    files = {path: _partition_of(data_root, path) for path in sorted(tier.rglob("*.parquet"))}
+    files = {layout.path(data_root, Tier.SILVER, key): own for key, own in layout.silver_files(data_root).items()}
     return {path: own for path, own in files.items() if date is None or (own is not None and own.date == date)}
-
-
-def _partition_of(data_root: Path, file: Path) -> Partition | None:
-    folders = file.relative_to(data_root / "silver").parent.parts
-    named = {silver.name_of(schema): schema for schema in MARKET_SCHEMAS}
-    schema = named.get(".".join(folders[:2]))
-    if schema is None or len(folders) != 4 + schema.hourly:
-        return None
-    value, date, *hour = (component.partition("=")[2] for component in folders[2:])
-    number = int(hour[0]) if hour and hour[0].isdecimal() else None
-    own = Partition(schema.name, schema.partition_by, paths.decode_symbol(value), date, number)
-    try:
-        return own if silver.file_of(data_root, own) == file else None
-    except UsageError:  # no symbol has such a name
-        return None
 
 
 def audit_silver(
@@ -98,17 +82,16 @@ def _audit_until_still(audit: "_Audit", verdict: SilverVerdict) -> None:
     verdict.notes.append(f"{audit.place} was replaced each time that it was read. Next: spymaster verify")
 
 
-def _is_still(audit: "_Audit", before: tuple[int, ...]) -> bool:
+def _is_still(audit: "_Audit", before: Token) -> bool:
     """Whether a file and the parts that it was compared with are where they were."""
     return _state(audit.file) == before and all(part.exists() for part in audit.parts)
 
 
-def _state(file: Path) -> tuple[int, ...] | None:
+def _state(file: Path) -> Token | None:
     try:
-        found = file.stat()
+        return layout.token(file)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 class _Audit:

@@ -17,6 +17,7 @@ from pathlib import Path
 from spymaster import paths
 from spymaster.errors import UsageError
 from spymaster.lake import catalog
+from spymaster.lake.layout import Tier
 from spymaster.proof import captures, evidence, files, silver
 from spymaster.proof.spill import spilling
 from spymaster.proof.verdict import Verdict
@@ -35,8 +36,9 @@ def verify(
     """
     if date is not None:
         paths.check_date(date)
-    bronze, compacted = data_root / "bronze", silver.list_files(data_root, date)
-    recorded = bronze.is_dir() or (data_root / catalog.FILE_NAME).exists() or any(evidence.segments(wal_root))
+    compacted = silver.list_files(data_root, date)
+    in_lake = Tier.BRONZE.of(data_root).is_dir() or (data_root / catalog.FILE_NAME).exists()
+    recorded = in_lake or bool(evidence.segments(wal_root))
     if not recorded and not compacted:
         raise UsageError(
             f"there is no lake at {data_root} and no log at {wal_root}. Nothing was read. "
@@ -45,11 +47,13 @@ def verify(
     verdict = Verdict()
     with spilling() as connection:
         evidence.create_tables(connection)
-        evidence.load_system(connection, wal_root, bronze, "end")
+        evidence.load_system(connection, wal_root, data_root, "end")
         evidence.load_log(connection, wal_root, verdict)
         indexed = files.read_catalog(data_root, verdict)
         archived = files.audit_archive(data_root, verdict)
-        parts, later = files.list_twice(bronze)
+        found, later = files.list_twice(data_root)
+        files.report_foreign(found, verdict)
+        parts = found.parts
         known = archived | indexed
         absent = {relative: file for relative, file in known.items() if relative not in parts}
         wanted = None  # all captures
@@ -65,7 +69,7 @@ def verify(
         evidence.load_bronze_keys(connection, data_root, parts)
         evidence.load_later_keys(connection, data_root, later, known_to)
         evidence.add_log_keys(connection)
-        evidence.load_system(connection, wal_root, bronze, "begin")
+        evidence.load_system(connection, wal_root, data_root, "begin")
         captures.audit_captures(connection, verdict, wanted)
     verdict.silver = silver.audit_silver(
         data_root, compacted, spoiled, lambda done: progress and progress(verdict.files + done, todo)

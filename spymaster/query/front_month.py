@@ -14,8 +14,7 @@ import duckdb
 from spymaster import events, paths
 from spymaster.errors import UsageError
 from spymaster.events import identity
-from spymaster.lake import archive, silver
-from spymaster.paths import Partition
+from spymaster.lake import layout, silver
 from spymaster.query import sessions
 
 OUTRIGHT: Final = "not regexp_matches(contract, '[-: ]')"  # nor is a contract that no mapping named
@@ -52,13 +51,12 @@ class BronzeTrades:
 
     def dates(self, root: str) -> list[str]:
         """Return the dates on disk."""
-        return self._names(f"symbol={paths.encode_symbol(root)}", "date=")
+        return layout.dates(self._data_root, events.FUTURES_TRADES, root)
 
     def of(self, root: str, date: str) -> duckdb.DuckDBPyRelation | None:
         """Return the trades of the date's parts, where they lie or were archived to."""
-        schema = events.FUTURES_TRADES
-        hours = self._names(f"symbol={paths.encode_symbol(root)}/date={paths.check_date(date)}", "hour=")
-        partitions = [Partition(schema.name, schema.partition_by, root, date, int(hour)) for hour in hours]
+        within = layout.of_date(root, paths.check_date(date))
+        partitions = layout.partitions(self._data_root, events.FUTURES_TRADES, within)
         files = [str(path) for own in partitions for path in silver.bronze_parts(self._data_root, own)]
         if not files:
             return None
@@ -67,12 +65,6 @@ class BronzeTrades:
         delivered = rows.aggregate(f"{event}, capture_id, count(*) as times", f"{event}, capture_id")
         once = delivered.aggregate(f"{event}, max(times) as times", event)
         return once.project("ts_event_ns, contract, size * times as size")
-
-    def _names(self, folder: str, prefix: str) -> list[str]:
-        """Return what follows a prefix in the names of folders, in Bronze or in its archive, in order."""
-        base = f"{events.FUTURES_TRADES.name.replace('.', '/')}/{folder}"
-        tiers = (self._data_root / "bronze", archive.bronze_of(self._data_root))
-        return sorted({path.name.removeprefix(prefix) for tier in tiers for path in (tier / base).glob(f"{prefix}*")})
 
 
 @dataclass(frozen=True)

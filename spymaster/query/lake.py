@@ -17,9 +17,10 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
-from spymaster.lake import archive, silver
+from spymaster.lake import layout, silver
+from spymaster.lake.layout import ALL, Tier, Within
 from spymaster.query import sessions
-from spymaster.query.one_table import ALL, MAX_TRIES, OneTable, Snapshot, Within
+from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 
 _HIDING: Final = re.compile(r"\b(create|query|query_table)\b", re.IGNORECASE)  # a view's name, from its user
 _ANSWER: Final = "spymaster_answer"
@@ -52,9 +53,8 @@ class Lake:
         self._shown: dict[str, str] = {}
         self._none: dict[pa.Schema, str] = {}
         self._hidden = False  # whether a query may use our views by a name of the user's own
-        bronze, archived = self._data_root / "bronze", archive.bronze_of(self._data_root)
+        roots = [tier.of(self._data_root) for tier in Tier]
         # DuckDB compares names as they are written, so a pattern must be allowed as a pattern.
-        roots = (bronze, archived, self._data_root / "silver")
         allowed = ", ".join(_quote(name) for root in roots for name in sorted({str(root), escape_glob(root)}))
         self._views.execute(f"set allowed_directories = [{allowed}]")
         self._views.execute("set enable_external_access = false")
@@ -64,7 +64,7 @@ class Lake:
         for schema in events.SCHEMAS.values():  # so that they can be listed; a file is opened when it is asked for
             self._view(_plain(schema.name), schema, schema.bronze, [])
             self._view(f"bronze_{_plain(schema.name)}", schema, schema.bronze, [])
-            for view in dict.fromkeys([silver.name_of(schema), schema.name]):
+            for view in dict.fromkeys([layout.silver_name(schema), schema.name]):
                 self._view(f"silver_{_plain(view)}", schema, silver.columns_of(schema), [])
 
     def execute(self, query: str, parameters: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
@@ -189,16 +189,21 @@ class Lake:
         """Make a schema's views."""
         name = _plain(schema.name)
         self._show_table(name, schema, found, schema.bronze)
-        twice = archive.parts_in_both(self._data_root, f"{schema.name.replace('.', '/')}/{_levels(schema)}")
-        bronze = [
-            *_tier(schema, self._data_root / "bronze", schema.name, "part-*"),
-            *_tier(schema, archive.bronze_of(self._data_root), schema.name, "part-*", twice),
-        ]
+        twice = layout.parts_in_both(self._data_root, schema)
+        bronze = [*self._tier(schema, Tier.BRONZE), *self._tier(schema, Tier.ARCHIVE, twice)]
         self._view(f"bronze_{name}", schema, schema.bronze, bronze)
-        own = silver.name_of(schema)
-        tier = _tier(schema, self._data_root / "silver", own, "part-0000")
-        for view in dict.fromkeys([_plain(own), name]):
-            self._view(f"silver_{view}", schema, silver.columns_of(schema), tier)
+        compacted = self._tier(schema, Tier.SILVER)
+        for view in dict.fromkeys([_plain(layout.silver_name(schema)), name]):
+            self._view(f"silver_{view}", schema, silver.columns_of(schema), compacted)
+
+    def _tier(self, schema: EventSchema, tier: Tier, without: Sequence[Path] = ()) -> list[str]:
+        """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has none."""
+        if not layout.has_files(self._data_root, tier, schema):
+            return []
+        folder = escape_glob(layout.schema_folder(self._data_root, tier, schema))
+        levels = "*/*/*" if schema.hourly else "*/*"
+        files = layout.SILVER_FILE if tier is Tier.SILVER else layout.PART_PATTERN
+        return [_read(schema, [f"{folder}/{levels}/{files}"], without)]
 
     def _show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema) -> None:
         """Make a view of what was found."""
@@ -254,22 +259,6 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
     if found.log.num_rows:
         pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
     return pieces
-
-
-def _tier(schema: EventSchema, root: Path, name: str, files: str, without: Sequence[Path] = ()) -> list[str]:
-    """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has no files."""
-    folder = root / name.replace(".", "/")
-    if not _has(folder, files):
-        return []
-    return [_read(schema, [f"{escape_glob(folder)}/{_levels(schema)}/{files}.parquet"], without)]
-
-
-def _levels(schema: EventSchema) -> str:
-    return "*/*/*" if schema.hourly else "*/*"
-
-
-def _has(folder: Path, files: str) -> bool:
-    return next(folder.rglob(f"{files}.parquet"), None) is not None
 
 
 def _read(schema: EventSchema, patterns: Iterable[str], without: Sequence[Path] = ()) -> str:

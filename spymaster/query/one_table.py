@@ -12,7 +12,8 @@ this takes a lock, or changes a file.
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -22,45 +23,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spymaster.clock import NS_PER_MS
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.identity import columns_of, identity_of
-from spymaster.lake import archive, silver
+from spymaster.lake import layout, silver
 from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
-from spymaster.paths import Partition, decode_symbol, encode_symbol
+from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
+from spymaster.lake.parquet import is_foreign
+from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
 
 MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
-_NS_PER_MS: Final = 1_000_000  # the coarsest identity time
+MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _CAPTURES_KEY: Final = b"spymaster_captures"
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
-
-
-class Within(NamedTuple):
-    """Which partitions to look at.
-
-    Attributes:
-        value: of the partition's symbol or underlying; None for all.
-        first: the first date and hour, `YYYY-MM-DDTHH`.
-        last: the last, included.
-    """
-
-    value: str | None = None
-    first: str = ""
-    last: str = "~"
-
-    def has(self, partition: Partition) -> bool:
-        """Whether a partition is among them."""
-        at = f"{partition.date}T{partition.hour or 0:02d}"
-        in_hours = self.has_date(partition.date) if partition.hour is None else self.first <= at <= self.last
-        return in_hours and self.value in {None, partition.value}
-
-    def has_date(self, date: str) -> bool:
-        return self.first[:10] <= date <= self.last[:10]
-
-
-ALL: Final = Within()
 
 
 class Snapshot(NamedTuple):
@@ -68,6 +46,7 @@ class Snapshot(NamedTuple):
 
     Attributes:
         silver: files to read as they are.
+        tokens: of these, what tells each from another that gets its name.
         bronze: parts to read as they are.
         doubled: parts of which the rows in `removed` are left out.
         removed: keys of events delivered again: the partition's column, `capture_id`, `capture_seq`.
@@ -75,6 +54,7 @@ class Snapshot(NamedTuple):
     """
 
     silver: list[Path]
+    tokens: list[Token]
     bronze: list[Path]
     doubled: list[Path]
     removed: pa.Table
@@ -112,10 +92,12 @@ class OneTable:
         self._data_root, self._wal_root, self._schema = data_root, wal_root, schema
         keys = [schema.bronze.field(name) for name in (schema.partition_by, "capture_id", "capture_seq")]
         self._no_keys = pa.schema(keys).empty_table()
-        self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}  # of parts that are not read from Silver
+        # Of parts that are not read from Silver; a stranger with a part's name has none.
+        self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}
         self._times: dict[Path, tuple[int, int]] = {}
         self._once: dict[Partition, tuple[list[Path], _Once]] = {}
-        self._silver: dict[Path, tuple[tuple[int, ...], str]] = {}  # which parts a file is of, by the file's identity
+        # Which parts a file is of, while it is not replaced; the latest looked at last.
+        self._silver: OrderedDict[Path, tuple[Token, str]] = OrderedDict()
 
     def look(self, within: Within = ALL) -> Snapshot:
         """Return what makes up the table now, or some partitions of it.
@@ -139,61 +121,53 @@ class OneTable:
     def holds(self, found: Snapshot) -> bool:
         """Whether the files of Silver that were found are still what has their names."""
         with suppress(FileNotFoundError):
-            return all(_identity(file) == self._silver[file][0] for file in found.silver)
+            return all(layout.token(file) == token for file, token in zip(found.silver, found.tokens, strict=True))
         return False
 
     def _look(self, within: Within) -> Snapshot:
         rows = read_log(self._wal_root, self._schema)
         logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
+        found = layout.partitions(self._data_root, self._schema, within, tuple(Tier))
         listed = {
             partition: silver.bronze_parts(self._data_root, partition)
-            for partition in sorted({*self._partitions(within), *logged}, key=_in_time)
+            for partition in sorted({*found, *logged}, key=in_time)
         }
         unlogged = listed.keys() - logged.keys()
-        fresh = {partition for partition in unlogged if self._is_fresh(partition, listed[partition])}
+        tokens = {own: self._is_fresh(own, parts) for own, parts in listed.items() if own in unlogged}
+        fresh = {own: token for own, token in tokens.items() if token is not None}
         hot = {partition: parts for partition, parts in listed.items() if partition not in fresh}
         self._know(list(chain.from_iterable(hot.values())))
+        hot = {partition: [path for path in parts if self._captures[path]] for partition, parts in hot.items()}
         once = {partition: self._once_of(partition, parts, logged.get(partition)) for partition, parts in hot.items()}
         self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
         doubled = frozenset(chain.from_iterable(found.doubled for found in once.values()))
         return Snapshot(
-            silver=[silver.file_of(self._data_root, partition) for partition in listed if partition in fresh],
+            silver=[silver.file_of(self._data_root, partition) for partition in fresh],
+            tokens=list(fresh.values()),
             bronze=[path for parts in hot.values() for path in parts if path not in doubled],
             doubled=sorted(doubled),
             removed=pa.concat_tables([self._no_keys, *(found.removed for found in once.values())]),
             log=pa.concat_tables([self._schema.bronze.empty_table(), *(found.log for found in once.values())]),
         )
 
-    def _partitions(self, within: Within) -> Iterator[Partition]:
-        """Yield the partitions that have a folder in any tier, without a look into those of other dates."""
-        own, key = self._schema.name, self._schema.partition_by
-        bronze = [self._data_root / "bronze", archive.bronze_of(self._data_root)]
-        places = [*((tier, own) for tier in bronze), (self._data_root / "silver", silver.name_of(self._schema))]
-        for tier, name in places:
-            base = tier / name.replace(".", "/")
-            for value in _values(base, key) if within.value is None else [encode_symbol(within.value)]:
-                for date in _values(base / f"{key}={value}", "date"):
-                    if not within.has_date(date):
-                        continue
-                    day = base / f"{key}={value}" / f"date={date}"
-                    for hour in map(int, _values(day, "hour")) if self._schema.hourly else [None]:
-                        partition = Partition(own, key, decode_symbol(value), date, hour)
-                        if within.has(partition):
-                            yield partition
-
-    def _is_fresh(self, partition: Partition, parts: list[Path]) -> bool:
-        """Whether the partition's Silver is of these parts. Of parts that someone took away it is all that is left."""
+    def _is_fresh(self, partition: Partition, parts: list[Path]) -> Token | None:
+        """Return the token of a partition's Silver if it is of these parts, or of parts that someone took away."""
         file = silver.file_of(self._data_root, partition)
         try:
-            identity = _identity(file)
+            token = layout.token(file)
         except FileNotFoundError:
-            return False
-        if self._silver.get(file, ((), ""))[0] != identity:
+            return None
+        known, made_of = self._silver.get(file, (None, ""))
+        if known != token:
             footer = silver.read_footer(file)
             if footer is None:
-                return False
-            self._silver[file] = identity, footer.parts
-        return not parts or self._silver[file][1] == silver.inputs_digest(parts)
+                return None
+            made_of = footer.parts
+        self._silver[file] = token, made_of
+        self._silver.move_to_end(file)
+        if len(self._silver) > MAX_KNOWN_FILES:
+            self._silver.popitem(last=False)
+        return token if not parts or made_of == silver.inputs_digest(parts) else None
 
     def _know(self, parts: list[Path]) -> None:
         """Read the footers of parts that are new, and forget those of parts that are not read any more."""
@@ -258,7 +232,7 @@ class OneTable:
         pieces = [_Piece(path, held[path], *self._times_of(path)) for path in parts]
         if log.num_rows:
             stamps = log["ts_event_ns"].to_numpy()
-            pieces.append(_Piece(None, logged, int(stamps.min()) // _NS_PER_MS, int(stamps.max()) // _NS_PER_MS))
+            pieces.append(_Piece(None, logged, int(stamps.min()) // NS_PER_MS, int(stamps.max()) // NS_PER_MS))
         spans = [_span(capture, pieces) for capture in logged.union(*held.values())]
         return [piece for piece in pieces if len(piece.captures) > 1 or piece.meets(spans)]
 
@@ -269,33 +243,14 @@ class OneTable:
             at = metadata.schema.to_arrow_schema().get_field_index("ts_event_ns")
             groups = [metadata.row_group(group).column(at).statistics for group in range(metadata.num_row_groups)]
             stamps: list[Any] = [stamp for group in groups if group is not None for stamp in (group.min, group.max)]
-            self._times[part] = min(stamps) // _NS_PER_MS, max(stamps) // _NS_PER_MS
+            self._times[part] = min(stamps) // NS_PER_MS, max(stamps) // NS_PER_MS
         return self._times[part]
-
-
-def _in_time(partition: Partition) -> tuple[str, str, int]:
-    return partition.value, partition.date, -1 if partition.hour is None else partition.hour
-
-
-def _identity(file: Path) -> tuple[int, ...]:
-    """Return what tells a file from another that gets its name."""
-    found = file.stat()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _span(capture: int, pieces: Iterable[_Piece]) -> _Piece:
     """Return from when to when a capture has rows."""
     own = [piece for piece in pieces if capture in piece.captures]
     return _Piece(None, frozenset([capture]), min(piece.first_ms for piece in own), max(piece.last_ms for piece in own))
-
-
-def _values(folder: Path, key: str) -> list[str]:
-    """Return the values of the `key=value` folders in a folder, in order."""
-    try:
-        names = [entry.name for entry in os.scandir(folder)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(name.removeprefix(f"{key}=") for name in names if name.startswith(f"{key}="))
 
 
 def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
@@ -314,7 +269,7 @@ def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
     with suppress(ValueError, TypeError):
         if at >= 0:
             return tuple(CaptureSpan(*span) for span in json.loads(footer[begin : end + 2]))
-    return read_footer(part).captures  # which says what is wrong with it
+    return () if is_foreign(part) else read_footer(part).captures  # which says what is wrong with it
 
 
 def _columns(part: Path, schema: EventSchema, names: list[str]) -> pa.Table:

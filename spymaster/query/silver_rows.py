@@ -9,9 +9,9 @@ import duckdb
 from spymaster import clock, events, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
+from spymaster.lake.layout import Within
 from spymaster.query.bronze_rows import Form, shaped
 from spymaster.query.lake import Lake
-from spymaster.query.one_table import Within
 
 _MIDNIGHT = "T00"
 _LAST_HOUR = "T23"

@@ -9,11 +9,14 @@ from typing import Final, TypedDict, cast
 from spymaster import control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
-from spymaster.lake import archive, catalog, silver
+from spymaster.lake import catalog, layout
+from spymaster.lake.layout import MAX_FOREIGN
+from spymaster.lake.parquet import is_foreign
 from spymaster.wal import folder
 from spymaster.wal.folder import LOG_ALARM_BYTES, QUARANTINE
 from spymaster.wal.segment import scan
 
+MAX_SHOWN: Final = 5  # names in one line
 PROMISE: Final = (
     ("a killed process", "loses nothing that was appended"),
     ("a power cut", "loses only rows not yet acknowledged"),
@@ -137,10 +140,10 @@ def status(wal_root: Path, data_root: Path) -> Status:
         tier["bytes"] += file.size_bytes
         tier["files"] += 1
         tier["rows"] += file.rows
-    parts = archive.find_parts(data_root).values()
+    found = layout.find_parts(data_root)
     total = Tier(
-        bytes=sum(path.stat().st_size for path in parts),
-        files=len(parts),
+        bytes=sum(_bytes(layout.path(data_root, found.tier_of(key), key)) for key in found.parts),
+        files=len(found.parts),
         rows=sum(tier["rows"] for tier in bronze.values()),
     )
     if wal["bytes"] > LOG_ALARM_BYTES:
@@ -148,11 +151,21 @@ def status(wal_root: Path, data_root: Path) -> Status:
             f"the log holds {wal['bytes'] / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk refuses. "
             f"Next: if no daemon runs, spymaster recover; else check the disk of {data_root}"
         )
-    if holder is None and len(indexed) != len(parts):  # a writer records a part a moment after it publishes it
+    try:
+        layout.require_own_layout(data_root, found)
+    except LayoutError as error:
+        alarms.append(str(error))
+    # A writer records a part a moment after it publishes it.
+    unindexed = [] if holder is not None else [key for key in found.parts if key not in indexed]
+    foreign = [key for key in unindexed[:MAX_FOREIGN] if is_foreign(layout.locate(data_root, key))]
+    if len(unindexed) > len(foreign) or (holder is None and indexed.keys() - found.parts.keys()):
         alarms.append(
-            f"the catalog knows {len(indexed)} of {len(parts)} Bronze parts. "
+            f"the catalog knows {len(indexed)} of {len(found.parts) - len(foreign)} Bronze parts. "
             f"Next: if no daemon runs, spymaster catalog rebuild"
         )
+    named = [*found.foreign, *(f"{found.tier_of(key)}/{key}" for key in foreign)]
+    if named:
+        alarms.append(_strangers(data_root, named, found.foreign_count + len(foreign)))
     return {
         "daemon": daemon,
         "holder": holder,
@@ -161,18 +174,24 @@ def status(wal_root: Path, data_root: Path) -> Status:
         "bronze": dict(sorted(bronze.items())),
         "bronze_total": total,
         "silver": _silver(data_root),
-        "quarantine": {"wal": _size(wal_root / QUARANTINE), "feeds": _size(data_root / "quarantine")},
+        "quarantine": {
+            "wal": durable.bytes_below(wal_root / QUARANTINE),
+            "feeds": durable.bytes_below(layout.quarantine(data_root)),
+        },
         "alarms": alarms,
         "promise": dict(PROMISE),
     }
 
 
+def _strangers(data_root: Path, named: list[str], count: int) -> str:
+    more = f" and {count - MAX_SHOWN} more" if count > MAX_SHOWN else ""
+    return (
+        f"{data_root} has {count} Parquet files that are not ours, which are passed over: "
+        f"{', '.join(named[:MAX_SHOWN])}{more}. Next: move them out of the lake"
+    )
+
+
 def _silver(data_root: Path) -> Files:
-    sizes = [_bytes(path) for path in (data_root / "silver").rglob(silver.FILE_NAME)]
+    files = [key for key, own in layout.silver_files(data_root).items() if own is not None]
+    sizes = [_bytes(layout.path(data_root, layout.Tier.SILVER, key)) for key in files]
     return Files(bytes=sum(sizes), files=len(sizes))
-
-
-def _size(folder: Path) -> int:
-    if not folder.is_dir():
-        return 0
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -63,7 +63,7 @@ class OpenCapture:
         while rest.num_rows:
             before = self.next_seq(schema)
             try:
-                self._recorder.require_room()
+                self._recorder.room.require()
                 lane, rows = self._rows.get(schema) or await self._opened(schema)
                 try:
                     rows.append(rest)
@@ -71,7 +71,7 @@ class OpenCapture:
                     lane.dirty.set()  # the first frames of a large batch may be in the log
                 break
             except DiskFullError as error:
-                self._recorder.refused_rows(error)
+                self._recorder.room.refused(error)
                 rest = rest.slice(self.next_seq(schema) - before)
                 if not await self._room_again(schema, rest, error):
                     break
@@ -92,12 +92,12 @@ class OpenCapture:
         if self._on_full == "raise":
             raise error
         if self._on_full == "wait":
-            if not await self._recorder.room_for_rows(self._ended):
+            if not await self._recorder.room.wait(self._ended):
                 raise StoppedError  # later rows may not take the numbers of these
             return True
-        if await self._recorder.takes_rows():
+        if await self._recorder.room.takes_rows():
             return True
-        self._recorder.give_up(self._streams[schema], self.capture.capture_id, rest, self.next_seq(schema))
+        self._recorder.room.give_up(self._streams[schema], self.capture.capture_id, rest, self.next_seq(schema))
         self.given_up_rows += rest.num_rows
         return False
 

@@ -262,7 +262,7 @@ class DeliveryRecording:
             try:
                 await step()
             except DiskFullError:
-                if not await self._recorder.room_for_rows(self._stopping.is_set):
+                if not await self._recorder.room.wait(self._stopping.is_set):
                     raise
             else:
                 return

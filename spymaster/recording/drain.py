@@ -12,20 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from spymaster import clock, durable
 from spymaster.errors import BronzeRefusedError, LayoutError, LockedError, StorageError, UsageError, WalError
-from spymaster.lake.bronze import Part, flush_segment, remove_drafts
+from spymaster.lake.bronze import Part, remove_drafts
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.layout import Tier
 from spymaster.lake.locks import bronze_lock
 from spymaster.recording.change import Change
 from spymaster.recording.disk import Disk
+from spymaster.recording.flush import Flushed, flush
 from spymaster.recording.health import Health
-from spymaster.wal.recovery import retire
-from spymaster.wal.segment import scan
 
 if TYPE_CHECKING:
     from spymaster.recording.lane import Lane
@@ -60,14 +60,6 @@ class Sealed:
         self.asked.clear()
 
 
-class _Flushed(NamedTuple):
-    """What the thread did with a segment: its rows, the parts it published, and why the catalog is behind."""
-
-    rows: int
-    parts: list[Part]
-    behind: str | None
-
-
 class Drain:
     """Brings sealed segments to Bronze. The event loop owns its state; its thread takes values and returns some.
 
@@ -89,7 +81,7 @@ class Drain:
         self.recovered: list[Part] = []
         self.parts_written = 0
         self.flush_seconds = 0.0
-        self._wal_root, self._data_root, self._bronze = wal_root, data_root, data_root / "bronze"
+        self._wal_root, self._data_root, self._bronze = wal_root, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
         self._behind = False  # the catalog, of parts that are published
         self._locked = False
@@ -120,10 +112,10 @@ class Drain:
         self._change.happened()
 
     def takes(self, lane: "Lane") -> bool:
-        """Whether sealing makes Bronze of rows, or only one more segment that waits."""
+        """Whether sealing makes Bronze of rows, or only one more segment that waits, as behind what the start found."""
         if self._disk.bronze_stopped or self.catalog is None:
             return False
-        return not any(segment.refusals and segment.lane is lane for segment in self.waiting)
+        return not any(segment.lane is lane if segment.refusals else segment.lane is None for segment in self.waiting)
 
     async def run(self) -> None:
         """Open Bronze, then flush one segment after another. Without end."""
@@ -205,7 +197,7 @@ class Drain:
         segment.tell(refusal)
         self._change.happened()
 
-    def _done(self, segment: Sealed, flushed: _Flushed) -> None:
+    def _done(self, segment: Sealed, flushed: Flushed) -> None:
         self.waiting.remove(segment)
         self.parts_written += len(flushed.parts)
         if segment.lane is None:
@@ -218,24 +210,15 @@ class Drain:
         else:
             self._health.problem("catalog", f"the catalog is behind: {flushed.behind}")
 
-    def _make_bronze(self, path: Path, again: bool, behind: bool) -> _Flushed:
-        """Publish a segment's rows, index them, let the segment go. Runs in the thread.
-
-        Raises:
-            WalError: the segment is not sound; it is as it was.
-            OSError: the disk refused; flush again.
-        """
-        rows = scan(durable.read(path)).rows if again else None
-        parts = flush_segment(self._bronze, path, again=again)
-        why_behind = None
-        try:
-            self._indexed().record(parts)
-            if behind:
+    def _make_bronze(self, path: Path, again: bool, behind: bool) -> Flushed:
+        """Flush a segment, and let the catalog catch up where it is behind. Runs in the thread."""
+        flushed = flush(self._bronze, self._indexed(), path, again=again)
+        if behind and flushed.behind is None:
+            try:
                 self._indexed().refresh()
-        except (sqlite3.Error, LayoutError) as error:  # only an index: the next start takes in what it lacks
-            why_behind = str(error)
-        retire(path)
-        return _Flushed(sum(part.rows for part in parts) if rows is None else rows, parts, why_behind)
+            except (sqlite3.Error, LayoutError) as error:
+                return flushed._replace(behind=str(error))
+        return flushed
 
     def _indexed(self) -> Catalog:
         assert self.catalog is not None  # noqa: S101  # nothing is flushed before it is open
@@ -302,13 +285,6 @@ class Drain:
         self._health.check()
         return [answer.result() for answer in answers]
 
-    def refused(self, refusals: list[str]) -> BronzeRefusedError:
-        """Return the error that says that rows did not get into Bronze."""
-        return BronzeRefusedError(
-            f"rows are durable in {self._wal_root} and did not get into Bronze: {refusals[0]}. "
-            f"Nothing is lost. Next: mend that, then spymaster recover"
-        )
-
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
@@ -318,6 +294,14 @@ class Drain:
         if self.catalog is not None:
             self.catalog.close()
         self._locks.close()
+
+
+def bronze_refused(wal_root: Path, refusals: list[str]) -> BronzeRefusedError:
+    """Return the error that says that rows did not get into Bronze."""
+    return BronzeRefusedError(
+        f"rows are durable in {wal_root} and did not get into Bronze: {refusals[0]}. "
+        f"Nothing is lost. Next: mend that, then spymaster recover"
+    )
 
 
 def _not_known(data_root: Path, reason: str) -> StorageError:

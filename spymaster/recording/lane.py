@@ -5,15 +5,17 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spymaster import clock
+from spymaster import clock, durable, events
 from spymaster.bus import Bus
 from spymaster.errors import DiskFullError, StorageError
 from spymaster.events import Stream
+from spymaster.events.schema import WILDCARD
 from spymaster.recording.change import Change
 from spymaster.recording.drain import Drain
 from spymaster.recording.health import Health
@@ -48,40 +50,12 @@ class Lane:
         flushed_rows: rows of this run that are in Bronze.
     """
 
-    def __init__(
-        self,
-        log: StreamLog,
-        *,
-        flush_every_s: float,
-        syncs: Syncs,
-        bus: Bus,
-        drain: Drain,
-        frontiers: dict[Stream, int],
-        health: Health,
-        change: Change,
-        refused: Callable[[DiskFullError], None],
-        retry_s: float,
-    ) -> None:
-        """Begin a stream's way.
-
-        Args:
-            log: its log.
-            flush_every_s: how long rows wait before their segment is sealed.
-            syncs: where it is synced.
-            bus: where durable rows are published.
-            drain: where sealed segments go.
-            frontiers: where its newest durable event time is kept.
-            health: whom it tells what is not right.
-            change: whom it tells that rows are durable.
-            refused: called when the disk had no room for a commit; it gives up what was kept for that.
-            retry_s: how long a commit waits after a second refusal.
-        """
+    def __init__(self, log: StreamLog, flush_every_s: float, lanes: "Lanes") -> None:
         self.log, self.flush_every_s = log, flush_every_s
         self.dirty = asyncio.Event()
         self.sealed_at_s = clock.monotonic_s()
         self.flushed_rows = 0
-        self._syncs, self._bus, self._drain, self._frontiers = syncs, bus, drain, frontiers
-        self._health, self._change, self._refused, self._retry_s = health, change, refused, retry_s
+        self._lanes = lanes
         self._committing = asyncio.Lock()
 
     @property
@@ -99,12 +73,12 @@ class Lane:
                     if self.log.mark_idle():
                         await self.commit()
                 await self.dirty.wait()
-            await asyncio.sleep(self._syncs.every_s)
+            await asyncio.sleep(self._lanes.syncs.every_s)
             self.dirty.clear()
             try:
                 await self.commit()
             except DiskFullError:
-                await asyncio.sleep(self._retry_s)
+                await asyncio.sleep(self._lanes.retry_s)
 
     async def commit(self) -> None:
         """Commit and publish. Once begun it is carried through, whatever becomes of the caller.
@@ -126,36 +100,36 @@ class Lane:
                 self.dirty.set()  # nothing has changed: it is done again, whoever asked for it
                 raise
             except StorageError as error:
-                self._health.fail(error)
+                self._lanes.health.fail(error)
                 raise
-            self._bus.publish(self.log.stream, batches)
+            self._lanes.bus.publish(self.log.stream, batches)
             self._note(batches)
             for path in self.log.take_sealed():
-                self._drain.add(path, self)
+                self._lanes.drain.add(path, self)
             for poisoned in self.log.take_poisoned():
-                self._health.alarm(
+                self._lanes.health.alarm(
                     poisoned.path.name,
                     f"a sync of {self.log.stream} failed ({poisoned.reason}): {poisoned.durable_rows} durable rows "
                     f"wait in {poisoned.path} for the next start. Nothing is lost. Next: check that disk, and "
                     f"spymaster recover once this run is over",
                 )
-            self._change.happened()
+            self._lanes.change.happened()
 
     async def _made_durable(self) -> list[pa.RecordBatch]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._syncs.pool, self.log.commit)
+            return await loop.run_in_executor(self._lanes.syncs.pool, self.log.commit)
         except DiskFullError as error:
-            self._refused(error)  # gives up the reserve file
-            return await loop.run_in_executor(self._syncs.pool, self.log.commit)
+            self._lanes.refused(error)  # gives up the reserve file
+            return await loop.run_in_executor(self._lanes.syncs.pool, self.log.commit)
 
     def _note(self, batches: list[pa.RecordBatch]) -> None:
         if self.log.sync_s is not None:
-            self._syncs.seconds.append(self.log.sync_s)
+            self._lanes.syncs.seconds.append(self.log.sync_s)
         stream = self.log.stream
         for batch in batches:
             newest_ns: int = pc.max(batch["ts_event_ns"]).as_py()
-            self._frontiers[stream] = max(newest_ns, self._frontiers.get(stream, newest_ns))
+            self._lanes.frontiers[stream] = max(newest_ns, self._lanes.frontiers.get(stream, newest_ns))
 
     async def seal(self) -> None:
         """Seal the active segment, if it has rows, and give it its sealed name.
@@ -173,8 +147,110 @@ class Lane:
     def seal_when_due(self, now_s: float) -> None:
         """Seal once the flush interval is over, unless Bronze would not take the rows: that only makes segments."""
         due = self.log.has_rows and now_s - self.sealed_at_s >= self.flush_every_s
-        if due and self._drain.takes(self):
+        if due and self._lanes.drain.takes(self):
             with suppress(DiskFullError):  # a later tick tries again
                 if self.log.seal():
                     self.sealed_at_s = now_s
                     self.dirty.set()
+
+
+class Lanes:
+    """The streams in use, each opened once, and what they share.
+
+    Attributes:
+        open: their lanes.
+        syncs: where logs are synced.
+        bus: where durable rows are published.
+        drain: where sealed segments go.
+        frontiers: each stream's newest durable event time.
+        health: whom lanes tell what is not right.
+        change: whom they tell that rows are durable.
+        refused: called when the disk had no room for a commit; it gives up what was kept for that.
+        retry_s: how long a commit waits after a second refusal.
+    """
+
+    def __init__(
+        self,
+        wal_root: Path,
+        *,
+        segment_bytes: int,
+        flush_every_s: float,
+        wildcard_flush_s: float,
+        syncs: Syncs,
+        bus: Bus,
+        drain: Drain,
+        health: Health,
+        change: Change,
+        refused: Callable[[DiskFullError], None],
+        retry_s: float,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            wal_root: the log.
+            segment_bytes: a segment is sealed at this size at the latest.
+            flush_every_s: how long rows wait in the log before Bronze.
+            wildcard_flush_s: how long those of a wildcard stream wait, if that is longer.
+            syncs, bus, drain, health, change, refused, retry_s: see the attributes.
+        """
+        self.open: dict[Stream, Lane] = {}
+        self.frontiers: dict[Stream, int] = {}
+        self.syncs, self.bus, self.drain, self.health, self.change = syncs, bus, drain, health, change
+        self.refused, self.retry_s = refused, retry_s
+        self._wal_root, self._segment_bytes = wal_root, segment_bytes
+        self._flush_every_s, self._wildcard_flush_s = flush_every_s, wildcard_flush_s
+        self._opening = asyncio.Lock()
+        self._committing: list[asyncio.Task[None]] = []
+
+    async def get(self, stream: Stream) -> Lane:
+        """Return the stream's lane, opening its log on first use.
+
+        Raises:
+            DiskFullError: there is no room to open it.
+        """
+        async with self._opening:
+            if stream not in self.open:
+                log = await self._log(stream)
+                flush_every_s = self._flush_every_s
+                if stream.symbol == WILDCARD:
+                    flush_every_s = max(flush_every_s, self._wildcard_flush_s)
+                self.open[stream] = Lane(log, flush_every_s, self)
+                self._committing.append(asyncio.create_task(self.open[stream].run()))
+                self.health.watch(self._committing[-1])
+        return self.open[stream]
+
+    async def _log(self, stream: Stream) -> StreamLog:
+        try:
+            return await self._opened(stream)
+        except DiskFullError as error:
+            self.refused(error)
+            if stream.symbol != events.SYSTEM_SYMBOL:
+                raise
+            return await self._opened(stream)  # in what the reserve file held
+
+    async def _opened(self, stream: Stream) -> StreamLog:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self.syncs.pool, StreamLog, self._wal_root, stream, self._segment_bytes)
+        except OSError as error:
+            if not durable.is_full(error):
+                raise
+            raise DiskFullError(
+                f"{self._wal_root} is on a full disk: no log for {stream} ({error}). What was recorded is safe. "
+                f"Next: free space there, then do the same again"
+            ) from error
+
+    def seal_due(self) -> None:
+        """Seal each stream whose flush interval is over."""
+        now_s = clock.monotonic_s()
+        for lane in self.open.values():
+            lane.seal_when_due(now_s)
+
+    async def close(self) -> None:
+        """End every lane after its last commit."""
+        for task in self._committing:
+            task.cancel()
+        await asyncio.gather(*self._committing, return_exceptions=True)
+        self.syncs.pool.shutdown()
+        for lane in self.open.values():
+            lane.log.close()

@@ -13,39 +13,38 @@ counted and recorded as a gap. Both go on by themselves.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster import clock, durable, events
+from spymaster import clock, durable
 from spymaster.bus import Bus
 from spymaster.errors import BronzeRefusedError, DiskFullError, WalError
 from spymaster.events import Stream, captures
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.events.gaps import Gap
 from spymaster.lake.catalog import Catalog
+from spymaster.lake.layout import Tier
 from spymaster.lake.locks import wal_lock
 from spymaster.recording.capture import OnFull, OpenCapture
 from spymaster.recording.change import Change
-from spymaster.recording.disk import RESERVE_MB, RESUME_ABOVE, Disk, DiskLevel, require_room_to_salvage
-from spymaster.recording.drain import BRONZE_RETRY_S, Drain
+from spymaster.recording.disk import RESERVE_MB, Disk, require_room_to_salvage
+from spymaster.recording.disk_watch import DiskWatch
+from spymaster.recording.drain import BRONZE_RETRY_S, Drain, bronze_refused
 from spymaster.recording.given_up import GivenUp
 from spymaster.recording.health import Health
-from spymaster.recording.lane import Lane, Syncs
+from spymaster.recording.lane import Lane, Lanes, Syncs
 from spymaster.recording.own_rows import OwnRows
 from spymaster.recording.recovery import Recovered
-from spymaster.wal.folder import LOG_ALARM_BYTES, log_bytes
+from spymaster.recording.room import Room
 from spymaster.wal.recovery import salvage
-from spymaster.wal.writer import StreamLog
 
-WILDCARD: Final = "ALL"
 WILDCARD_FLUSH_S: Final = 60.0  # such a stream makes one Parquet file per symbol
 SYNC_THREADS: Final = 4
 LOOK_AT_DISK_S: Final = 0.5
@@ -63,6 +62,7 @@ class Recorder:
         disk: what the disks have left, and what has stopped for want of it.
         drain: what waits for Bronze.
         given_up: rows that a full disk did not take.
+        room: whether rows are taken, and what becomes of those that are not.
         health: what is not right, and what has ended the recording.
         change: what wakes whoever waits for any of these.
         syncs: what the newest commits took.
@@ -101,25 +101,37 @@ class Recorder:
             bronze_retry_s: how long Bronze waits after a refusal.
         """
         self.bus = bus
-        self.lanes: dict[Stream, Lane] = {}
         self.recovered: Recovered | None = None
         self.given_up = GivenUp()
         self.change = Change()
         self.health = Health(self.change, notify)
-        self.disk = Disk(wal_root, data_root / "bronze", disk_reserve_mb, free_bytes)
+        self.disk = Disk(wal_root, Tier.BRONZE.of(data_root), disk_reserve_mb, free_bytes)
         self.drain = Drain(
             wal_root, data_root, disk=self.disk, health=self.health, change=self.change, retry_s=bronze_retry_s
         )
         self.syncs = Syncs(ThreadPoolExecutor(SYNC_THREADS, "sync"), sync_ms / 1000)
-        self._wal_root, self._data_root = wal_root, data_root
-        self._flush_interval_s, self._segment_bytes = flush_interval_s, segment_mb << 20
-        self._wildcard_flush_s, self._look_at_disk_s = wildcard_flush_s, look_at_disk_s
+        self._watch = DiskWatch(
+            wal_root, data_root, self.disk, health=self.health, change=self.change, every_s=look_at_disk_s
+        )
+        self._lanes = Lanes(
+            wal_root,
+            segment_bytes=segment_mb << 20,
+            flush_every_s=flush_interval_s,
+            wildcard_flush_s=wildcard_flush_s,
+            syncs=self.syncs,
+            bus=bus,
+            drain=self.drain,
+            health=self.health,
+            change=self.change,
+            refused=self._watch.refused,
+            retry_s=look_at_disk_s,
+        )
+        self.lanes = self._lanes.open
+        self._wal_root, self._flush_interval_s = wal_root, flush_interval_s
         self._run_capture = random_capture_id()
-        self._frontiers: dict[Stream, int] = {}
-        self._own = OwnRows(self._run_capture, self.given_up, self.lanes, self.lane, self.refused)
+        self._own = OwnRows(self._run_capture, self.given_up, self.lanes, self.lane, self._watch.refused)
+        self.room = Room(self.disk, self._watch, self._own, self.given_up, self.health, self.change)
         self._locks = ExitStack()
-        self._watch_pool = ThreadPoolExecutor(1, "disk")  # its looks wait for no sync
-        self._opening = asyncio.Lock()
         self._tasks: list[asyncio.Future[None]] = []
 
     @property
@@ -130,7 +142,7 @@ class Recorder:
     @property
     def frontiers(self) -> Mapping[Stream, int]:
         """Per stream the newest durable `ts_event_ns` of this run, as it is at each look."""
-        return MappingProxyType(self._frontiers)
+        return MappingProxyType(self._lanes.frontiers)
 
     async def start(self) -> Recovered:
         """Lock, make the log sound, and begin to record; what a crash left goes to Bronze in the background.
@@ -157,9 +169,10 @@ class Recorder:
         self.recovered = Recovered(found, self.drain.recovered)
         for segment in found.sealed:
             self.drain.add(segment)
-        self._tell_of_disk(DiskLevel.OK)
-        for work in (self._watch_disk(), self._tick(), self.drain.run()):
-            self._spawn(work)
+        self._watch.tell()
+        for work in (self._watch.run(self._own.before_rows_go_on), self._tick(), self.drain.run()):
+            self._tasks.append(asyncio.ensure_future(work))
+            self.health.watch(self._tasks[-1])
         return self.recovered
 
     async def stop(self) -> None:
@@ -176,7 +189,7 @@ class Recorder:
                     await self._own.record_gaps()
                 finally:
                     await self.flush()
-                    await self._look_at_log()
+                    await self._watch.look_at_log()
         except BronzeRefusedError as error:
             self.health.problem("bronze", str(error))
             raise
@@ -184,10 +197,8 @@ class Recorder:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self.syncs.pool.shutdown()
-            self._watch_pool.shutdown()
-            for lane in self.lanes.values():
-                lane.log.close()
+            await self._lanes.close()
+            self._watch.close()
             self.bus.close()
             self._locks.close()
 
@@ -205,96 +216,15 @@ class Recorder:
         Raises:
             DiskFullError: there is no room to open it.
         """
-        async with self._opening:
-            if self.recovered is None:
-                raise WalError(f"{self._wal_root} is not open. Nothing was written. Next: start the recorder first")
-            if stream not in self.lanes:
-                log = await self._open(stream)
-                flush_every_s = self._flush_interval_s
-                if stream.symbol == WILDCARD:
-                    flush_every_s = max(flush_every_s, self._wildcard_flush_s)
-                self.lanes[stream] = Lane(
-                    log,
-                    flush_every_s=flush_every_s,
-                    syncs=self.syncs,
-                    bus=self.bus,
-                    drain=self.drain,
-                    frontiers=self._frontiers,
-                    health=self.health,
-                    change=self.change,
-                    refused=self.refused,
-                    retry_s=self._look_at_disk_s,
-                )
-                self._spawn(self.lanes[stream].run())
-        return self.lanes[stream]
-
-    async def _open(self, stream: Stream) -> StreamLog:
-        try:
-            return await self._opened(stream)
-        except DiskFullError as error:
-            self.refused(error)
-            if stream.symbol != events.SYSTEM_SYMBOL:
-                raise
-            return await self._opened(stream)  # in what the reserve file held
-
-    async def _opened(self, stream: Stream) -> StreamLog:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self.syncs.pool, StreamLog, self._wal_root, stream, self._segment_bytes)
-        except OSError as error:
-            if not durable.is_full(error):
-                raise
-            raise DiskFullError(
-                f"{self._wal_root} is on a full disk: no log for {stream} ({error}). What was recorded is safe. "
-                f"Next: free space there, then do the same again"
-            ) from error
+        if self.recovered is None:
+            raise WalError(f"{self._wal_root} is not open. Nothing was written. Next: start the recorder first")
+        return await self._lanes.get(stream)
 
     def capture(
         self, capture: Capture, on_full: OnFull = "raise", ended: Callable[[], bool] = lambda: False
     ) -> OpenCapture:
         """Return what numbers and appends a delivery's rows; see `OpenCapture`."""
         return OpenCapture(self, capture, on_full, ended)
-
-    def require_room(self) -> None:
-        """Return unless ingest is stopped.
-
-        Raises:
-            DiskFullError: it is.
-        """
-        if self.disk.ingest_stopped:
-            raise DiskFullError(self.disk.text)
-
-    def refused(self, error: DiskFullError) -> None:
-        """Stop ingest: the disk refused rows for want of room. The next look at it finds when there is room again."""
-        before = self.disk.level
-        self.disk.refused(error)
-        self._tell_of_disk(before)
-
-    def refused_rows(self, error: DiskFullError) -> None:
-        """The same, where it was not stopped before the rows came."""
-        if not self.disk.ingest_stopped:
-            self.refused(error)
-
-    async def room_for_rows(self, ended: Callable[[], bool]) -> bool:
-        """Wait until rows are taken again; False if `ended` was true first.
-
-        Raises:
-            StorageError: the disk refused for good.
-        """
-        await self.change.until(lambda: not self.disk.ingest_stopped or self.health.has_failed or ended())
-        self.health.check()
-        return not ended() or not self.disk.ingest_stopped
-
-    async def takes_rows(self) -> bool:
-        """Return whether rows are taken, once what lets them in again has ended: a sync of gap rows."""
-        await self._own.settled()
-        return not self.disk.ingest_stopped
-
-    def give_up(self, stream: Stream, capture_id: int, rows: pa.RecordBatch, next_seq: int) -> None:
-        """Count delivered rows that the disk did not take and whose source cannot wait; they become a gap row."""
-        self.given_up.add(stream, capture_id, rows, next_seq)
-        total = self.given_up.rows[stream]
-        self.health.problem(f"given up {stream}", f"{total} rows of {stream} were given up: the log's disk was full")
 
     async def whole_catalog(self, ended: Callable[[], bool]) -> Catalog | None:
         """Return the catalog once it knows every row that the start found; None if `ended` was true first.
@@ -317,7 +247,7 @@ class Recorder:
         Raises:
             DiskFullError: there is no room for its rows.
         """
-        self.require_room()
+        self.room.require()
         await self._own.append(captures.begin_row(capture, clock.utc_now_ns()))
 
     async def end(self, capture: Capture, rows: Mapping[Stream, int], *, complete: bool, detail: str | None) -> None:
@@ -359,54 +289,9 @@ class Recorder:
         refusals += await self.drain.try_all()
         refusals += [segment.reason for segment in self.drain.set_aside if segment.reason is not None]
         if refusals:
-            raise self.drain.refused(refusals)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self.health.watch(task)
-        self._tasks.append(task)
+            raise bronze_refused(self._wal_root, refusals)
 
     async def _tick(self) -> None:
-        """Seal each stream that has rows once its flush interval is over, unless Bronze would not take them now."""
         while True:
             await asyncio.sleep(min(self._flush_interval_s, 0.5) / 2)
-            now_s = clock.monotonic_s()
-            for lane in self.lanes.values():
-                lane.seal_when_due(now_s)
-
-    async def _watch_disk(self) -> None:
-        """Look how much room the disks have, stop what must stop, and let it go on."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._look_at_disk_s)
-            before = self.disk.level
-            if self.disk.settle(await loop.run_in_executor(self._watch_pool, self.disk.look)):
-                with suppress(DiskFullError):  # then ingest stays stopped
-                    await self._own.before_rows_go_on(self.disk.resume)
-            self._tell_of_disk(before)
-            await self._look_at_log()
-            self.change.happened()
-
-    async def _look_at_log(self) -> None:
-        """Sound the alarm while the log is too large: a live source goes on, whatever waits for Bronze."""
-        try:
-            held = await asyncio.get_running_loop().run_in_executor(self._watch_pool, log_bytes, self._wal_root)
-        except OSError:
-            return  # as with the disks, refusals will tell
-        if held > LOG_ALARM_BYTES:
-            self.health.alarm(
-                "log",
-                f"the log {self._wal_root} holds {held / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk "
-                f"refuses. Nothing is lost. Next: check the disk of {self._data_root}",
-            )
-        elif held < LOG_ALARM_BYTES / RESUME_ABOVE:
-            self.health.mended("log")
-
-    def _tell_of_disk(self, before: DiskLevel) -> None:
-        level = self.disk.level
-        if level >= DiskLevel.BRONZE_STOPPED:
-            self.health.problem("disk", self.disk.text)
-        else:
-            self.health.mended("disk")
-        if level != before:
-            self.health.say(self.disk.text)
+            self._lanes.seal_due()

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spymaster.lake.bronze import Part, flush_segment, remove_drafts
+from spymaster.lake.bronze import Part, remove_drafts
 from spymaster.lake.catalog import Catalog
 from spymaster.recording.disk import require_room_to_recover
-from spymaster.wal.recovery import Salvage, retire, salvage
+from spymaster.recording.flush import flush
+from spymaster.wal.recovery import Salvage, salvage
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,14 @@ def recover(
     require_room_to_recover(wal_root, bronze)
     found = salvage(wal_root, run_capture, catalog.gap_ids())
     remove_drafts(bronze)
-    parts = []
+    parts: list[Part] = []
+    behind = False
     for done, segment in enumerate(found.sealed):
-        published = flush_segment(bronze, segment, again=True)
-        catalog.record(published)
-        retire(segment)
-        parts += published
+        flushed = flush(bronze, catalog, segment, again=True)
+        parts += flushed.parts
+        behind |= flushed.behind is not None
         if progress is not None:
             progress(done + 1, len(found.sealed))
+    if behind:
+        catalog.refresh()
     return Recovered(found, parts)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from spymaster.clock import NS_PER_SECOND
 
 NEW_YORK = ZoneInfo("America/New_York")
-NS_PER_DAY = 86_400 * NS_PER_SECOND
 NS_PER_MINUTE = 60 * NS_PER_SECOND
 CELL_NS = NS_PER_SECOND // 4  # activity is constant within a cell
 CELLS_PER_MINUTE = 240

@@ -32,10 +32,10 @@ import zstandard
 from numpy.typing import NDArray
 
 from spymaster import durable
-from spymaster.clock import NS_PER_SECOND, utc_text
+from spymaster.clock import NS_PER_DAY, NS_PER_SECOND, utc_text
 from spymaster.errors import UsageError
 from spymaster.simulation.book import Tape
-from spymaster.simulation.calendar import NS_PER_DAY, NS_PER_MINUTE
+from spymaster.simulation.calendar import NS_PER_MINUTE
 from spymaster.simulation.dbn import Encoder, Listing, announce
 from spymaster.simulation.deliveries import ChainWriter
 from spymaster.simulation.market import Session, Step
@@ -128,7 +128,7 @@ def write_day(
         UsageError: the folder is not empty, or no time passes from the first minute to the second.
         OSError: the disk refused; the folder has no manifest then.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(durable.entries(out))):
         raise UsageError(f"{out} is not an empty folder. Nothing was written. Next: give --out a new one")
     first, last = minutes
     if not 0 <= first < last <= MINUTES_PER_DAY:

@@ -15,8 +15,9 @@ import databento_dbn
 import numpy as np
 from numpy.typing import NDArray
 
+from spymaster.clock import NS_PER_DAY
 from spymaster.simulation.book import ASK, BID, BOOK_WORDS, Tape
-from spymaster.simulation.calendar import NS_PER_DAY, Contract, utc_date
+from spymaster.simulation.calendar import Contract, utc_date
 from spymaster.simulation.options import STRIKES, Board
 
 OUTRIGHT_TICK_E9, SPREAD_TICK_E9, OPTION_TICK_E9 = 250_000_000, 50_000_000, 50_000_000

@@ -26,10 +26,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spymaster.clock import NS_PER_SECOND
+from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
 from spymaster.simulation.book import ASK, BID, BOOK_WORDS, Book, Move, Planted, Tape, cut, interleave
 from spymaster.simulation.calendar import (
-    NS_PER_DAY,
     NS_PER_MINUTE,
     PPM,
     Activity,
@@ -90,6 +89,38 @@ class Step:
     repeating: bool = False  # the last message of each kind is sent once more
 
 
+class _Due:
+    """The events that are due, in units of 1 / `_DUE_UNIT`: what a block of them misses, the next makes up for."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._due: dict[int | str, int] = dict.fromkeys((0, 1, 2, 3, *_PER_100_RECORDS), 0)
+
+    def owe(self, stretch: Stretch) -> None:
+        """Add what the stretch owes to all but the front month, whose blocks do it themselves."""
+        for instrument in (1, 2, 3):
+            self._due[instrument] += self._rate * _SHARES[instrument] * stretch.busy
+        for kind, share in _PER_100_RECORDS.items():
+            self._due[kind] += self._rate * share * stretch.busy
+
+    def owe_front(self, block: Stretch) -> None:
+        self._due[0] += self._rate * _SHARES[0] * block.busy
+
+    def events(self, instrument: int) -> int:
+        """Return how many events of a book are due; `settle` takes them off."""
+        return self._due[instrument] * _EVENTS_PER_100_RECORDS // (100 * _DUE_UNIT)
+
+    def settle(self, instrument: int, tape: Tape) -> Tape:
+        """Take the records of a book's tape off what is due."""
+        self._due[instrument] -= int((1 + 2 * (tape.traded > 0)).sum()) * _DUE_UNIT
+        return tape
+
+    def take(self, kind: int | str) -> int:
+        """Return how many whole events are due, and owe them no longer."""
+        n, self._due[kind] = divmod(self._due[kind], _DUE_UNIT)
+        return n
+
+
 class Session:
     """The state of a simulated market between two steps.
 
@@ -108,7 +139,7 @@ class Session:
         self._es_options_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 8)))
         self._spy_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 9)))
         self._basis, self._ratio_e6 = _BASIS, RATIO_E6
-        self._due = dict.fromkeys((0, 1, 2, 3, *_PER_100_RECORDS), 0)  # in units of 1 / _DUE_UNIT
+        self._due = _Due(rate)
         self._next_chain, self._chain_ns = start, chain_ns
         self._es_crowd, self._spy_crowd = OptionCrowd((seed, 0, 6)), OptionCrowd((seed, 0, 7))
         self._day = date.min
@@ -183,7 +214,7 @@ class Session:
     def _trade(self, step: Step, stretch: Stretch, scene: Scene | None) -> Iterator[None]:
         """Let everything trade within the step, a piece after another."""
         ratio_e6 = self._wander(stretch)
-        self._owe(stretch)
+        self._due.owe(stretch)
         front = step.tapes
         for tape in self._run_front(stretch, scene):
             front.append(tape)
@@ -203,23 +234,6 @@ class Session:
         if self._with_spy:
             yield from self._run_spy(step, stretch, (path, ratio_e6), scene)
 
-    def _owe(self, stretch: Stretch) -> None:
-        """Add what the stretch owes to all but the front month, whose blocks do it themselves."""
-        for instrument in (1, 2, 3):
-            self._due[instrument] += self._rate * _SHARES[instrument] * stretch.busy
-        for kind, share in _PER_100_RECORDS.items():
-            self._due[kind] += self._rate * share * stretch.busy
-
-    def _take_due(self, kind: int | str) -> int:
-        """Return how many whole events are due, and owe them no longer."""
-        n, self._due[kind] = divmod(self._due[kind], _DUE_UNIT)
-        return n
-
-    def _settle(self, instrument: int, tape: Tape) -> Tape:
-        """Take the records of a book's tape off what is due."""
-        self._due[instrument] -= int((1 + 2 * (tape.traded > 0)).sum()) * _DUE_UNIT
-        return tape
-
     # ES
 
     def _run_front(self, stretch: Stretch, scene: Scene | None) -> Iterator[Tape]:
@@ -228,7 +242,7 @@ class Session:
         if scene is not None and scene.burst:
             times = now + np.arange(2 * scene.burst) * (end - now) // (2 * scene.burst + 1)
             moves = [Move(2 * i, ASK if scene.scenario.rising else BID) for i in range(scene.burst)]
-            yield self._settle(0, self._books[0].evolve(times, moves))
+            yield self._due.settle(0, self._books[0].evolve(times, moves))
             return
         led = scene is not None and scene.leads
         records = min(max(self._rate // 16, _LEAST_RECORDS), _BLOCK_RECORDS) if led else _BLOCK_RECORDS
@@ -236,7 +250,7 @@ class Session:
         while now < end:
             block = self._activity.stretch(now, end, -(-stretch.busy // blocks))
             now = block.end
-            self._due[0] += self._rate * _SHARES[0] * block.busy
+            self._due.owe_front(block)
             goal = None if scene is None else scene.target(self._books[0].bid, now)
             tape = self._run_book(0, block, goal, scene)
             if tape is not None:
@@ -244,7 +258,7 @@ class Session:
 
     def _run_book(self, instrument: int, stretch: Stretch, behind: int | None, scene: Scene | None) -> Tape | None:
         """Let a book run, whose price follows another that it is `behind` by so many ticks, or wanders."""
-        n = self._due[instrument] * _EVENTS_PER_100_RECORDS // (100 * _DUE_UNIT)
+        n = self._due.events(instrument)
         if n < _LEAST_EVENTS:
             return None
         # Sorted by its high half, which is the time; the low half stays random.
@@ -255,7 +269,7 @@ class Session:
         for event, _ in moves:  # whoever closes the spread is quick
             times[event + 1] = min(times[event + 1], times[event] + 20_000 + luck[event] % 300_000)
         planted = Planted() if scene is None else scene.planted
-        return self._settle(instrument, self._books[instrument].evolve(times, moves, instrument, planted))
+        return self._due.settle(instrument, self._books[instrument].evolve(times, moves, instrument, planted))
 
     def _wandering(self, luck: NDArray[np.int64], stretch: Stretch, scene: Scene | None) -> list[Move]:
         """Choose the front month's moves: a random walk with the minute's drift, held loosely to where it began."""
@@ -290,30 +304,13 @@ class Session:
         return Path(np.array([stretch.begin, *seconds]), np.array(ratios))
 
     def _run_es_options(self, step: Step, stretch: Stretch, path: Path, scene: Scene | None) -> Tape | None:
-        times = _times(self._es_options_random, self._take_due(3), stretch)
+        times = _times(self._es_options_random, self._due.take(3), stretch)
         if not len(times):
             return None
         spot = (2 * path.at(times) + 1) * 1_250
         trades = self._es_crowd.trade(self._listing.options, times, spot, _bias(scene, step))
         step.es_options = trades = _repeated(_late(trades, scene), scene)
-        n = len(trades.arrival_ns)
-        none = np.zeros(n, np.int64)
-        return Tape(
-            arrival_ns=trades.arrival_ns,
-            instrument=3 + trades.number,
-            side=np.where(trades.side >= 0, BID, ASK),
-            depth=none,
-            price_e9=trades.price * ES_TICK_E9,
-            action=np.full(n, b"T"),
-            size=trades.size,
-            traded=trades.size,
-            before=none,
-            after=none,
-            late_ns=trades.late_ns,
-            repeated=trades.repeated,
-            print_only=np.ones(n, np.bool_),
-            levels=np.zeros((1, BOOK_WORDS), np.uint64),
-        )
+        return _option_tape(trades)
 
     # SPY
 
@@ -323,7 +320,7 @@ class Session:
     def _run_spy(self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: Scene | None) -> Iterator[None]:
         """Let SPY and its options trade, given ES' price and the ratio to it."""
         price, ratio_e6 = paths
-        quoted, traded, opted = (_times(self._spy_random, self._take_due(kind), stretch) for kind in _PER_100_RECORDS)
+        quoted, traded, opted = (_times(self._spy_random, self._due.take(kind), stretch) for kind in _PER_100_RECORDS)
         crossed = CROSSED_TICKS if scene is not None and scene.kind == "crossed" else 0
         before = self._stock.last
         step.quotes = self._stock.quote(quoted, fair_e4(price.at(quoted), ratio_e6.at(quoted)), crossed)
@@ -421,3 +418,25 @@ def _merge(front: list[Tape], others: list[Tape], step: Step) -> Iterator[Tape]:
     blocks = [tape for i, tape in enumerate(front) if i == 0 or len(tape.arrival_ns)]
     for tape, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True):
         yield interleave([tape, *(cut(other, begin, end) for other in others)])
+
+
+def _option_tape(trades: OptionTrades) -> Tape:
+    """Return what DBN carries of trades of ES options: prints alone."""
+    n = len(trades.arrival_ns)
+    none = np.zeros(n, np.int64)
+    return Tape(
+        arrival_ns=trades.arrival_ns,
+        instrument=3 + trades.number,
+        side=np.where(trades.side >= 0, BID, ASK),
+        depth=none,
+        price_e9=trades.price * ES_TICK_E9,
+        action=np.full(n, b"T"),
+        size=trades.size,
+        traded=trades.size,
+        before=none,
+        after=none,
+        late_ns=trades.late_ns,
+        repeated=trades.repeated,
+        print_only=np.ones(n, np.bool_),
+        levels=np.zeros((1, BOOK_WORDS), np.uint64),
+    )

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from spymaster.clock import NS_PER_MS
 from spymaster.simulation.options import (
     LARGEST_OPTION_EXCHANGE,
     LARGEST_OPTION_TRADE,
@@ -35,7 +36,6 @@ from spymaster.simulation.stock import (
 FRAME_EVENTS = 20
 FRAME_NS = 10_000_000
 PAGE_CONTRACTS = 250
-NS_PER_MS = 1_000_000
 OPTION_CONDITIONS = (209, 227, 232)
 
 _CONDITION_TEXTS = pa.array(

@@ -8,9 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from spymaster.clock import NS_PER_SECOND
+from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
 from spymaster.errors import UsageError
-from spymaster.simulation.calendar import NS_PER_DAY
 
 SLOT_NS: Final = 20 * NS_PER_SECOND
 _FIRST_NS: Final = 4 * NS_PER_SECOND  # from the slot's begin

@@ -59,9 +59,18 @@ def files_in(folder: Path) -> list[Path]:
 
 def quarantined_files(wal_root: Path) -> list[Path]:
     """Return the files in the log's quarantine, by name; none where there is no quarantine."""
+    return _in_quarantine(wal_root, ".arrow")
+
+
+def quarantine_descriptions(wal_root: Path) -> list[Path]:
+    """Return the descriptions of the files in the log's quarantine, by name."""
+    return [path for path in _in_quarantine(wal_root, ".arrow.json") if not path.name.startswith(".")]
+
+
+def _in_quarantine(wal_root: Path, suffix: str) -> list[Path]:
     try:
         with os.scandir(wal_root / QUARANTINE) as entries:
-            found = sorted(entry.name for entry in entries if entry.name.endswith(".arrow"))
+            found = sorted(entry.name for entry in entries if entry.name.endswith(suffix))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [wal_root / QUARANTINE / name for name in found]

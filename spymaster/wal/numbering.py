@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from spymaster import events
 from spymaster.errors import UsageError
-from spymaster.wal.segment import FrameTooLargeError, frame_rows
+from spymaster.wal.segment import FrameTooLargeError
+from spymaster.wal.segment_writer import frame_rows
 from spymaster.wal.writer import StreamLog
 
 

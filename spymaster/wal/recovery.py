@@ -99,8 +99,9 @@ def salvage(wal_root: Path, run_capture: int, known_gaps: set[int]) -> Salvage:
     recovery = _Recovery(wal_root, run_capture, set(known_gaps))
     stems = {name.stem for _, name in folder.segments(wal_root)}
     stems |= {entry.stem for entry in quarantine.quarantined(wal_root)}
-    for stem in sorted(stems, key=lambda stem: (stem == _GAPS_STEM, stem)):  # last: the others add to it
+    for stem in sorted(stems - {_GAPS_STEM}):
         recovery.stream(stem)
+    recovery.stream(_GAPS_STEM)  # last: the others add to it, or begin it
     return recovery.result
 
 
@@ -111,6 +112,7 @@ class _Recovery:
         self._run_capture = run_capture
         self._known_gaps = known_gaps | _gap_ids_in(wal_root)
         self._gap_seq = 0
+        self._last_gaps: Predecessor | None = None  # the newest segment of gap rows that this recovery made
 
     def stream(self, stem: str) -> None:
         """Salvage one stream's files, then leave an empty active segment that carries its number on."""
@@ -151,6 +153,8 @@ class _Recovery:
         for entry in kept:
             if entry.path.stat().st_ino not in known and (again := self._read_again(entry)) is not None:
                 stream, idle = again, False
+        if stem == _GAPS_STEM and self._last_gaps is not None:
+            stream, last, idle = _GAPS, self._last_gaps, False
         if stream is not None and not idle:
             encoder = FrameEncoder(events.schema_named(stream.schema).log)
             plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
@@ -283,7 +287,8 @@ class _Recovery:
             number = highest_number(self._wal_root, _GAPS_STEM) + 1
             header = Header.new(_GAPS, number, clock.utc_now_ns())
             target = paths.sealed_segment(self._wal_root, _GAPS_STEM, number)
-            durable.publish(encode_segment(header, rows, None), target)
+            durable.publish(encode_segment(header, rows, self._last_gaps), target)
+            self._last_gaps = named(header.segment, rows)
             self._keep(target, rows.num_rows)
             self._gap_seq += rows.num_rows
             self._known_gaps |= {hole.gap_id for hole in fresh}

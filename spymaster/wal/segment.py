@@ -36,7 +36,6 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 from crc32c import crc32c
-from pyarrow import ipc
 
 from spymaster import events
 from spymaster.errors import UsageError, WalError
@@ -44,7 +43,6 @@ from spymaster.events import Stream
 
 FORMAT_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 900_000  # of frames that are appended; a message of 1 MB is what other transports take
-MAX_FRAME_ROWS: Final = 65_536
 MAX_METADATA_BYTES: Final = 0xFFFF  # bounds what a damaged length makes a reader allocate
 MAX_BODY_BYTES: Final = 64 << 20  # when reading: frames were larger once
 MAX_NAMED_CAPTURES: Final = 1_000  # by an opening frame; of more, as when a folder of tiny files is read, the newest
@@ -54,9 +52,6 @@ Kind = Literal["open", "data", "idle", "seal"]
 _PREFIX: Final = struct.Struct("<Ii")  # continuation word, metadata length
 _CONTINUATION: Final = 0xFFFFFFFF
 _CRC_DIGITS: Final = 8
-_KEY_BYTES: Final = 16  # of `capture_id` and `capture_seq` a row
-_AIM_BYTES: Final = MAX_FRAME_BYTES * 9 // 10  # rows of one delivery differ a little in size
-_SURELY_FIT_ROWS: Final = 256  # unless a row is larger than 3 KB, as none of a market is
 _SCRATCH_BYTES: Final = 256 << 10  # to begin with: there may be a log for each of many symbols
 _BUSY_SCRATCH_BYTES: Final = 4 << 20  # of a stream with large frames, so that it begins anew only every few frames
 _FIELDS: Final = re.compile(
@@ -143,7 +138,7 @@ class FrameTooLargeError(ValueError):
 
 
 class FrameEncoder:
-    """Serializes the frames of one schema into memory that it uses again. None of them is larger than `max_bytes`.
+    """Serializes the frames of one schema, none larger than `max_bytes`, into memory that it uses again.
 
     Fresh memory and a fresh schema message for every frame cost three times the copy itself.
     """
@@ -179,9 +174,7 @@ class FrameEncoder:
         frame = self._serialize(batch, metadata)
         metadata_end = 8 + _PREFIX.unpack_from(frame)[1]
         if batch.num_rows and len(frame) > self._max_bytes:
-            raise FrameTooLargeError(
-                f"{batch.num_rows} rows take {len(frame):,} bytes; a frame holds {self._max_bytes:,}"
-            )
+            raise FrameTooLargeError(f"{batch.num_rows} rows take {len(frame):,} bytes, over {self._max_bytes:,}")
         place = bytes(frame[:metadata_end]).index(fields)
         body_at = place + fields.index(b"body=") + 5
         frame[body_at : body_at + 12] = f"{len(frame) - metadata_end:012d}".encode()
@@ -208,17 +201,6 @@ class FrameEncoder:
         self._sink = pa.FixedSizeBufferWriter(self._buffer)
         self._writer = pa.ipc.new_stream(self._sink, self._schema)
         self._writer.write_batch(_empty(self._schema))  # makes it write the schema message, which the header is
-
-
-def frame_rows(rows: pa.RecordBatch) -> int:
-    """Return how many of these rows to put in a frame, so that with their keys it is within `MAX_FRAME_BYTES`.
-
-    Rows that differ much in size may still be too large for one.
-    """
-    if rows.num_rows <= _SURELY_FIT_ROWS:
-        return max(rows.num_rows, 1)
-    size = ipc.get_record_batch_size(rows) + rows.num_rows * _KEY_BYTES
-    return max(min(rows.num_rows * _AIM_BYTES // size, MAX_FRAME_ROWS), 1)
 
 
 def empty_batch(stream: Stream) -> pa.RecordBatch:

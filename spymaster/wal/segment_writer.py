@@ -2,20 +2,27 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
+from pyarrow import ipc
 
 from spymaster import durable
 from spymaster.wal.segment import (
     MAX_BODY_BYTES,
+    MAX_FRAME_BYTES,
     FrameEncoder,
     Header,
     Kind,
     Predecessor,
     decode_header,
     empty_batch,
-    frame_rows,
 )
+
+MAX_FRAME_ROWS: Final = 65_536
+_KEY_BYTES: Final = 16  # of `capture_id` and `capture_seq` a row
+_AIM_BYTES: Final = MAX_FRAME_BYTES * 9 // 10  # rows of one delivery differ a little in size
+_SURELY_FIT_ROWS: Final = 256  # unless a row is larger than 3 KB, as none of a market is
 
 
 class SegmentWriter:
@@ -141,3 +148,14 @@ def segment_pieces(header: Header, rows: pa.Table, predecessor: Predecessor | No
         )
         yield frame
         row += batch.num_rows
+
+
+def frame_rows(rows: pa.RecordBatch) -> int:
+    """Return how many of these rows to put in a frame, so that with their keys it is within `MAX_FRAME_BYTES`.
+
+    Rows that differ much in size may still be too large for one.
+    """
+    if rows.num_rows <= _SURELY_FIT_ROWS:
+        return max(rows.num_rows, 1)
+    size = ipc.get_record_batch_size(rows) + rows.num_rows * _KEY_BYTES
+    return max(min(rows.num_rows * _AIM_BYTES // size, MAX_FRAME_ROWS), 1)

@@ -161,6 +161,17 @@ def test_a_lake_laid_out_otherwise_is_refused(shell, tmp_path):
     assert stray.read_bytes() == b"PAR1"
 
 
+def test_a_file_that_somebody_left_in_bronze_stops_neither_recording_nor_recovery(shell, tmp_path):
+    stray = tmp_path / "data/lake/bronze/mine.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"PAR1")
+
+    for command in (["run", "--duration", "1"], ["recover"], ["compact", "--all"], ["sql", "from futures_trades"]):
+        assert shell(*command).returncode == 0, command
+    assert "bronze/mine.parquet" in shell("status", "--json").stdout
+    assert stray.read_bytes() == b"PAR1"
+
+
 def dbn_file(path, *, dataset="GLBX.MDP3", schema=dbn.Schema.TRADES, symbol="ESZ5", records=3):
     """Write a genuine DBN file of trades of one symbol."""
     day = 1_766_404_800_000_000_000

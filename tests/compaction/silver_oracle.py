@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 
 from spymaster.events import Stream
 from spymaster.lake.bronze import flush_segment
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.rows import NOON_NS
@@ -41,6 +42,6 @@ def flush(tmp_path, schema, rows, symbol="ES", created_ns=NOON_NS):
     header = Header.new(Stream(schema.name, symbol), 1, created_ns)
     segment = tmp_path / f"{header.segment}.arrow"
     segment.write_bytes(encode_segment(header, rows, None))
-    parts = flush_segment(tmp_path / "lake" / "bronze", segment, again=False)
+    parts = flush_segment(tmp_path / "lake" / "bronze", read_sealed(segment), again=False)
     segment.unlink()
     return parts

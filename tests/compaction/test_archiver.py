@@ -14,7 +14,7 @@ from spymaster import connect, durable, events, paths
 from spymaster.compaction.archiver import archive_before
 from spymaster.errors import LayoutError, LockedError, UsageError
 from spymaster.events import Stream
-from spymaster.lake import archive, silver
+from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.lake.locks import archive_locks
@@ -22,6 +22,7 @@ from spymaster.proof.verify import verify
 from spymaster.query.bronze_rows import Reader
 from spymaster.query.status import status
 from spymaster.recording.recovery import recover
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
@@ -52,7 +53,7 @@ def write_segment(root, number: int, schema=TRADES, *, shift_ms: int = 0, symbol
 
 def flush(root, segment: Path) -> None:
     index = Catalog(root / "lake")
-    index.record(flush_segment(root / "lake" / "bronze", segment, again=False))
+    index.record(flush_segment(root / "lake" / "bronze", read_sealed(segment), again=False))
     index.close()
     segment.unlink()
 
@@ -148,16 +149,16 @@ def test_a_reader_whose_parts_are_moved_after_it_listed_them_reads_them_where_th
 
 
 def test_a_move_that_ends_between_the_listing_and_the_manifest_is_no_loss(root, monkeypatch):
-    glob = Path.glob
+    listed = layout.part_names
 
-    def moved_meanwhile(folder, pattern):
-        found = list(glob(folder, pattern))
-        if "archive" in folder.parts and pattern == "part-*.parquet":
+    def moved_meanwhile(data_root, tier, partition):
+        found = listed(data_root, tier, partition)
+        if tier is layout.Tier.ARCHIVE:
             monkeypatch.undo()
             archive_before(root / "lake", AFTER)
         return found
 
-    monkeypatch.setattr(Path, "glob", moved_meanwhile)
+    monkeypatch.setattr(layout, "part_names", moved_meanwhile)
 
     with connect(root / "lake", root / "wal") as lake:
         assert lake.execute("select count(*), count(distinct capture_seq) from futures_trades").fetchone() == (400, 400)

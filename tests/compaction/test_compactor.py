@@ -21,7 +21,7 @@ from spymaster.errors import LockedError, UsageError
 from spymaster.events import MARKET_SCHEMAS
 from spymaster.feeds.day_files import FlatFileFeed
 from spymaster.feeds.dbn_files import DbnFileDelivery
-from spymaster.lake import silver
+from spymaster.lake import layout, silver
 from spymaster.normalize.open import normalizer_of
 from spymaster.proof import silver as verify_silver
 from tests.command_line import spymaster
@@ -41,7 +41,7 @@ def compacted(lake, threads=2):
 
 def silver_of(lake, schema):
     """Return a schema's Silver without our readers, in the order of partitions and of rows."""
-    files = sorted((lake / "silver" / silver.name_of(schema).replace(".", "/")).rglob("*.parquet"))
+    files = sorted(layout.schema_folder(lake, layout.Tier.SILVER, schema).rglob("*.parquet"))
     assert all(file.name == "part-0000.parquet" for file in files)
     return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]) if files else None
 

@@ -31,7 +31,7 @@ import pytest
 from spymaster import clock, durable, paths
 from spymaster.errors import SpymasterError
 from spymaster.events import SYSTEM_GAPS, EventSchema, Stream
-from spymaster.lake import bronze, catalog
+from spymaster.lake import bronze, catalog, parquet
 from spymaster.lake.catalog import Catalog
 from spymaster.recording.recovery import recover
 from spymaster.wal import recovery, segment, segment_writer, writer
@@ -137,7 +137,7 @@ class Scratch:
         self._state, self._made = state, {}
         run_capture = int.from_bytes(mark[:8], "big") >> 1
         durable._synced_directories.clear()  # it is another process each time
-        durable._synced_directories.update((self.root, *self.root.parents))
+        durable._synced_directories.update(dict.fromkeys((self.root, *self.root.parents)))
         code = error = None
         with recording(self.root, failing_sync) as made:
             try:
@@ -235,7 +235,7 @@ class Scratch:
             ("segment_pieces", segment_writer.segment_pieces, (recovery,)),
             ("encode_segment", segment_writer.encode_segment, (recovery,)),
             ("split", bronze.split, (bronze,)),
-            ("encode_parquet", bronze.encode_parquet, (bronze,)),
+            ("encode", parquet.encode, (bronze,)),
             ("recorded_numbers", bronze.recorded_numbers, (bronze, catalog)),
             ("read_footer", bronze.read_footer, (bronze, catalog)),
             ("misread", catalog.misread, (catalog,)),
@@ -284,7 +284,9 @@ def _content(argument: object) -> object:
         return argument.read_bytes()
     if isinstance(argument, list):
         return tuple(argument)
-    if isinstance(argument, pa.Table | EventSchema):
+    if isinstance(argument, dict):
+        return tuple(argument.items())
+    if isinstance(argument, pa.Table | pa.Schema | EventSchema):
         return id(argument)
     return argument
 

@@ -22,6 +22,7 @@ from spymaster.lake.bronze import flush_segment
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.writer import StreamLog
 from tests.capturing import capture_rows
 from tests.crash.disk import Call, Recording, recording
@@ -197,7 +198,7 @@ def run_archive() -> tuple[Trace, int]:
             trace.publish(TRADES, log.commit())
         first, second = log.take_sealed()
         for segment in (first, second):
-            flush_segment(root / "lake" / "bronze", segment, again=False)
+            flush_segment(root / "lake" / "bronze", read_sealed(segment), again=False)
         retire(first)
         pretend_compacted(root / "lake")
         before = len(made.calls)
@@ -227,7 +228,7 @@ def run_log(failing_commits: tuple[int, ...] = (), *, commits: int = 5, flush: b
                 made.fail_next_sync()
             trace.publish(TRADES, log.commit())
             for segment in log.take_sealed() if flush else ():
-                flush_segment(root / "lake" / "bronze", segment, again=False)
+                flush_segment(root / "lake" / "bronze", read_sealed(segment), again=False)
                 retire(segment)
         log.close()
     return trace

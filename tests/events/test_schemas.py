@@ -7,6 +7,7 @@ import pytest
 
 from spymaster import events
 from spymaster.errors import UsageError
+from spymaster.lake import silver
 
 ALL = pytest.mark.parametrize("schema", events.SCHEMAS.values(), ids=lambda schema: schema.name)
 
@@ -36,6 +37,45 @@ def test_the_lake_holds_the_log_schema_and_the_partition_columns(schema):
     assert schema.bronze.names == schema.log.names + (["date", "hour"] if schema.hourly else ["date"])
     assert schema.log.metadata == {b"schema_name": schema.name.encode(), b"schema_version": b"1"}
     assert not any(pa.types.is_dictionary(column.type) for column in schema.log)
+
+
+def types_of(kind: pa.DataType):
+    """Yield a type and those of its values."""
+    yield kind
+    for at in range(kind.num_fields):
+        yield from types_of(kind.field(at).type)
+
+
+FOREIGN_TO_TABLE_FORMATS = (
+    pa.types.is_unsigned_integer,
+    pa.types.is_timestamp,
+    pa.types.is_duration,
+    pa.types.is_float16,
+    pa.types.is_null,
+    pa.types.is_dictionary,
+)
+
+
+def published():
+    """Yield the columns of every file that we publish: Bronze's and Silver's."""
+    for schema in events.SCHEMAS.values():
+        yield pytest.param(schema.bronze, id=f"bronze {schema.name}")
+        if schema.kind == "market":
+            yield pytest.param(silver.columns_of(schema), id=f"silver {schema.name}")
+
+
+@pytest.mark.parametrize("columns", list(published()))
+def test_no_published_column_has_a_type_that_other_programs_read_otherwise(columns):
+    for column in columns:
+        kinds = list(types_of(column.type))
+        assert not [kind for kind in kinds for is_one in FOREIGN_TO_TABLE_FORMATS if is_one(kind)], column
+        assert b"PARQUET:field_id" not in (column.metadata or {}), column  # a table format gives its own
+    assert columns.field("date").type == pa.string()
+
+
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.timestamp("ns"), pa.list_(pa.uint32()), pa.float16(), pa.null()])
+def test_a_type_that_other_programs_read_otherwise_would_be_found(kind):
+    assert any(is_one(each) for each in types_of(kind) for is_one in FOREIGN_TO_TABLE_FORMATS)
 
 
 def test_the_partitions_are_the_documented_ones():

@@ -28,6 +28,7 @@ from spymaster.lake import silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
 from spymaster.query import lake as views
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.faults.nursery import nursery
@@ -103,7 +104,7 @@ class GrowingLake:
             header = Header.new(Stream(schema.name, SYMBOL), 1, NOON_NS + self._captures)
             segment = self.folder / f"{header.segment}.arrow"
             segment.write_bytes(encode_segment(header, pa.concat_tables(pieces).combine_chunks(), None))
-            flush_segment(self.data / "bronze", segment, again=False)
+            flush_segment(self.data / "bronze", read_sealed(segment), again=False)
             segment.unlink()
 
     def partitions(self, schema: EventSchema) -> list[Partition]:

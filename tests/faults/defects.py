@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from spymaster import durable
 from spymaster.compaction import compactor
-from spymaster.events import EventSchema
-from spymaster.lake import bronze, silver
+from spymaster.lake import bronze, layout, silver
 from spymaster.lake.bronze import Part
-from spymaster.recording import drain
+from spymaster.recording import flush as flush_module
+from spymaster.wal.sealed import SealedSegment, read_sealed
 from spymaster.wal.segment_writer import SegmentWriter
 
 
@@ -34,14 +34,14 @@ def acknowledge_before_sync() -> None:
 def retire_before_publish() -> None:
     """Remove a segment first and write its Bronze afterwards: a kill between the two loses all its rows."""
 
-    def flush(folder: Path, segment: Path, *, again: bool) -> list[Part]:
-        held = segment.with_name(f".{segment.name}.held")  # a name that no recovery reads
-        segment.rename(held)
-        parts = bronze.flush_segment(folder, held, again=again)
+    def publish_afterwards(folder: Path, segment: SealedSegment, *, again: bool) -> list[Part]:
+        held = segment.path.with_name(f".{segment.path.name}.held")  # a name that no recovery reads
+        segment.path.rename(held)
+        parts = bronze.flush_segment(folder, read_sealed(held), again=again)
         held.unlink()
         return parts
 
-    drain.flush_segment = flush  # type: ignore[attr-defined]
+    flush_module.flush_segment = publish_afterwards  # type: ignore[attr-defined]
 
 
 def publish_in_place() -> None:
@@ -70,15 +70,15 @@ def publish_again() -> None:
 
 def publish_other_prices() -> None:
     """Change a value of each row on its way to Bronze."""
-    encode = bronze.encode_parquet
+    encode = bronze.encode
 
-    def encode_others(schema: EventSchema, rows: pa.Table, *more: Any) -> memoryview:
+    def encode_others(columns: pa.Schema, rows: pa.Table, *more: Any) -> memoryview:
         if "price" in rows.column_names:
             at = rows.schema.get_field_index("price")
             rows = rows.set_column(at, rows.schema.field(at), pc.add(rows["price"], 0.25))
-        return encode(schema, rows, *more)
+        return encode(columns, rows, *more)
 
-    bronze.encode_parquet = encode_others
+    bronze.encode = encode_others  # type: ignore[attr-defined]
 
 
 def lock_nothing() -> None:
@@ -146,7 +146,7 @@ def forget_drafts() -> None:
 def _name_at_once(draft: Path) -> None:
     other = draft.with_suffix(".named")
     os.link(draft, other)
-    other.rename(draft.with_name(silver.FILE_NAME))
+    other.rename(draft.with_name(layout.SILVER_FILE))
 
 
 PLANT: dict[str, Callable[[], None]] = {

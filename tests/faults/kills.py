@@ -253,9 +253,9 @@ def kill_under_load(folder: Path, kills: int, chance: random.Random, defect: str
         figures.kills += 1
         figures.per_phase["under load"] += 1
         if chance.random() < 0.3:
-            recovery = nursery().start(folder, "recover")
+            recovery = nursery().start(folder, "recover", defect=defect)
             time.sleep(chance.uniform(0, 0.1))
             recovery.signal(signal.SIGKILL)
             recovery.wait()
-    audit(folder, journal, figures, f"{figures.kills} kills under load")
+    audit(folder, journal, figures, f"{figures.kills} kills under load", defect)
     return figures

@@ -6,6 +6,7 @@ import pytest
 
 from spymaster.events import Stream
 from spymaster.lake.bronze import flush_segment
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.faults.checker import Journal, Tally, check
@@ -66,6 +67,6 @@ def test_rows_of_a_capture_that_nobody_announced_would_show(tmp_path):
     segment = tmp_path / "segment.arrow"
     header = Header.new(Stream("futures.trades", "ES"), 1, NOON_NS)
     segment.write_bytes(encode_segment(header, numbered(TRADES, 30, capture_id=666), None))
-    flush_segment(tmp_path / "lake" / "bronze", segment, again=False)
+    flush_segment(tmp_path / "lake" / "bronze", read_sealed(segment), again=False)
 
     assert check(tmp_path / "lake", Journal()) == Tally(invented=30)

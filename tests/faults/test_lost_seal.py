@@ -9,6 +9,7 @@ from spymaster.proof.verify import verify
 from spymaster.recording.recovery import recover
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import scan
 from spymaster.wal.writer import StreamLog
 from tests.rows import TRADES, delivered
@@ -32,7 +33,7 @@ def test_rows_of_a_segment_that_was_sealed_and_never_synced_are_no_finding(tmp_p
     log.seal()
     log.commit()
     (sealed,) = log.take_sealed()
-    flush_segment(bronze, sealed, again=False)
+    flush_segment(bronze, read_sealed(sealed), again=False)
     retire(sealed)
     rows.append(delivered(TRADES, 5, 10))
     log.seal()  # the next commit would sync it

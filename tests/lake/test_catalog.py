@@ -7,10 +7,12 @@ import pytest
 
 from spymaster.errors import DiskFullError, LayoutError, UsageError
 from spymaster.events import Stream
-from spymaster.lake.bronze import flush_segment, put_sum
+from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import Catalog, read_files, rebuild
+from spymaster.lake.parquet import put_sum
 from spymaster.query import lake as views
 from spymaster.query.status import segments, status
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
@@ -27,7 +29,7 @@ def lake(tmp_path):
         path = tmp_path / "segment.arrow"
         header = Header.new(Stream("futures.trades", "ES"), 1, NOON_NS)
         path.write_bytes(encode_segment(header, numbered(TRADES, 100, start, capture_id=5), None))
-        catalog.record(flush_segment(tmp_path / "bronze", path, again=False))
+        catalog.record(flush_segment(tmp_path / "bronze", read_sealed(path), again=False))
     catalog.close()
     return tmp_path
 

@@ -120,7 +120,8 @@ def disk(kind: str, folder: Path) -> Iterator[Disk]:
     try:
         made = Disk(kind, folder)
     except subprocess.CalledProcessError as error:
-        raise CannotCutError(f"needs to mount {kind} in a file: {error.stderr.strip()}") from error
+        said, _, _ = error.stderr.partition("\n")
+        raise CannotCutError(f"needs to mount {kind} in a file: {said}") from error
     try:
         yield made
     finally:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spymaster import paths
+from spymaster.normalize.databento import instruments
 from tests.normalize.dbn_bytes import (
     DAY,
     DAY_NS,
@@ -43,6 +44,16 @@ def test_a_mapping_in_the_stream_holds_within_its_times_only() -> None:
     run = Run(es_header(), data + b"".join(trade(ts_recv=time) for time in times))
 
     assert run.column("futures.trades", "contract") == ["ESZ5", "ESH6", "ESH6", "ESZ5"]
+
+
+def test_of_a_session_that_maps_an_id_anew_for_years_the_newest_mappings_are_kept(monkeypatch) -> None:
+    monkeypatch.setattr(instruments, "MAX_SPANS", 3)
+    monkeypatch.setattr(instruments, "MAX_EDGES", 6)
+    days = range(10)
+    data = b"".join(mapping(1, f"ES{day}", start_ts=T0 + day * DAY_NS, end_ts=T0 + (day + 1) * DAY_NS) for day in days)
+    run = Run(header_of(), data + b"".join(trade(ts_recv=T0 + day * DAY_NS) for day in days))
+
+    assert run.column("futures.trades", "contract") == [None] * 7 + ["ES7", "ES8", "ES9"]
 
 
 def test_an_id_is_read_by_the_utc_date_of_ts_recv() -> None:

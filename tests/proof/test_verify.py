@@ -13,12 +13,14 @@ from spymaster.bus import Bus
 from spymaster.errors import UsageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
+from spymaster.lake import layout
 from spymaster.lake.bronze import flush_segment
 from spymaster.lake.catalog import rebuild
-from spymaster.proof import evidence, files, spill
+from spymaster.proof import evidence, spill
 from spymaster.proof.verify import verify
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.numbering import CaptureRows
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header, Predecessor, scan
 from spymaster.wal.segment_writer import encode_segment
 from spymaster.wal.writer import StreamLog
@@ -284,7 +286,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
                 write_segment(root, numbered(TRADES, rows_after, 10, capture_id=5), 902).rename(active)
         if path == sealed and flushed and len(done) == 1:
             done.append("flushed")
-            flush_segment(root / "lake" / "bronze", sealed, again=False)
+            flush_segment(root / "lake" / "bronze", read_sealed(sealed), again=False)
             sealed.unlink()
         return read(path, *arguments)
 
@@ -297,7 +299,7 @@ def test_a_segment_that_is_renamed_or_flushed_while_the_log_is_read_is_not_misse
 
 @pytest.mark.parametrize("capture_of", [lambda number: 5, lambda number: 5 + number], ids=["one", "each its own"])
 def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkeypatch, capture_of):
-    listed = files.list_parts
+    listed = layout.find_parts
     published: list[Predecessor] = []
 
     def publish() -> str:
@@ -308,18 +310,19 @@ def test_parts_that_come_while_a_busy_lake_is_listed_are_no_finding(root, monkey
         path = root / "wal" / f"futures_trades_ES.{901 + number}.arrow"
         rows = numbered(TRADES, 10, start, capture)
         path.write_bytes(encode_segment(header, rows, published[-1] if published else None))
-        (part,) = flush_segment(root / "lake" / "bronze", path, again=False)
+        (part,) = flush_segment(root / "lake" / "bronze", read_sealed(path), again=False)
         path.unlink()
         published.append(Predecessor(header.segment, 10, ((capture, start + 9),)))
         return part.relative
 
-    def listing(bronze):
+    def listing(data_root):
         """Pass a folder just before a part comes there, and meet the next part."""
         missed = publish()
         publish()
-        yield from [entry for entry in listed(bronze) if entry[0] != missed]
+        found = listed(data_root)
+        return found._replace(parts={key: own for key, own in found.parts.items() if key != missed})
 
-    monkeypatch.setattr(files, "list_parts", listing)
+    monkeypatch.setattr(layout, "find_parts", listing)
 
     assert [line for line in audit(root).findings if "missing" in line] == []
     assert len(published) >= 4
@@ -443,7 +446,7 @@ def test_a_hole_that_recovery_explained_is_told_by_its_cause(root, cause, findin
     for number, (first, last) in enumerate([(10, 12), (13, 14)]):  # two gaps cover the hole together
         path = write_segment(root, gap_row(cause, first, last), 903 + number, stream=GAPS)
         if not in_log:
-            flush_segment(root / "lake" / "bronze", path, again=False)
+            flush_segment(root / "lake" / "bronze", read_sealed(path), again=False)
             path.unlink()
     verdict = audit(root)
 

@@ -1,6 +1,7 @@
 """The one table: each event once, whatever of it is in the log, in Bronze, in Silver, or in two of them."""
 
 import asyncio
+import os
 import shutil
 
 import duckdb
@@ -13,10 +14,12 @@ import spymaster
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import Stream
-from spymaster.lake import archive, silver
+from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment, split
 from spymaster.paths import Partition
+from spymaster.query import one_table
 from spymaster.query.lake import connect
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered, numbered
@@ -53,7 +56,7 @@ def seal(wal, rows, number, schema=TRADES, symbol="ES"):
 def publish(wal, data, rows, number, schema=TRADES, symbol="ES"):
     """Bring rows to Bronze as the daemon does; return their parts."""
     path = seal(wal, rows, number, schema, symbol)
-    parts = flush_segment(data / "bronze", path, again=False)
+    parts = flush_segment(data / "bronze", read_sealed(path), again=False)
     path.unlink()
     return [data / "bronze" / part.relative for part in parts]
 
@@ -123,7 +126,7 @@ def test_every_schema_reads_the_same_from_log_bronze_and_silver(lake, wal, data,
     path = seal(wal, rows, 1, schema)
 
     logged = lake.sql(query).to_arrow_table()
-    flush_segment(data / "bronze", path, again=False)
+    flush_segment(data / "bronze", read_sealed(path), again=False)
     both = lake.sql(query).to_arrow_table()
     path.unlink()
     bronze = lake.sql(query).to_arrow_table()
@@ -149,7 +152,7 @@ def test_rows_of_every_state_are_there_once(lake, wal, data):
     sealed = seal(wal, numbered(TRADES, 10, 20), 3)
     assert numbers(lake) == list(range(30))  # Bronze and a sealed segment
 
-    flush_segment(data / "bronze", sealed, again=False)
+    flush_segment(data / "bronze", read_sealed(sealed), again=False)
     assert numbers(lake) == list(range(30))  # which is in Bronze, and has not retired
 
     seal(wal, numbered(TRADES, 10, 30), 4).rename(wal / "futures_trades_ES.arrow")
@@ -187,10 +190,35 @@ def test_silver_whose_bronze_someone_took_away_is_what_there_is(lake, wal, data)
     assert numbers(lake) == list(range(10))
 
 
+def test_of_silver_without_end_the_latest_footers_are_remembered_and_the_others_read_again(wal, data, monkeypatch):
+    monkeypatch.setattr(one_table, "MAX_KNOWN_FILES", 2)
+    for number, symbol in enumerate(("ES", "NQ", "YM"), 1):
+        rows = numbered(TRADES, 10, symbol=symbol)
+        publish(wal, data, rows, number, symbol=symbol)
+        compact(data, HOUR._replace(value=symbol), rows)
+    table = one_table.OneTable(data, wal, TRADES)
+    read = []
+    footer = silver.read_footer
+    monkeypatch.setattr(silver, "read_footer", lambda file: read.append(file) or footer(file))
+
+    found = [table.look(), table.look()]
+
+    assert [len(look.silver) for look in found] == [3, 3]
+    assert all(table.holds(look) for look in found)
+    assert len(table._silver) == 2
+    assert len(read) == 6
+    within = layout.Within("YM")
+    read.clear()
+    assert len(table.look(within).silver) == 1
+    assert read == []
+    os.utime(found[0].silver[0])
+    assert not table.holds(found[0])
+
+
 def test_archived_parts_are_read_where_they_are(lake, wal, data, monkeypatch):
     (first,) = publish(wal, data, numbered(TRADES, 10), 1)
     publish(wal, data, numbered(TRADES, 10, 10), 2)
-    moved = archive.bronze_of(data) / first.relative_to(data / "bronze")
+    moved = layout.Tier.ARCHIVE.of(data) / first.relative_to(data / "bronze")
     moved.parent.mkdir(parents=True)
     first.rename(moved)
     monkeypatch.setattr(archive, "parts_of", lambda root, partition: {moved.name: moved} if partition == HOUR else {})
@@ -208,7 +236,7 @@ def test_what_two_captures_deliver_counts_once_in_whichever_state(lake, wal, dat
     ):
         path = seal(wal, rows, number)
         if state != "logged":
-            flush_segment(data / "bronze", path, again=False)
+            flush_segment(data / "bronze", read_sealed(path), again=False)
         if state == "bronze":
             path.unlink()
 
@@ -271,7 +299,7 @@ def test_a_symbol_reads_the_same_from_every_source(lake, wal, data, symbol):
     path.write_bytes(encode_segment(Header.new(Stream(schema.name, "ALL"), 1, NOON_NS), rows, None))
     query = "select distinct symbol from stocks_trades"
     assert lake.execute(query).fetchall() == [(symbol,)]
-    flush_segment(data / "bronze", path, again=False)
+    flush_segment(data / "bronze", read_sealed(path), again=False)
     path.unlink()
     assert lake.execute(query).fetchall() == [(symbol,)]
     ((partition, _),) = split(schema, rows)
@@ -352,7 +380,7 @@ def test_a_query_is_over_what_is_there_now_however_it_names_the_table(lake, wal,
 def test_a_relation_keeps_its_rows_when_the_log_has_retired(lake, wal, data):
     path = seal(wal, numbered(TRADES, 10), 1)
     relation = lake.sql("from futures_trades")
-    flush_segment(data / "bronze", path, again=False)
+    flush_segment(data / "bronze", read_sealed(path), again=False)
     path.unlink()
 
     assert relation.count("*").fetchall() == [(10,)]

@@ -21,13 +21,14 @@ from spymaster.compaction.archiver import archive_before
 from spymaster.control import ask
 from spymaster.errors import UsageError
 from spymaster.events import Stream
-from spymaster.lake import silver
+from spymaster.lake import layout, silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.query.lake import connect
 from spymaster.query.one_table import OneTable
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import retire
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.writer import StreamLog
 from tests.capturing import capture_rows
 from tests.command_line import clean_environment
@@ -103,7 +104,7 @@ class Market:
     def drain(self):
         self.seal()
         for path in sorted(self.wal.glob("*.0*.arrow")):
-            flush_segment(self.data / "bronze", path, again=False)
+            flush_segment(self.data / "bronze", read_sealed(path), again=False)
             retire(path)
 
     def compact(self):
@@ -202,14 +203,15 @@ def test_these_steps_would_show_a_lake_that_is_listed_before_the_log_is_read(tmp
 
 def trusting(table, partition, parts):
     """Take any Silver there is, whatever it is made of."""
-    return silver.file_of(table._data_root, partition).exists()
+    file = silver.file_of(table._data_root, partition)
+    return layout.token(file) if file.exists() else None
 
 
 def lake_first(look):
     """List the lake before the log is read."""
 
     def looks(table, within):
-        partitions = table._partitions(within)
+        partitions = layout.partitions(table._data_root, table._schema, within, tuple(layout.Tier))
         listed = {partition: silver.bronze_parts(table._data_root, partition) for partition in partitions}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(silver, "bronze_parts", lambda _, partition: listed.get(partition, []))
@@ -326,7 +328,7 @@ def test_polls_beside_flushes_retirements_compactions_and_archiving_hold_each_ev
 
     def archive_days_before():
         nonlocal archived
-        date = np.datetime64("2025-12-22") + recording.day
+        date = np.datetime64("2025-12-22") + np.timedelta64(recording.day, "D")
         with compactor.lock(data), suppress(UsageError):  # nothing can be moved yet
             archived += archive_before(data, str(date)).parts
 

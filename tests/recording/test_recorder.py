@@ -19,12 +19,13 @@ from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.events.gaps import GAPS
 from spymaster.lake.catalog import Catalog
-from spymaster.recording import drain
+from spymaster.recording import flush
 from spymaster.recording.disk import DiskLevel
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
 from spymaster.wal.numbering import CaptureRows
-from spymaster.wal.segment import MAX_FRAME_ROWS, scan
+from spymaster.wal.segment import scan
+from spymaster.wal.segment_writer import MAX_FRAME_ROWS
 from spymaster.wal.writer import StreamLog
 from tests.capturing import capture_rows
 from tests.rows import BOOKS, NOON_NS, TRADES, delivered
@@ -116,7 +117,7 @@ def test_a_defect_in_a_background_task_reaches_whoever_waits(tmp_path, monkeypat
         def defect(*_, **__):
             raise ZeroDivisionError("a defect")
 
-        monkeypatch.setattr(drain, "flush_segment", defect)
+        monkeypatch.setattr(flush, "flush_segment", defect)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(recorder.flush(), 5)
         monkeypatch.undo()
@@ -379,7 +380,7 @@ def test_rows_that_a_full_disk_does_not_take_are_refused_whole_and_leave_no_hole
         for start in (10, 20):
             with pytest.raises(DiskFullError, match="Next: free space there"):
                 await rows.append(delivered(TRADES, 10, start=start))
-            recorder.give_up(STREAM, 7, delivered(TRADES, 10, start=start), rows.next_seq)
+            recorder.room.give_up(STREAM, 7, delivered(TRADES, 10, start=start), rows.next_seq)
         with pytest.raises(DiskFullError):
             await capture_rows(recorder, Stream("futures.trades", "NQ"), 7)
         disk.free_mb = 10_000
@@ -422,7 +423,7 @@ def test_the_recorders_own_streams_put_their_watermark_on_disk_too_whenever_they
         for number in (1, 2):
             disk.free_mb = 50
             await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
-            recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
+            recorder.room.give_up(STREAM, 7, delivered(TRADES, 5), 0)
             await recorder.end(capture, {STREAM: 0}, complete=False, detail=None)
             await until(lambda number=number: watermarks() == [1 + number, number])
             disk.free_mb = 10_000
@@ -455,13 +456,13 @@ def test_after_a_full_disk_no_row_is_taken_before_the_gap_row_that_precedes_it_i
         await rows.append(delivered(TRADES, 10))
         disk.free_mb = 50
         await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
-        recorder.give_up(STREAM, 7, delivered(TRADES, 5, start=10), 10)
+        recorder.room.give_up(STREAM, 7, delivered(TRADES, 5, start=10), 10)
         disk.free_mb = 10_000
         await until(lambda: GAPS in recorder.lanes and recorder.lanes[GAPS].unacknowledged_rows)
         await asyncio.sleep(0.1)
         with pytest.raises(DiskFullError):
             await rows.append(delivered(TRADES, 1, start=15))
-        recorder.give_up(STREAM, 7, delivered(TRADES, 1, start=15), 10)  # while the gap row before is synced
+        recorder.room.give_up(STREAM, 7, delivered(TRADES, 1, start=15), 10)  # while the gap row before is synced
         may_sync.set()
         await until(lambda: not recorder.disk.ingest_stopped)
         acknowledged = recorder.lanes[GAPS].log.acknowledged_rows
@@ -526,7 +527,7 @@ def test_gap_rows_of_a_run_are_numbered_on_from_those_of_its_recovery(tmp_path):
         assert len((await recorder.start()).salvage.holes) == 1
         disk.free_mb = 50
         await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
-        recorder.give_up(STREAM, 8, delivered(TRADES, 5), 0)
+        recorder.room.give_up(STREAM, 8, delivered(TRADES, 5), 0)
         await recorder.stop()
 
     asyncio.run(run())
@@ -544,7 +545,7 @@ def test_the_same_trouble_again_and_again_is_one_problem(tmp_path):
         for _ in range(5):
             disk.free_mb = 50
             await until(lambda: recorder.disk.level is DiskLevel.INGEST_STOPPED)
-            recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
+            recorder.room.give_up(STREAM, 7, delivered(TRADES, 5), 0)
             assert len(recorder.problems) == 2
             disk.free_mb = 10_000
             await until(lambda: recorder.disk.level is DiskLevel.OK)
@@ -578,7 +579,7 @@ def test_what_a_shutdown_has_to_say_fits_into_the_reserve_file_of_a_disk_without
         disk.leave(0)
         for _ in range(20):  # more than the last page of the log has room for
             await recorder.end(capture, {STREAM: 0}, complete=False, detail=None)
-        recorder.give_up(STREAM, 7, delivered(TRADES, 5), 0)
+        recorder.room.give_up(STREAM, 7, delivered(TRADES, 5), 0)
         with suppress(BronzeRefusedError):
             await recorder.stop()
 

@@ -14,10 +14,12 @@ from spymaster import durable, events
 from spymaster.errors import LayoutError
 from spymaster.events import Stream
 from spymaster.lake import bronze, catalog
-from spymaster.lake.bronze import Part, flush_segment, list_parts
+from spymaster.lake.bronze import Part, flush_segment
 from spymaster.lake.catalog import Catalog, read_files, rebuild
+from spymaster.lake.layout import find_parts
 from spymaster.proof.files import audit_files
 from spymaster.proof.verdict import Verdict
+from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.crash.scratch import MEMORY_FOLDER
@@ -85,7 +87,7 @@ def _flush(root: Path, schema: str, start: int) -> list[Part]:
     rows = numbered(events.SCHEMAS[schema], 10, start, CAPTURE, symbol)
     path = root / "segment.arrow"
     path.write_bytes(encode_segment(Header.new(Stream(schema, symbol), 1, NOON_NS), rows, None))
-    parts = flush_segment(root / "bronze", path, again=False)
+    parts = flush_segment(root / "bronze", read_sealed(path), again=False)
     path.unlink()
     return parts
 
@@ -125,7 +127,7 @@ def audit_part(lake: Lake, damaged: bytes) -> Finding | None:
     lake.part.write_bytes(damaged)
     bronze, verdict = lake.root / "bronze", Verdict()
     relative = lake.part.relative_to(bronze).as_posix()
-    parts = {path: partition for path, partition in list_parts(bronze) if path == relative}
+    parts = {path: partition for path, partition in find_parts(lake.root).parts.items() if path == relative}
     try:
         sound = audit_files(lake.root, parts, lake.files, {}, verdict, None, 1)
     finally:

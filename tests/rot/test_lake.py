@@ -13,7 +13,7 @@ import pytest
 
 from spymaster.errors import LayoutError
 from spymaster.events import FUTURES_TRADES, Stream
-from spymaster.lake import bronze, catalog
+from spymaster.lake import bronze, catalog, parquet
 from spymaster.lake.catalog import Catalog, read_files, rebuild
 from spymaster.proof import files
 from spymaster.proof.verify import verify
@@ -66,7 +66,7 @@ def _misread_unsummed(part, data):
 def resummed(lake: Lake) -> bytes:
     """Return the part with another value in its first column's page, and a sum of its own that says it is well."""
     other = bytearray(flipped(lake.part_raw, 100 * 8))
-    bronze.put_sum(memoryview(other))
+    parquet.put_sum(memoryview(other))
     return bytes(other)
 
 

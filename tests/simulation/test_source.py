@@ -12,11 +12,11 @@ import databento_dbn
 import numpy as np
 import pytest
 
-from spymaster.clock import NS_PER_SECOND, utc_now_ns
+from spymaster.clock import NS_PER_DAY, NS_PER_SECOND, utc_now_ns
 from spymaster.errors import UsageError
 from spymaster.feeds.feed import Delivery, Feed, RawMessage
 from spymaster.simulation import deliveries as sim_deliveries
-from spymaster.simulation.calendar import NS_PER_DAY, PPM, Activity, Contract, front_contract
+from spymaster.simulation.calendar import PPM, Activity, Contract, front_contract
 from spymaster.simulation.source import SimFeed, SimulatedMarket
 from tests.feeding import messages, opened
 

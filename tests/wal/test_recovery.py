@@ -12,7 +12,7 @@ from spymaster.errors import WalError
 from spymaster.events import SYSTEM_GAPS, Stream
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.recovery import salvage
-from spymaster.wal.segment import decode_rows, scan
+from spymaster.wal.segment import Predecessor, decode_rows, predecessor_of, scan
 from spymaster.wal.writer import StreamLog
 from tests import bad_sector
 from tests.rows import TRADES, delivered, numbered
@@ -191,6 +191,31 @@ def test_damaged_acknowledged_rows_are_named_salvaged_on_both_sides_and_recorded
     again = salvage(tmp_path, 9, set())
     assert again.holes == []
     assert recovered_rows(again, Stream("system.gaps", "spymaster")).num_rows == 1
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_stream_of_gap_rows_goes_on_behind_those_that_recovery_wrote_though_their_segment_is_gone(
+    tmp_path, earlier
+):
+    gaps = Stream("system.gaps", "spymaster")
+    if earlier:
+        StreamLog(tmp_path, gaps, 1 << 30).close()  # an active segment, without rows
+    log_with(tmp_path, 10, 10, 10)
+    active = tmp_path / f"{STEM}.arrow"
+    damaged = bytearray(active.read_bytes())
+    damaged[scan(memoryview(bytes(damaged))).frames[2].end - 10] ^= 4
+    active.write_bytes(damaged)
+    found = salvage(tmp_path, 9, set())
+    (sealed,) = [path for path in found.sealed if path.name.startswith("system_gaps_spymaster.")]
+    raw = memoryview(sealed.read_bytes())
+    sealed.unlink()  # in Bronze, before a lane of these rows is opened
+
+    StreamLog(tmp_path, gaps, 1 << 30).close()
+
+    raw_after = memoryview((tmp_path / "system_gaps_spymaster.arrow").read_bytes())
+    after = scan(raw_after)
+    assert after.header.number > scan(raw).header.number
+    assert predecessor_of(raw_after, after.frames[0]) == Predecessor(scan(raw).header.segment, 1, ((9, 0),))
 
 
 def test_a_lost_tail_below_the_watermark_is_acknowledged_damage(tmp_path):

@@ -58,6 +58,11 @@ class Span(NamedTuple):
     asked: Asked
 
 
+# A live session maps its instruments anew each day. Beyond these the oldest go: rows that come so late lose their name.
+MAX_SPANS: Final = 1_000  # of one id
+MAX_EDGES: Final = 1 << 18
+
+
 class Control(NamedTuple):
     """A record that says that an id stands for a symbol, or describes an instrument."""
 
@@ -208,12 +213,13 @@ class Instruments:
                 known = self._spans.setdefault(said.instrument_id, [])
                 if not known or known[-1] != said:  # a live session repeats each mapping for each of its schemas
                     known.append(said)
+                    del known[:-MAX_SPANS]
 
     def _add_edges(self, spans: Iterable[Span]) -> None:
         """Tell apart the times before, within and after each of `spans`."""
         edges = {edge for span in spans for edge in (span.start_ns, span.end_ns)} - {_MIN_NS, MAX_NS}
         if edges:
-            self._edges = np.union1d(self._edges, np.array(list(edges), np.int64))
+            self._edges = np.union1d(self._edges, np.array(list(edges), np.int64))[-MAX_EDGES:]
 
 
 _NOBODY: Final = Instrument(None, UNMAPPED)

@@ -27,6 +27,7 @@ from spymaster.events import (
     EventSchema,
 )
 from spymaster.events.encoding import Dbn
+from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.databento.instruments import Instruments, Names, Span
 from spymaster.normalize.databento.records import (
@@ -47,7 +48,7 @@ from spymaster.normalize.databento.records import (
     market_columns,
 )
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
-from spymaster.normalize.symbols import CME, OCC, SEVERAL, STOCKS, Venue
+from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue
 
 # Decoded at once: it stays in the cache, and of records of 48 bytes or more no batch gets beyond 65,536 rows.
 PIECE_BYTES: Final = 512 * 1024
@@ -109,7 +110,7 @@ class DatabentoNormalizer:
 
         self.source = "sim" if simulated else self._dataset.source
         schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
-        self.streams = {schema.name: self._instruments.root or SEVERAL for schema in schemas}
+        self.streams = {schema.name: self._instruments.root or WILDCARD for schema in schemas}
         self._delivered = {
             schema.name: (schema.delivered, [(field.name, field.type) for field in schema.delivered])
             for schema in schemas
