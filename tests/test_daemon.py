@@ -314,6 +314,44 @@ def test_sigterm_drains_so_that_nothing_is_left_in_the_log(roots):
     assert asked(roots, "verify")["proven"]
 
 
+SILENT_SOURCE = """
+import asyncio, signal
+from spymaster import settings
+from spymaster.daemon import Daemon
+from tests.live_feed import SILENT, LiveDelivery, LiveFeed
+from tests.normalize.dbn_bytes import trade
+
+async def main():
+    feed = {"delivery": LiveFeed(LiveDelivery([[trade()]], SILENT)), "connection": LiveFeed(end=SILENT)}
+    daemon = Daemon(settings.load(), [], 1, feeds=list(feed.items()))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, daemon.stop)
+    seen = daemon.bus.subscribe()
+    running = asyncio.create_task(daemon.run())
+    async for stream, _ in seen:
+        if stream.schema == "futures.trades":
+            break
+    print("silent", flush=True)
+    await running
+
+asyncio.run(main())
+"""
+
+
+def test_sigterm_ends_a_process_with_silent_sources_in_two_seconds(roots):
+    running = subprocess.Popen([sys.executable, "-c", SILENT_SOURCE], env=roots, stdout=subprocess.PIPE, text=True)
+    try:
+        assert running.stdout.readline() == "silent\n"
+        time.sleep(0.5)  # until nothing is left to do
+        began = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 0
+        assert time.monotonic() - began < 2
+    finally:
+        running.kill()
+        running.communicate()
+    assert asked(roots, "verify")["proven"]
+
+
 def test_a_second_daemon_on_the_same_log_is_refused_by_the_name_of_the_first(roots):
     child = Child(roots, "sim")
     child.wait_for_rows(1)

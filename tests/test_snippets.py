@@ -5,6 +5,7 @@ import errno
 import inspect
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from spymaster import BronzeReader, BronzeWriter, WALManager, connect, durable
 from spymaster.bus import Bus
 from spymaster.errors import BronzeRefusedError, LockedError, UsageError
 from spymaster.events import Stream
+from spymaster.recording import capture
 from tests.rows import NOON_NS, TRADES, delivered
 
 TRADE = {
@@ -148,6 +150,90 @@ def test_a_writer_flushes_at_its_buffer_limit(roots):
 
     assert asyncio.run(write()) == [0] * 9 + [1] * 3
     assert BronzeWriter().get_bronze_path() == str(roots / "lake" / "bronze")
+
+
+def test_a_writer_in_a_loop_keeps_few_rows_in_memory_and_the_event_loop_turning(monkeypatch):
+    monkeypatch.setattr(capture, "MAX_UNACKNOWLEDGED_ROWS", 5_000)
+    sync = durable.sync
+    monkeypatch.setattr(durable, "sync", lambda descriptor: (time.sleep(0.01), sync(descriptor))[1])  # a slow disk
+    batch = delivered(TRADES, 1_000)
+
+    async def write():
+        writer = BronzeWriter(buffer_limit=10**9, flush_interval_seconds=60)
+        turns = 0
+
+        async def turn():
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        turning = asyncio.create_task(turn())
+        waiting = []
+        for _ in range(200):
+            await writer.write("futures.trades", batch)
+            (lane,) = [lane for stream, lane in writer._recorder.lanes.items() if stream.schema == "futures.trades"]
+            waiting.append(lane.unacknowledged_rows)
+        turning.cancel()
+        await writer.stop()
+        return waiting, turns
+
+    waiting, turns = asyncio.run(write())
+
+    assert max(waiting) <= 5_000
+    assert turns >= 200
+    assert len(BronzeReader().arrow().read("futures.trades", "ES")) == 200_000
+
+
+def test_a_written_row_is_durable_one_sync_interval_later_though_nothing_follows_it():
+    async def write():
+        writer = BronzeWriter(flush_interval_seconds=60)
+        await writer.write_stock_trade(TRADE)
+        (lane,) = [lane for stream, lane in writer._recorder.lanes.items() if stream.schema == "stocks.trades"]
+        async with asyncio.timeout(5):
+            while lane.log.acknowledged_rows != 1:
+                await asyncio.sleep(0.001)
+        await writer.stop()
+
+    asyncio.run(write())
+
+
+def test_a_writer_flushes_when_its_interval_is_over_though_its_streams_hold_every_symbol(roots):
+    async def write():
+        writer = BronzeWriter(buffer_limit=10**6, flush_interval_seconds=1)
+        await writer.write_stock_trade(TRADE)
+        async with asyncio.timeout(20):
+            while not list((roots / "lake").rglob("stocks/trades/**/*.parquet")):
+                await asyncio.sleep(0.05)
+        await writer.stop()
+
+    asyncio.run(write())
+
+
+MANY_SYMBOLS = """
+import asyncio, os, resource
+from spymaster import BronzeWriter
+async def main():
+    writer = BronzeWriter(buffer_limit=10**6, flush_interval_seconds=60)
+    await writer.start()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    for number in range(600):
+        trade = {"ts_event_ns": 1766404800000000000, "symbol": f"S{number}", "price": 1.0, "seq": number}
+        await writer.write_stock_trade(trade)
+        await writer.write_stock_quote(trade | {"bid_px": 1.0, "bid_sz": 1, "ask_px": 2.0, "ask_sz": 1})
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+
+
+def test_six_hundred_symbols_need_one_log_a_schema(roots):
+    assert subprocess.run([sys.executable, "-c", MANY_SYMBOLS]).returncode == -9
+
+    assert sorted(path.name for path in (roots / "wal").glob("*.arrow")) == [
+        "stocks_quotes_ALL.arrow", "stocks_trades_ALL.arrow", "system_captures_spymaster.arrow",
+    ]  # fmt: skip
+    with connect() as lake:
+        assert lake.execute("select count(distinct symbol) from stocks_trades").fetchall() == [(600,)]
 
 
 def test_a_writer_follows_a_bus():

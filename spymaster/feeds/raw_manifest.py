@@ -6,6 +6,7 @@ For people and scripts: whether a file in `raw/` may go is a question about its 
 
 import json
 import re
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from spymaster import durable
 
 NAME: Final = "manifest.json"
 MAX_FILES: Final = 100_000  # some decades of day files; beyond, those recorded first go
+_turn = threading.Lock()  # each feed of files has a thread of its own
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -30,15 +32,16 @@ def record(raw_root: Path, path: Path, sha256: str, rows: int, capture_id: int) 
     Raises:
         OSError: the disk refused; the manifest is as it was.
     """
-    durable.make_directories(raw_root)
-    files = _read(raw_root)
-    files.pop(sha256, None)
-    inside = path.resolve().is_relative_to(raw_root.resolve())
-    name = path.resolve().relative_to(raw_root.resolve()) if inside else path.resolve()
-    files[sha256] = {"path": str(name), "rows": rows, "capture_id": capture_id}
-    for oldest in list(files)[: max(0, len(files) - MAX_FILES)]:
-        del files[oldest]
-    durable.rewrite(json.dumps({"files": files}, indent=1).encode(), raw_root / NAME)
+    with _turn:
+        durable.make_directories(raw_root)
+        files = _read(raw_root)
+        files.pop(sha256, None)
+        inside = path.resolve().is_relative_to(raw_root.resolve())
+        name = path.resolve().relative_to(raw_root.resolve()) if inside else path.resolve()
+        files[sha256] = {"path": str(name), "rows": rows, "capture_id": capture_id}
+        for oldest in list(files)[: max(0, len(files) - MAX_FILES)]:
+            del files[oldest]
+        durable.rewrite(json.dumps({"files": files}, indent=1).encode(), raw_root / NAME)
 
 
 def entries(raw_root: Path) -> dict[str, dict[str, Any]]:

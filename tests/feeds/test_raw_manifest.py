@@ -1,11 +1,13 @@
 """`raw/manifest.json`: what was ingested, once for each content, and never in the way."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from spymaster.feeds import raw_manifest
+from tests.command_line import clean_environment, spymaster
 
 ONE, TWO, THREE = ("1" * 64, "2" * 64, "3" * 64)
 
@@ -29,6 +31,15 @@ def test_the_same_content_is_one_entry_wherever_it_lies(tmp_path: Path) -> None:
         raw_manifest.record(tmp_path, tmp_path / name, ONE, 7, 1)
 
     assert raw_manifest.entries(tmp_path) == {ONE: {"path": "b.csv", "rows": 7, "capture_id": 1}}
+
+
+def test_files_that_are_recorded_at_the_same_time_are_all_listed(tmp_path: Path) -> None:
+    names = [f"{number:064x}" for number in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        for listed in [threads.submit(raw_manifest.record, tmp_path, tmp_path / name, name, 1, 1) for name in names]:
+            listed.result()
+
+    assert set(raw_manifest.entries(tmp_path)) == set(names)
 
 
 def test_beyond_its_bound_the_entries_recorded_first_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +77,18 @@ def test_a_manifest_that_does_not_read_is_moved_aside_and_begun_anew(tmp_path: P
 
 def test_no_manifest_holds_no_entries(tmp_path: Path) -> None:
     assert raw_manifest.entries(tmp_path / "nowhere") == {}
+
+
+@pytest.mark.parametrize("data_root", ["data/lake", "{folder}/data/lake"])
+def test_a_file_of_the_folder_is_listed_however_it_and_the_lake_are_named(tmp_path: Path, data_root: str) -> None:
+    raw = tmp_path / "data" / "raw"
+    raw.mkdir(parents=True)
+    environment = clean_environment(DATA_ROOT=data_root.format(folder=tmp_path))
+    header = "ticker,conditions,correction,exchange,price,sip_timestamp,size\n"
+    for number, name in enumerate((f"{raw}/absolute.csv", "data/raw/relative.csv")):
+        (tmp_path / name).write_text(f"{header}O:SPY251216C00680000,233,0,302,1.5,162982067633300000{number},1\n")
+        done = spymaster("backfill", f"flatfile:{name}", environment=environment, folder=tmp_path)
+        assert done.returncode == 0, done
+
+    listed = raw_manifest.entries(raw).values()
+    assert [(entry["path"], entry["rows"]) for entry in listed] == [("absolute.csv", 1), ("relative.csv", 1)]

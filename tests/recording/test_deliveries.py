@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,13 @@ def test_live_rows_that_are_ten_minutes_old_are_recorded_at_once_at_speed_1(tmp_
 
 def test_a_defect_in_one_normalizer_ends_its_delivery_and_no_other_and_run_says_so(tmp_path, monkeypatch):
     environment = clean_environment(DATA_ROOT=str(tmp_path / "lake"), WAL_ROOT=str(tmp_path / "wal"))
-    real, met = FrameNormalizer.normalize, []
+    real, met, met_ns = FrameNormalizer.normalize, [], []
 
     def defect(self, messages):
         if "stocks.trades" in self.streams:
             met.append(b"".join(data for data, _ in messages))
             if len(met) == 3:
+                met_ns.append(time.time_ns())
                 threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
                 raise KeyError("ask_px")
         return real(self, messages)
@@ -95,7 +97,7 @@ def test_a_defect_in_one_normalizer_ends_its_delivery_and_no_other_and_run_says_
     assert quarantined(tmp_path) == {met[2]: [stocks["error"]]}
     others = [capture for capture in summary["captures"] if capture is not stocks]
     assert [(capture["complete"], capture["error"]) for capture in others] == [(True, None)] * 3
-    assert summary["rows"]["futures.mbp10"] > 0
+    assert max(row["ts_local_ns"] for row in stored(tmp_path / "lake", "futures.mbp10")) > met_ns[0]  # ES goes on
     (end,) = [row for row in stored(tmp_path / "lake", "system.captures") if row["detail"]]
     assert (end["complete"], end["detail"]) == (False, stocks["error"])
     assert spymaster("verify", environment=environment).returncode == 0
@@ -139,6 +141,22 @@ def test_a_defect_in_one_feed_ends_that_feed_and_no_other(tmp_path, where):
     (error,) = [summary.error for summary in daemon.summaries if summary.error]
     assert "(ZeroDivisionError: a defect)" in error
     assert "other sources go on" in error
+
+
+def test_a_row_that_no_log_can_take_ends_its_feed_and_no_other(tmp_path):
+    conditions = b",".join([b"1"] * 500_000)
+    too_large = FRAME.replace(b"[12]", b"[" + conditions + b"]")
+
+    daemon = record_all(
+        tmp_path,
+        LiveFeed(LiveDelivery([[FRAME], [too_large], [FRAME]], encoding=FRAMES)),
+        LiveFeed(LiveDelivery([[trade(ts_event=T0 + number)] for number in range(5)])),
+    )
+
+    too_wide, other = daemon.summaries
+    assert (too_wide.complete, too_wide.rows) == (False, {"stocks.trades": 1})
+    assert "a row of stocks.trades/SPY is too large" in too_wide.error
+    assert (other.complete, trades_in(tmp_path)) == (True, [*range(5)])
 
 
 def test_a_file_that_meets_a_defect_keeps_those_behind_it_from_nothing(tmp_path, monkeypatch):

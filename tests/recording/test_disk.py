@@ -6,18 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from spymaster import WALManager, durable, settings
+from spymaster.bus import Bus
 from spymaster.daemon import Daemon
 from spymaster.errors import DiskFullError
 from spymaster.proof.verify import verify
 from spymaster.recording.disk import Disk, DiskLevel, require_room_to_recover
+from spymaster.recording.recorder import Recorder
 from tests.command_line import spymaster
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.small_disk import MB, small_disk
@@ -138,6 +142,76 @@ def test_the_reserve_file_is_gone_when_nothing_runs(tmp_path):
 
     assert not disk.settle(disk.look())
     assert list((tmp_path / "wal").iterdir()) == []
+
+
+class SlowAllocation:
+    """Makes a look wait amid the making of the reserve file."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.begun, self.may_end, self._real = threading.Event(), threading.Event(), durable.allocate
+        monkeypatch.setattr(durable, "allocate", self)
+
+    def __call__(self, path: Path, size: int) -> None:
+        self._real(path, size)
+        self.begun.set()
+        assert self.may_end.wait(20)
+
+
+def test_a_refusal_that_comes_while_a_look_is_under_way_is_not_forgotten(tmp_path, monkeypatch):
+    disk = space(tmp_path, Numbers(1000))
+    disk.open()
+    disk.refused(DiskFullError("the first"))
+    slow = SlowAllocation(monkeypatch)
+
+    with ThreadPoolExecutor(1) as threads:
+        looking = threads.submit(disk.look)
+        assert slow.begun.wait(20)
+        disk.refused(DiskFullError("the second"))
+        slow.may_end.set()
+        may_go_on = disk.settle(looking.result())
+
+    assert not may_go_on
+    assert (disk.level, "the second" in disk.text) == (INGEST_STOPPED, True)
+    assert not (tmp_path / "wal" / ".reserve").exists()
+    assert disk.settle(disk.look())  # and the next look makes it again
+    assert (tmp_path / "wal" / ".reserve").exists()
+
+
+def test_a_refusal_between_a_look_and_the_going_on_keeps_ingest_stopped(tmp_path):
+    disk = space(tmp_path, Numbers(1000))
+    disk.open()
+    disk.refused(DiskFullError("the first"))
+
+    assert disk.settle(disk.look())
+    disk.refused(DiskFullError("the second"))  # while gap rows are synced
+    disk.resume()
+
+    assert disk.ingest_stopped
+
+
+def test_the_event_loop_waits_for_no_look_at_the_disk(tmp_path, monkeypatch):
+    async def record() -> float:
+        recorder = Recorder(
+            tmp_path / "wal", tmp_path / "lake", bus=Bus(), flush_interval_s=60, segment_mb=1, sync_ms=1,
+            disk_reserve_mb=RESERVE_MB, look_at_disk_s=0.01,
+        )  # fmt: skip
+        await recorder.start()
+        slow = SlowAllocation(monkeypatch)
+        recorder.refused(DiskFullError("the first"))
+        while not slow.begun.is_set():
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        recorder.refused(DiskFullError("the second"))
+        await asyncio.sleep(0)
+        waited_s = time.monotonic() - began
+        slow.may_end.set()
+        async with asyncio.timeout(20):
+            while recorder.disk.ingest_stopped:
+                await asyncio.sleep(0.01)
+        await recorder.stop()
+        return waited_s
+
+    assert asyncio.run(record()) < 1
 
 
 def test_recovery_on_a_disk_too_full_for_its_first_copy_is_refused_in_one_line(tmp_path):
