@@ -151,12 +151,17 @@ def test_an_unwritable_folder_is_named_with_its_setting(shell, tmp_path, name):
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_a_lake_laid_out_otherwise_is_refused(shell, tmp_path):
+def test_a_lake_laid_out_otherwise_is_refused_and_recording_goes_on_in_the_log(shell, tmp_path):
     stray = tmp_path / "data/lake/bronze/futures/trades/date=2025-12-22/x.parquet"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"PAR1")
 
-    for command, code in ((["run", "--duration", "1"], 2), (["verify"], 2), (["recover"], 4)):
+    recorded = shell("run", "--duration", "1", "--json")
+    assert recorded.returncode == 1
+    (problem,) = recorded.document["problems"]
+    assert "laid out otherwise" in problem
+    assert sum(stream["acknowledged"] for stream in recorded.document["streams"].values()) > 0
+    for command, code in ((["verify"], 2), (["recover"], 4)):
         assert "laid out otherwise" in refusal(shell(*command), code)
     assert stray.read_bytes() == b"PAR1"
 

@@ -290,7 +290,7 @@ def _no_islands() -> AbstractContextManager:
 
 def _no_seal() -> AbstractContextManager:
     """A sealed segment is taken for sound whatever it ends with."""
-    real = bronze.scan
+    real = recovery.scan
 
     def scan(raw):
         found = real(raw)
