@@ -75,15 +75,17 @@ def test_a_defect_in_one_normalizer_ends_its_delivery_and_no_other_and_run_says_
             met.append(b"".join(data for data, _ in messages))
             if len(met) == 3:
                 met_ns.append(time.time_ns())
-                threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                stop_soon.start()
                 raise KeyError("ask_px")
         return real(self, messages)
 
     monkeypatch.setattr(FrameNormalizer, "normalize", defect)
+    stop_soon = threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         done = spymaster("run", "--source", "sim", "--duration", "60", "--json", environment=environment)
     finally:
+        stop_soon.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -145,23 +145,28 @@ def test_the_reserve_file_is_gone_when_nothing_runs(tmp_path):
 
 
 class SlowAllocation:
-    """Makes a look wait amid the making of the reserve file."""
+    """Makes a look wait amid the making of the reserve file, before it is there or once it is."""
 
-    def __init__(self, monkeypatch) -> None:
+    def __init__(self, monkeypatch, *, there: bool = True) -> None:
         self.begun, self.may_end, self._real = threading.Event(), threading.Event(), durable.allocate
+        self._there = there
         monkeypatch.setattr(durable, "allocate", self)
 
     def __call__(self, path: Path, size: int) -> None:
-        self._real(path, size)
+        if self._there:
+            self._real(path, size)
         self.begun.set()
         assert self.may_end.wait(20)
+        if not self._there:
+            self._real(path, size)
 
 
-def test_a_refusal_that_comes_while_a_look_is_under_way_is_not_forgotten(tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_a_refusal_that_comes_while_a_look_is_under_way_is_not_forgotten(tmp_path, monkeypatch, there):
     disk = space(tmp_path, Numbers(1000))
     disk.open()
     disk.refused(DiskFullError("the first"))
-    slow = SlowAllocation(monkeypatch)
+    slow = SlowAllocation(monkeypatch, there=there)
 
     with ThreadPoolExecutor(1) as threads:
         looking = threads.submit(disk.look)
@@ -197,11 +202,11 @@ def test_the_event_loop_waits_for_no_look_at_the_disk(tmp_path, monkeypatch):
         )  # fmt: skip
         await recorder.start()
         slow = SlowAllocation(monkeypatch)
-        recorder.refused(DiskFullError("the first"))
+        recorder.disk.refused(DiskFullError("the first"))
         while not slow.begun.is_set():
             await asyncio.sleep(0.01)
         began = time.monotonic()
-        recorder.refused(DiskFullError("the second"))
+        recorder.disk.refused(DiskFullError("the second"))
         await asyncio.sleep(0)
         waited_s = time.monotonic() - began
         slow.may_end.set()
