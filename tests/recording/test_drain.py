@@ -1,6 +1,7 @@
 """The drain: no state of Bronze keeps live rows from being recorded, and each row gets there once."""
 
 import asyncio
+import errno
 import hashlib
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from spymaster import settings
+from spymaster import durable, settings
 from spymaster.bus import Bus
 from spymaster.daemon import Daemon
 from spymaster.errors import BronzeRefusedError, LockedError, StorageError, UsageError, WalError
@@ -168,6 +169,33 @@ def test_a_lock_on_bronze_that_another_holds_ends_the_start_and_lets_the_logs_lo
 
     with wal_lock(tmp_path / "wal"):
         assert list((tmp_path / "wal").glob("*.arrow")) == []
+
+
+def test_a_lock_on_bronze_that_a_full_disk_refuses_is_taken_before_anything_is_written_there(tmp_path, monkeypatch):
+    real, full = durable.lock_directory, True
+
+    def lock(folder: Path):
+        if full and folder.name == "bronze":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(folder)
+
+    monkeypatch.setattr(durable, "lock_directory", lock)
+
+    async def record() -> None:
+        nonlocal full
+        recorder = recorder_of(tmp_path / "wal", tmp_path / "lake")
+        await recorder.start()
+        await record_live(recorder, 20)
+        await until(lambda: recorder.problems)
+        assert not (tmp_path / "lake").exists()
+        full = False
+        await recorder.flush()
+        with pytest.raises(LockedError), bronze_lock(tmp_path / "lake"):
+            pass
+        await recorder.stop()
+
+    asyncio.run(record())
+    assert numbers(tmp_path / "lake") == list(range(20))
 
 
 @pytest.mark.parametrize(
