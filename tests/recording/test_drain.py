@@ -197,7 +197,7 @@ def test_a_segment_that_cannot_become_bronze_waits_with_its_reason_while_ingest_
 
 
 def test_parts_of_a_segment_that_was_set_aside_are_known_to_the_catalog_before_a_file_asks(tmp_path, monkeypatch):
-    real, encoded = bronze.encode_parquet, []
+    real, encoded = bronze.encode, []
 
     def refuse_the_second(*arguments):
         encoded.append(arguments)
@@ -211,7 +211,7 @@ def test_parts_of_a_segment_that_was_set_aside_are_known_to_the_catalog_before_a
         rows = await capture_rows(recorder, ES, 8)
         await rows.append(delivered(TRADES, 10))
         await rows.append(delivered(TRADES, 10, start=3_600_000))  # an hour later
-        monkeypatch.setattr(bronze, "encode_parquet", refuse_the_second)
+        monkeypatch.setattr(bronze, "encode", refuse_the_second)
         with pytest.raises(BronzeRefusedError):
             await recorder.flush()
         monkeypatch.undo()
