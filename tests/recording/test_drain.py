@@ -184,7 +184,7 @@ def test_a_segment_that_cannot_become_bronze_waits_with_its_reason_while_ingest_
     real, said = flush.flush_segment, []
 
     def refuse(folder, segment, *, again):
-        if segment.name == "futures_trades_ES.001.arrow":
+        if segment.path.name == "futures_trades_ES.001.arrow":
             raise error
         return real(folder, segment, again=again)
 
