@@ -34,7 +34,7 @@ from spymaster.events import SYSTEM_GAPS, EventSchema, Stream
 from spymaster.lake import bronze, catalog, parquet
 from spymaster.lake.catalog import Catalog
 from spymaster.recording.recovery import recover
-from spymaster.wal import recovery, segment, segment_writer, writer
+from spymaster.wal import recovery, sealed, segment, segment_writer, writer
 from spymaster.wal.segment import Header
 from tests.crash.disk import Call, Disk, State, links_of, recording
 
@@ -227,8 +227,8 @@ class Scratch:
     def _remember(self) -> None:
         """Put a memory before each pure function of bytes, in every module that calls it."""
         for name, real, modules in (
-            ("scan", segment.scan, (recovery, bronze, writer)),
-            ("decode_rows", segment.decode_rows, (recovery, bronze)),
+            ("scan", segment.scan, (recovery, sealed, writer)),
+            ("decode_rows", segment.decode_rows, (recovery, sealed)),
             ("decode_header", segment.decode_header, (recovery, segment_writer)),
             ("empty_batch", segment.empty_batch, (segment_writer,)),
             ("FrameEncoder", segment.FrameEncoder, (recovery, segment_writer, writer)),  # it uses its memory again

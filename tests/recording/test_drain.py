@@ -19,7 +19,7 @@ from spymaster.lake import bronze
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import bronze_lock, wal_lock
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.recording import drain
+from spymaster.recording import flush
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
 from spymaster.wal.numbering import CaptureRows
@@ -91,33 +91,38 @@ def test_while_bronzes_disk_is_full_at_the_start_live_rows_are_recorded_and_get_
         assert numbers(disk.root / "lake") == sorted([*range(10), *range(20)])
 
 
-def foreign_file(lake: Path, name: str) -> Path:
-    file = lake / "bronze" / name
+def stray(lake: Path) -> Path:
+    return lake / "bronze" / "mine.parquet"
+
+
+def of_another_layout(lake: Path) -> Path:
+    return lake / "bronze" / "futures" / "trades" / "date=2025-12-22" / "ES.parquet"
+
+
+def test_a_file_in_bronze_that_we_did_not_write_keeps_no_row_from_getting_there(tmp_path):
+    lake = tmp_path / "lake"
+    file = stray(lake)
     file.parent.mkdir(parents=True)
     file.write_bytes(b"PAR1")
-    return file
-
-
-ANOTHER_LAYOUT = "futures/trades/date=2025-12-22/ES.parquet"
-
-
-def test_a_stray_file_in_bronze_holds_up_nothing(tmp_path):
-    foreign_file(tmp_path / "lake", "mine.parquet")
     left_in_log(tmp_path / "wal", 7, delivered(TRADES, 10))
 
-    async def record() -> None:
-        recorder = recorder_of(tmp_path / "wal", tmp_path / "lake")
+    async def record() -> list[str]:
+        recorder = recorder_of(tmp_path / "wal", lake)
         await recorder.start()
         await record_live(recorder, 20)
         await recorder.stop()
+        return recorder.problems
 
-    asyncio.run(record())
-    assert numbers(tmp_path / "lake") == sorted([*range(10), *range(20)])
+    assert asyncio.run(record()) == []
+    file.unlink()
+    assert numbers(lake) == sorted([*range(10), *range(20)])
 
 
-def test_a_lake_that_is_laid_out_otherwise_stops_bronze_in_one_line_and_no_live_row(tmp_path):
+def test_a_lake_of_another_layout_stops_bronze_in_one_line_and_keeps_no_live_row_from_being_recorded(tmp_path):
     lake = tmp_path / "lake"
-    file = foreign_file(lake, ANOTHER_LAYOUT)
+    file = of_another_layout(lake)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"PAR1")
     left_in_log(tmp_path / "wal", 7, delivered(TRADES, 10))
 
     async def record() -> list[str]:
@@ -126,7 +131,7 @@ def test_a_lake_that_is_laid_out_otherwise_stops_bronze_in_one_line_and_no_live_
         await record_live(recorder, 20)
         await until(lambda: recorder.problems)
         problems = recorder.problems
-        with pytest.raises(BronzeRefusedError, match="so this lake is laid out otherwise"):
+        with pytest.raises(BronzeRefusedError, match=f"{file.name} .*laid out otherwise"):
             await recorder.stop()
         return problems
 
@@ -140,8 +145,10 @@ def test_a_lake_that_is_laid_out_otherwise_stops_bronze_in_one_line_and_no_live_
     assert numbers(lake) == sorted([*range(10), *range(20)])
 
 
-def test_a_file_of_another_layout_that_was_moved_away_is_forgiven_at_the_next_flush(tmp_path):
-    file = foreign_file(tmp_path / "lake", ANOTHER_LAYOUT)
+def test_another_layout_that_was_moved_away_is_forgiven_at_the_next_flush(tmp_path):
+    file = of_another_layout(tmp_path / "lake")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"PAR1")
 
     async def record() -> list[str]:
         recorder = recorder_of(tmp_path / "wal", tmp_path / "lake")
@@ -202,12 +209,12 @@ def test_a_lock_on_bronze_that_a_full_disk_refuses_is_taken_before_anything_is_w
     "error", [pa.ArrowInvalid("a column is odd"), UsageError("symbol '' is empty"), WalError("it is not sound")]
 )
 def test_a_segment_that_cannot_become_bronze_waits_with_its_reason_while_ingest_goes_on(tmp_path, monkeypatch, error):
-    real, said = drain.flush, []
+    real, said = flush.flush_segment, []
 
-    def refuse(folder, catalog, segment, *, again):
-        if segment.name == "futures_trades_ES.001.arrow":
+    def refuse(folder, segment, *, again):
+        if segment.path.name == "futures_trades_ES.001.arrow":
             raise error
-        return real(folder, catalog, segment, again=again)
+        return real(folder, segment, again=again)
 
     async def record() -> list[str]:
         recorder = recorder_of(tmp_path / "wal", tmp_path / "lake", said)
@@ -215,7 +222,7 @@ def test_a_segment_that_cannot_become_bronze_waits_with_its_reason_while_ingest_
         rows = await capture_rows(recorder, ES, 8)
         await rows.append(delivered(TRADES, 10))
         with monkeypatch.context() as code:
-            code.setattr(drain, "flush", refuse)
+            code.setattr(flush, "flush_segment", refuse)
             with pytest.raises(BronzeRefusedError, match=str(error)):
                 await recorder.flush()
             await rows.append(delivered(TRADES, 10, start=10))
@@ -288,13 +295,13 @@ async def run_daemon(tmp_path, file: Path, *feeds, stop_when=None) -> Daemon:
 def test_a_file_waits_until_what_the_start_found_of_it_is_in_bronze_and_stands_there_once(tmp_path, monkeypatch):
     file, capture_id, rows = file_of(tmp_path, 1_000)
     left_in_log(tmp_path / "wal", capture_id, rows.slice(0, 600))
-    real = drain.flush
+    real = flush.flush_segment
 
-    def slow(folder, catalog, segment, *, again):
+    def slow(folder, segment, *, again):
         time.sleep(0.5)
-        return real(folder, catalog, segment, again=again)
+        return real(folder, segment, again=again)
 
-    monkeypatch.setattr(drain, "flush", slow)
+    monkeypatch.setattr(flush, "flush_segment", slow)
     daemon = asyncio.run(run_daemon(tmp_path, file))
 
     (summary,) = daemon.summaries
@@ -307,14 +314,14 @@ def test_a_file_is_refused_where_what_the_start_found_cannot_become_bronze_and_a
 ):
     file, capture_id, rows = file_of(tmp_path, 100)
     left_in_log(tmp_path / "wal", capture_id, rows.slice(0, 60))
-    real = drain.flush
+    real = flush.flush_segment
 
-    def refuse(folder, catalog, segment, *, again):
+    def refuse(folder, segment, *, again):
         if again:
             raise WalError(f"{segment} is not sound")
-        return real(folder, catalog, segment, again=again)
+        return real(folder, segment, again=again)
 
-    monkeypatch.setattr(drain, "flush", refuse)
+    monkeypatch.setattr(flush, "flush_segment", refuse)
     live = LiveFeed(LiveDelivery([[trade(ts_event=T0 + 7)]], SILENT))
 
     def told(daemon: Daemon) -> bool:
