@@ -1,6 +1,7 @@
 """What may be much is done in parts, or in a thread, so that nothing else on the event loop waits for it."""
 
 import asyncio
+import gc
 import json
 import threading
 from contextlib import suppress
@@ -13,12 +14,13 @@ from spymaster import settings
 from spymaster.bus import Bus
 from spymaster.daemon import Daemon
 from spymaster.events import Stream
-from spymaster.recording import lane, quarantine
+from spymaster.normalize.open import normalizer_of
+from spymaster.recording import deliveries, lane, quarantine
 from spymaster.recording.recorder import Recorder
 from spymaster.wal.writer import StreamLog
 from tests.capturing import capture_rows
 from tests.live_feed import LiveDelivery, LiveFeed
-from tests.normalize.dbn_bytes import record
+from tests.normalize.dbn_bytes import record, trade
 from tests.rows import TRADES, delivered
 
 STREAM = Stream(TRADES.name, "ES")
@@ -130,3 +132,16 @@ def test_what_nobody_can_read_is_described_in_a_thread(tmp_path, monkeypatch):
     record_all(tmp_path, LiveFeed(LiveDelivery([[record(10)]])))
     assert threads
     assert threading.main_thread() not in threads
+
+
+def test_what_a_normalizer_loaded_is_kept_from_the_garbage_collector_once_for_each_kind(tmp_path, monkeypatch):
+    said: list[str] = []
+
+    def opened(*arguments, **named):
+        said.append("opened")
+        return normalizer_of(*arguments, **named)
+
+    monkeypatch.setattr(deliveries, "normalizer_of", opened)
+    monkeypatch.setattr(gc, "freeze", lambda: said.append("frozen"))
+    record_all(tmp_path, LiveFeed(*(LiveDelivery([[trade()]]) for _ in range(3))))
+    assert said == ["opened", "frozen", "opened", "opened"]
