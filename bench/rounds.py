@@ -16,11 +16,13 @@ import pyarrow as pa
 Figures = dict[str, float]
 
 
-def interleave(measured: Callable[[], Figures], baseline: Callable[[], Figures], rounds: int) -> dict[str, object]:
+def interleave(
+    measured: Callable[[], Figures], baseline: Callable[[], Figures], rounds: int, rate: str = "rows_per_s"
+) -> dict[str, object]:
     """Run both in turn, one uncounted round first.
 
     Returns:
-        For each figure its median, lowest and highest; and the median over rounds of measured rate / baseline rate.
+        For each figure its median, lowest and highest; and the median over rounds of measured `rate` / baseline `rate`.
     """
     measured(), baseline()
     ours: list[Figures] = []
@@ -29,7 +31,7 @@ def interleave(measured: Callable[[], Figures], baseline: Callable[[], Figures],
         ours.append(measured())
         theirs.append(baseline())
         print(f"round {done + 1}/{rounds}", file=sys.stderr)
-    ratios = [a["rows_per_s"] / b["rows_per_s"] for a, b in zip(ours, theirs, strict=True)]
+    ratios = [a[rate] / b[rate] for a, b in zip(ours, theirs, strict=True)]
     return {"measured": spread(ours), "baseline": spread(theirs), "ratio": round(statistics.median(ratios), 3)}
 
 

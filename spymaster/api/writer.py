@@ -142,7 +142,6 @@ class BronzeWriter:
             paths.encode_symbol(str(value))  # refuses before anything is written
         opened = await self._opened()
         await opened.append(kind.name, rows)
-        await asyncio.sleep(0)  # a program that never waits would keep its rows from being made durable
         self._unflushed[kind.name] = self._unflushed.get(kind.name, 0) + rows.num_rows
         if self._unflushed[kind.name] >= self._buffer_limit:
             await self.flush_schema(kind.name)

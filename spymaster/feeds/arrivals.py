@@ -9,7 +9,8 @@ from spymaster.feeds.feed import BURST_BYTES, Burst, RawMessage
 class Arrivals:
     """Gathers messages on the event loop. An idle feed has one in a burst and no delay; a busy one has what came.
 
-    It holds at most `BURST_BYTES` beyond one message: then `pause` is called, and the vendor's socket fills up instead.
+    Once it holds `BURST_BYTES`, `pause` is called, and the vendor's socket fills up instead. What comes all the same
+    makes several bursts.
     """
 
     def __init__(self, pause: Callable[[], None] = lambda: None, resume: Callable[[], None] = lambda: None) -> None:
@@ -48,7 +49,7 @@ class Arrivals:
         self._arrived.set()
 
     async def bursts(self) -> AsyncGenerator[Burst]:
-        """Yield all that has arrived since the last time, until the end.
+        """Yield all that has arrived since the last time, until the end; at most `BURST_BYTES`, or one larger message.
 
         Raises:
             FeedLostError: or whatever `end` was told.
@@ -60,10 +61,18 @@ class Arrivals:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            taken, self._messages, self._bytes = self._messages, [], 0
-            if self._paused:
-                self._paused = False
-                self._resume()
-            yield taken
+            yield self._taken()
         if self._ended is not None:
             raise self._ended
+
+    def _taken(self) -> Burst:
+        count = size = 0
+        for message in self._messages:
+            if count and size + len(message.data) > BURST_BYTES:
+                break
+            count, size = count + 1, size + len(message.data)
+        taken, self._messages, self._bytes = self._messages[:count], self._messages[count:], self._bytes - size
+        if self._paused and self._bytes < BURST_BYTES:
+            self._paused = False
+            self._resume()
+        return taken

@@ -22,7 +22,7 @@ class RawMessage(NamedTuple):
     ts_local_ns: int | None  # our clock on arrival; None for a file
 
 
-Burst = Sequence[RawMessage]  # all that has arrived since the last one, at most `BURST_BYTES` beyond one message
+Burst = Sequence[RawMessage]  # all that has arrived since the last one; `BURST_BYTES` at most, or one larger message
 BURST_BYTES = 1 << 20
 
 

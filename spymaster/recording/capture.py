@@ -61,20 +61,18 @@ class OpenCapture:
         """
         rest = batch
         while rest.num_rows:
-            before = self.next_seq(schema)
             try:
                 self._recorder.room.require()
                 lane, rows = self._rows.get(schema) or await self._opened(schema)
-                try:
-                    rows.append(rest)
-                finally:
-                    lane.dirty.set()  # the first frames of a large batch may be in the log
-                break
+                lane.dirty.set()
+                rest = rest.slice(rows.append_frame(rest))
             except DiskFullError as error:
                 self._recorder.room.refused(error)
-                rest = rest.slice(self.next_seq(schema) - before)
                 if not await self._room_again(schema, rest, error):
                     break
+            # A frame takes up to a millisecond, and a burst may be hundreds. A program that never waits would also keep
+            # its rows from being made durable.
+            await asyncio.sleep(0)
         await self._wait_for_the_disk()
 
     async def _opened(self, schema: str) -> tuple[Lane, CaptureRows]:

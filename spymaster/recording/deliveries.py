@@ -1,6 +1,7 @@
 """Every feed's deliveries, one after another, each feed in a task of its own."""
 
 import asyncio
+import gc
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from weakref import WeakValueDictionary
 from spymaster.errors import BronzeRefusedError, SourceError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture, CaptureSummary, capture_id_of
+from spymaster.events.encoding import Encoding
 from spymaster.feeds.feed import Delivery, Feed
 from spymaster.normalize.open import normalizer_of
 from spymaster.recording.capture import OpenCapture
@@ -47,6 +49,7 @@ class Deliveries:
         self._ended: deque[CaptureSummary] = deque()  # of `summaries`, oldest first
         self._forgotten_errors = 0
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._loaded: set[type[Encoding]] = set()  # whose normalizers' libraries are
         self._read: set[int] = set()  # captures of files, of this run
 
     def stop(self) -> None:
@@ -148,6 +151,10 @@ class Deliveries:
         normalizer = await asyncio.get_running_loop().run_in_executor(
             threads, lambda: normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
         )
+        if type(info.encoding) not in self._loaded:
+            # What stays is 160,000 objects, and to look through them for garbage holds every thread up for 0.1 s.
+            self._loaded.add(type(info.encoding))
+            gc.freeze()
         capture = Capture(
             capture_id_of(info.content_sha256, normalizer.version),
             normalizer.source,

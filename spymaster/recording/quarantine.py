@@ -70,24 +70,15 @@ class Quarantine:
                 f"{self._capture.origin} has sent more than {MAX_FILES} unreadable pieces; the newest are kept in "
                 f"{self._folder}, the last for: {first.reason}. What is readable is recorded. Next: look at them",
             )
-        entries = [{"byte": one.byte, "length": len(one.data), "reason": one.reason} for one in unreadable]
-        described = {"origin": self._capture.origin, "capture_id": self._capture.capture_id, "messages": entries}
-        pieces = {".bin": b"".join(one.data for one in unreadable), ".json": json.dumps(described).encode()}
         self._kept.append(name)
-        for suffix, data in pieces.items():
-            if not await self._written(data, self._folder / f"{name}{suffix}", ended):
-                return False
-        return True
-
-    async def _written(self, data: bytes, path: Path, ended: asyncio.Event) -> bool:
         while True:
             try:
-                await asyncio.to_thread(_write, data, path)
+                await asyncio.to_thread(self._write, name, unreadable)
             except OSError as error:
                 if not durable.is_full(error):
                     raise
                 if not self._waits:
-                    self.lost = f"unreadable messages could not be kept in {path.parent}: {error}"
+                    self.lost = f"unreadable messages could not be kept in {self._folder}: {error}"
                     return True
                 if ended.is_set():
                     return False
@@ -95,12 +86,17 @@ class Quarantine:
             else:
                 return True
 
+    def _write(self, name: str, unreadable: Sequence[Unreadable]) -> None:
+        """Write both files, unless they are there. For a thread: a burst may be tens of thousands of messages."""
+        entries = [{"byte": one.byte, "length": len(one.data), "reason": one.reason} for one in unreadable]
+        described = {"origin": self._capture.origin, "capture_id": self._capture.capture_id, "messages": entries}
+        durable.make_directories(self._folder)
+        pieces = {".bin": b"".join(one.data for one in unreadable), ".json": json.dumps(described).encode()}
+        for suffix, data in pieces.items():
+            path = self._folder / f"{name}{suffix}"
+            if not path.exists():  # as it may where a file is read again
+                durable.publish(data, path)
+
     def _remove(self, name: str) -> None:
         for suffix in (".bin", ".json"):
             durable.remove(self._folder / f"{name}{suffix}")
-
-
-def _write(data: bytes, path: Path) -> None:
-    if not path.exists():  # as it may where a file is read again
-        durable.make_directories(path.parent)
-        durable.publish(data, path)

@@ -38,27 +38,34 @@ class CaptureRows:
         """Number `delivered` and append the rows that are not recorded yet, in frames of at most `MAX_FRAME_BYTES`.
 
         Raises:
-            StorageError: the disk refused; `next_seq` says which rows are in the log.
-            UsageError: one row is too large for a frame; it and those behind it are not in the log.
+            StorageError, UsageError: as from `append_frame`; `next_seq` says which rows are in the log.
         """
-        rows_a_frame = frame_rows(delivered)
-        at = 0
-        while at < delivered.num_rows:
-            piece = delivered.slice(at, rows_a_frame) if rows_a_frame < delivered.num_rows else delivered
-            numbered = self._numbered(piece)
+        while delivered.num_rows:
+            delivered = delivered.slice(self.append_frame(delivered))
+
+    def append_frame(self, delivered: pa.RecordBatch) -> int:
+        """Append as many of the first rows as one frame takes, and return how many of `delivered` that were.
+
+        Raises:
+            StorageError: the disk refused, and none of them is in the log.
+            UsageError: the first row is too large for a frame.
+        """
+        count = min(frame_rows(delivered), delivered.num_rows)
+        while True:
+            numbered = self._numbered(delivered.slice(0, count) if count < delivered.num_rows else delivered)
             try:
                 if numbered.num_rows:
                     self.log.append(numbered)
             except FrameTooLargeError as error:  # the rows differ much in size
-                if piece.num_rows == 1:
+                if count == 1:
                     raise UsageError(
                         f"a row of {self.log.stream} is too large: {error}. Nothing of it was written"
                     ) from error
-                rows_a_frame = piece.num_rows // 2
-                continue
-            at += piece.num_rows
-            self.next_seq += piece.num_rows
-            self.appended_rows += numbered.num_rows
+                count //= 2
+            else:
+                self.next_seq += count
+                self.appended_rows += numbered.num_rows
+                return count
 
     def _numbered(self, piece: pa.RecordBatch) -> pa.RecordBatch:
         """Return rows with their keys, without those that are recorded already."""

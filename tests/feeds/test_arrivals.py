@@ -40,10 +40,32 @@ def test_a_burst_of_full_size_pauses_the_vendor_until_it_is_taken():
         arrivals.put(message(2))
         arrivals.put(message(3))  # was under way
         assert said == ["pause"]
-        assert len(await anext(bursts)) == 3
+        assert len(await anext(bursts)) == 2
+        assert said == ["pause", "resume"]
+        assert len(await anext(bursts)) == 1
 
     asyncio.run(read())
     assert said == ["pause", "resume"]
+
+
+def test_what_comes_though_the_vendor_was_paused_makes_bursts_of_at_most_full_size_or_one_larger_message():
+    half = BURST_BYTES // 2
+    said = []
+
+    async def read():
+        arrivals = Arrivals(lambda: said.append("pause"), lambda: said.append("resume"))
+        bursts = arrivals.bursts()
+        for number, size in enumerate((half, half, half, 3 * half, 1, 1)):
+            arrivals.put(message(number, size))
+        arrivals.end()
+        taken = []
+        async for burst in bursts:
+            taken.append([one.ts_local_ns for one in burst])
+            said.append(len(burst))
+        return taken
+
+    assert asyncio.run(read()) == [[0, 1], [2], [3], [4, 5]]
+    assert said == ["pause", 2, 1, "resume", 1, 2]
 
 
 def test_a_loss_is_told_after_all_that_came_before_it_though_the_delivery_is_closed_then():
