@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from spymaster import clock, durable, events
 from spymaster.bus import Bus
@@ -23,6 +22,7 @@ from spymaster.wal.writer import StreamLog
 
 IDLE_S: Final = 0.25  # after this long without rows the watermark is put on disk
 PUBLISHED_AT_ONCE: Final = 64  # batches, a step of the event loop: some 40 us each
+AHEAD_NS: Final = 5 * clock.NS_PER_SECOND  # an event may be after its receipt, by clocks that differ
 KEPT_SYNCS: Final = 1_000  # of the newest commits' times, for `status`
 
 
@@ -132,8 +132,9 @@ class Lane:
         stream = self.log.stream
         self._lanes.bus.publish(stream, batches)
         for batch in batches:
-            newest_ns: int = pc.max(batch["ts_event_ns"]).as_py()
-            self._lanes.frontiers[stream] = max(newest_ns, self._lanes.frontiers.get(stream, newest_ns))
+            newest_ns = _newest_ns(batch)
+            if newest_ns is not None:
+                self._lanes.frontiers[stream] = max(newest_ns, self._lanes.frontiers.get(stream, newest_ns))
 
     async def seal(self) -> None:
         """Seal the active segment, if it has rows, and give it its sealed name.
@@ -156,6 +157,13 @@ class Lane:
                 if self.log.seal():
                     self.sealed_at_s = now_s
                     self.dirty.set()
+
+
+def _newest_ns(batch: pa.RecordBatch) -> int | None:
+    """Return the newest event time that is believed: one far after its receipt would move a resume into the future."""
+    events_ns, received_ns = batch["ts_event_ns"].to_numpy(), batch["ts_recv_ns"].to_numpy()
+    believed = events_ns[events_ns - received_ns <= AHEAD_NS]
+    return int(believed.max()) if len(believed) else None
 
 
 class Lanes:

@@ -184,7 +184,7 @@ class Recorder:
         try:
             if not self.health.has_failed:
                 if self.disk.ingest_stopped:
-                    self.disk.give_up_file()  # what it was kept for
+                    self.disk.close()  # gives up the reserve file, which was kept for this; no look takes it back
                 try:
                     await self._own.record_gaps()
                 finally:

@@ -613,3 +613,21 @@ def test_a_file_whose_batch_was_taken_in_part_goes_on_after_that_part(tmp_path):
         taken, appended = asyncio.run(run(disk))
         assert 0 < taken < count == appended
         assert in_lake(disk.root) == list(range(count))
+
+
+def test_a_time_far_after_its_receipt_moves_no_frontier(tmp_path):
+    async def run():
+        recorder = make(tmp_path)
+        await recorder.start()
+        rows = await capture_rows(recorder, STREAM, 7)
+        batch = delivered(TRADES, 3)
+        at = batch.schema.get_field_index("ts_event_ns")
+        times = batch["ts_event_ns"].to_numpy().copy()
+        times[1] += 3_600_000_000_000
+        await rows.append(batch.set_column(at, batch.schema.field(at), pa.array(times)))
+        await until(lambda: rows.lane.log.acknowledged_rows == 3)
+        frontier = recorder.frontiers[STREAM]
+        await recorder.stop()
+        return frontier
+
+    assert asyncio.run(run()) == NOON_NS + 2_000_000
