@@ -75,10 +75,9 @@ def resumed(stream, chance):
 @given(EVENTS, CHANCE)
 def test_captures_that_resume_inclusively_from_a_whole_time_give_the_single_capture(drawn, chance):
     stream = market(drawn)
-    identifiers = chance.sample(range(1, 1_000), 60)
-    captures = [
-        delivered(capture_id, some) for capture_id, some in zip(identifiers, resumed(stream, chance), strict=False)
-    ]
+    pieces = resumed(stream, chance)
+    identifiers = chance.sample(range(1, 100_000), len(pieces))
+    captures = [delivered(capture_id, some) for capture_id, some in zip(identifiers, pieces, strict=True)]
     rows = [row for capture in captures for row in capture]
     chance.shuffle(rows)  # late arrival, and parts in any order
 
