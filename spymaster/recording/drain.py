@@ -232,7 +232,12 @@ class Drain:
                 self._indexed().refresh()
         except (sqlite3.Error, LayoutError) as error:  # only an index: the next start takes in what it lacks
             why_behind = str(error)
-        retire(path)
+        try:
+            retire(path)
+        except OSError:
+            if path.exists():
+                raise
+            # It is gone, and only that is not durable: a power cut may bring back a name whose rows Bronze has.
         return _Flushed(sum(part.rows for part in parts) if rows is None else rows, parts, why_behind)
 
     def _indexed(self) -> Catalog:
