@@ -45,5 +45,10 @@ def flush(bronze: Path, catalog: Catalog, path: Path, *, again: bool) -> Flushed
         catalog.record(parts)
     except (sqlite3.Error, LayoutError) as error:  # only an index: the next refresh takes in what it lacks
         behind = str(error)
-    retire(path)
+    try:
+        retire(path)
+    except OSError:
+        if path.exists():
+            raise
+        # It is gone, and only that is not durable: a power cut may bring back a name whose rows Bronze has.
     return Flushed(segment.rows.num_rows, parts, behind)

@@ -1,5 +1,8 @@
 """Cuts the power at every storage call of a trace, recovers, cuts that short too, and checks what must never break.
 
+A state is recovered by the command, or started on by the recorder, which records more rows of the same streams and
+reads its file again while what the crash left goes to Bronze behind; for these rows, too, holds what is promised.
+
 I1   every acknowledged row is in Bronze after recovery, once; after a kill every appended one
 I2   nothing is in Bronze that was not appended, and nothing twice
 I3   a row is acknowledged only after a sync of its bytes and of its segment's name
@@ -9,7 +12,8 @@ I8   every visible part is whole
 I10  a segment goes only once its rows are durable elsewhere
 I11  a sync that failed is never passed over
 I14  bytes that do not read are kept, and their rows come back into Bronze, once, if they read well later
-and by name: *end row*, which is never there without the rows it counts; *false alarm*, a plain power cut is never
+and by name: *numbers*, of a stream's segments none is used twice; *proof*, `verify` has no finding after a power cut or
+kill; *end row*, which is never there without the rows it counts; *false alarm*, a plain power cut is never
 reported as damage; *damage* to rows that can be known to have been acknowledged is reported, and costs no other row.
 
 The exploration is a search: a node is a disk (what is durable, what only visible), an edge one call of a recovery and
@@ -20,6 +24,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,14 +32,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spymaster import paths
-from spymaster.events import SCHEMAS, SYSTEM_GAPS, Stream
-from spymaster.wal.segment import Frame, decode_rows, scan
+from spymaster.errors import WalError
+from spymaster.events import SCHEMAS, SYSTEM_CAPTURES, SYSTEM_GAPS, Stream
+from spymaster.proof.verify import verify
+from spymaster.wal.segment import Frame, decode_header, decode_rows, scan
 from tests.crash.disk import Call, Disk, State
 from tests.crash.scratch import BRONZE, Key, Outcome, Scratch
-from tests.crash.workload import Trace, keys_of
+from tests.crash.workload import Trace, keys_of, run_start
 
 ARCHIVE = "lake/archive/bronze/"
 MOST_DEEP = 3  # recoveries that are cut in a row
+CUT_OF_START = 0.3  # of its calls: it makes that many more than a recovery
 STRIDE = 8  # what breaks, breaks for a while: a defect is found sooner than call by call
 
 
@@ -56,6 +64,9 @@ class Plan(NamedTuple):
         again: share of the states that are recovered twice.
         damaged: share of the states that are also damaged.
         refused: share of the states whose recovery also meets a sync that fails.
+        started: share of the states on which the recorder itself starts; the others are only recovered.
+        cut_starts: and of those that are cut or damaged.
+        verified: share of these after which `verify` has its say.
     """
 
     cuts: int = 2
@@ -64,6 +75,9 @@ class Plan(NamedTuple):
     again: float = 0.05
     damaged: float = 0.05
     refused: float = 0.02
+    started: float = 0.01
+    cut_starts: float = 0.1
+    verified: float = 0.1
 
 
 class Promise(NamedTuple):
@@ -84,6 +98,18 @@ class Promise(NamedTuple):
     spoiled: frozenset[Key] = frozenset()
     plain: bool = True
 
+    def and_of(self, outcome: Outcome, number: int | None = None) -> "Promise":
+        """Return what holds after so many calls of a recovery, or all: of a start, also of what it recorded."""
+        if outcome.trace is None:
+            return self
+        own = promised(outcome.trace, len(outcome.calls) if number is None else number)
+        return self._replace(
+            acknowledged=self.acknowledged | own.acknowledged,
+            appended=self.appended | own.appended,
+            begun=self.begun | own.begun,
+            counted=self.counted | own.counted,
+        )
+
 
 class Explorer:
     """Tries the states of one trace.
@@ -92,15 +118,17 @@ class Explorer:
         distinct: fingerprints of the states of the trace that were recovered.
         nested: fingerprints of the states in which a recovery was cut.
         deepest: the most recoveries in a row that were cut.
+        starts: how often the recorder was started on a state.
     """
 
     def __init__(self, scratch: Scratch, trace: Trace, plan: Plan, seed: int) -> None:
         self.distinct: set[bytes] = set()
         self.nested: set[bytes] = set()
-        self.deepest = 0
+        self.deepest = self.starts = 0
         self._scratch, self._trace, self._plan = scratch, trace, plan
         market = {capture for schema, capture, _ in trace.begun if not schema.startswith("system.")}
         self._exact = len(market) == 1 and all(call.name != "sync_failed" for call in trace.calls)
+        self._announced = any(schema == SYSTEM_CAPTURES.name for schema, _, _ in trace.begun)
         self._chance = random.Random(seed)
         self._tried: set[tuple[bytes, frozenset[Key]]] = set()
 
@@ -169,10 +197,10 @@ class Explorer:
         self._tried.add((mark, must))
         self.deepest = max(self.deepest, deep)
         plan, draw = self._plan, self._chance.random
-        outcome = self._scratch.recover(state)
-        judge(state, outcome, promise, must)
+        cut = deep < MOST_DEEP and (deeper or (deep == 0 and draw() < plan.nested))
+        outcome = self._recovered(state, promise, must, plan.cut_starts if cut else plan.started)
         if deep < MOST_DEEP:
-            if deeper or (deep == 0 and draw() < plan.nested):
+            if cut:
                 self._cut_short(disk, outcome, promise, must, deep)
             if draw() < plan.refused:
                 self._refuse(disk, outcome, promise, must, deep)
@@ -182,13 +210,42 @@ class Explorer:
             if draw() < plan.damaged:
                 self._damage(state, outcome, promise, must)
 
+    def _recovered(self, state: State, promise: Promise, must: frozenset[Key], starts: float) -> Outcome:
+        """Recover a state, by the command or in a share of cases by a start, and judge what that did."""
+        if self._chance.random() >= starts:
+            outcome = self._scratch.recover(state)
+            judge(state, outcome, promise, must)
+            return outcome
+        try:
+            outcome = self._started(state, promise, must)
+            if self._announced and promise.plain and self._chance.random() < self._plan.verified:
+                findings = verify(self._scratch.root / "wal", self._scratch.root / "lake").findings
+                if findings:
+                    raise Violation("proof", f"verify finds {findings}")
+        except Violation as violation:
+            violation.add_note("by a start that records meanwhile")
+            raise
+        return outcome
+
+    def _started(
+        self, state: State, promise: Promise, must: frozenset[Key], failing_sync: int | None = None
+    ) -> Outcome:
+        """Start on a state and judge that; not where a sync fails, as rows may wait in a poisoned segment then."""
+        outcome = run_start(self._scratch, state, self._trace, self._chance, failing_sync)
+        self.starts += 1
+        if failing_sync is None:
+            promise = promise.and_of(outcome)
+            read = self._trace.file.keys if self._trace.file is not None and outcome.file_read else frozenset()
+            judge(state, outcome, promise, must | outcome.trace.appended.keys() | read)
+        return outcome
+
     def _again(self, outcome: Outcome) -> None:
         again = self._scratch.recover(outcome.after)
         if again.error is not None or parts_of(again.after) != parts_of(outcome.after):
             raise Violation("I6", f"recovering again changed Bronze, or raised {again.error}")
 
     def _cut_short(self, disk: Disk, outcome: Outcome, promise: Promise, must: frozenset[Key], deep: int) -> None:
-        """Cut a recovery at each of its calls: kill it there, or cut the power."""
+        """Cut a recovery at each of its calls, a start at some: kill it there, or cut the power."""
         disk = disk.restarted()
         first = disk.next_inode
         dive = self._chance.randrange(len(outcome.calls) or 1)
@@ -196,11 +253,17 @@ class Explorer:
             try:
                 check_call(disk, call, promise.spoiled)
                 disk.apply(call, first)
+                own = promise.and_of(outcome, number + 1)
+                if outcome.trace is not None:
+                    check_acknowledged(disk, own.acknowledged - own.spoiled)
+                    if number != dive and self._chance.random() > CUT_OF_START:
+                        continue
+                kept = must | (own.appended - promise.appended)
                 killed = self._chance.random() < 0.5
-                self._state(disk.restarted(), promise, must, deep + 1, deeper=number == dive and killed)
+                self._state(disk.restarted(), own, kept, deep + 1, deeper=number == dive and killed)
                 for _ in range(self._plan.nested_cuts):
                     cut = Disk.holding(disk.cut(self._chance, ordered=self._chance.random() < 0.5))
-                    self._state(cut, promise, promise.acknowledged, deep + 1, deeper=number == dive and not killed)
+                    self._state(cut, own, own.acknowledged, deep + 1, deeper=number == dive and not killed)
             except Violation as violation:
                 violation.add_note(f"in a recovery, after {call}")
                 raise
@@ -211,9 +274,18 @@ class Explorer:
         if syncs == 0:
             return
         failing = self._chance.randint(1, syncs)
-        refused = self._scratch.recover(disk.killed(), failing)
-        if refused.error is None or not refused.error.startswith(("OSError", "StorageError")):
-            raise Violation("I11", f"a recovery whose sync failed ended with {refused.error or refused.exit_code}")
+        if outcome.trace is None:
+            refused = self._scratch.recover(disk.killed(), failing)
+            if refused.error is None or not refused.error.startswith(("OSError", "StorageError")):
+                raise Violation("I11", f"a recovery whose sync failed ended with {refused.error or refused.exit_code}")
+        else:  # rows go to another segment, a part is written again; some syncs no recorder can do without
+            refused = self._started(disk.killed(), promise, must, failing)
+            if refused.error is not None and not refused.error.startswith(
+                ("OSError", "StorageError", "BronzeRefused", "DiskFull")
+            ):
+                raise Violation("I11", f"a start whose sync failed ended with {refused.error}")
+            must |= frozenset(refused.trace.appended)
+            promise = promise.and_of(refused)
         disk = disk.restarted()
         first = disk.next_inode
         for call in refused.calls:
@@ -234,14 +306,13 @@ class Explorer:
         damage = damaged(state, self._chance.choice(segments), self._chance)
         spoiled = promise._replace(spoiled=damage.spoiled, plain=False)
         try:
-            after = self._scratch.recover(damage.state)
-            judge(damage.state, after, spoiled, must)
-            check_damage(damage, outcome, after, must, exact=self._exact)
+            after = self._recovered(damage.state, spoiled, must, self._plan.cut_starts)
+            check_damage(damage, outcome, after, promise.begun, must, exact=self._exact)
             if self._chance.random() < self._plan.nested:
                 self._cut_short(Disk.holding(damage.state), after, spoiled, must, 0)
             if damage.spoiled:
                 healed = {path: damage.whole if was == damage.broken else was for path, was in after.after.items()}
-                judge(healed, self._scratch.recover(healed), promise, must)
+                judge(healed, self._scratch.recover(healed), promise.and_of(after), must)
         except Violation as violation:
             violation.add_note(f"with damage: {damage.what}")
             raise
@@ -279,8 +350,37 @@ def judge(state: State, outcome: Outcome, promise: Promise, must: frozenset[Key]
     for end, counted in promise.counted.items():
         if end in rows and (absent := counted - rows.keys() - promise.spoiled):
             raise Violation("end row", f"it is there without {len(absent)} rows that it counts, e.g. {min(absent)}")
+    check_numbers(state, outcome.calls)
     if outcome.exit_code != 0 and promise.plain:
         raise Violation("false alarm", f"a power cut was reported as damage (exit {outcome.exit_code})")
+
+
+def check_numbers(state: State, calls: list[Call]) -> None:
+    """Check that each sealed name that is given has a number above all of its stream, and is given once.
+
+    Args:
+        state: what was there before.
+        calls: what was done.
+    """
+    highest: dict[str, int] = {}
+    for path, content in state.items():
+        if _is_segment(path):
+            name = paths.parse_segment_name(path.rpartition("/")[2])
+            if not name.ahead:  # one that is made ahead of need and never used gives its number back
+                highest[name.stem] = max(highest.get(name.stem, 0), name.number or 0, _number_in(content))
+    for call in calls:
+        if call.name == "link" and _is_segment(call.target):
+            name = paths.parse_segment_name(call.target.rpartition("/")[2])
+            if name.number <= highest.get(name.stem, 0):
+                raise Violation("numbers", f"{call.target} has a number that was used before")
+            highest[name.stem] = name.number
+
+
+@lru_cache(maxsize=2_000)
+def _number_in(content: bytes) -> int:
+    with suppress(WalError):
+        return decode_header(memoryview(content))[0].number
+    return 0
 
 
 def check_acknowledged(disk: Disk, acknowledged: frozenset[Key]) -> None:
@@ -359,19 +459,22 @@ def damaged(state: State, path: str, chance: random.Random) -> Damage:
     )
 
 
-def check_damage(damage: Damage, sound: Outcome, after: Outcome, must: frozenset[Key], *, exact: bool) -> None:
+def check_damage(
+    damage: Damage, sound: Outcome, after: Outcome, begun: frozenset[Key], must: frozenset[Key], *, exact: bool
+) -> None:
     """Check that damage costs only the rows that it hit, and is reported where it can be known.
 
     Args:
         damage: what was damaged.
         sound: what recovery made of the state without the damage.
         after: and with it.
+        begun: the rows that may have been there.
         must: the rows that had to be there.
         exact: whether the gap rows can say which rows are missing, and not only of which schema. They cannot where the
             numbers of a segment have steps: where captures change, and where rows moved after a failed sync.
     """
     rows = bronze_rows(after.after)
-    had = {key for key in bronze_rows(sound.after) if key[0] != SYSTEM_GAPS.name}
+    had = {key for key in begun.intersection(bronze_rows(sound.after)) if key[0] != SYSTEM_GAPS.name}
     if others := had - rows.keys() - damage.spoiled:
         raise Violation("damage", f"it cost {len(others)} rows that it did not hit, e.g. {min(others)}")
     missing = (damage.provable & must) - rows.keys()

@@ -21,9 +21,10 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 import pytest
@@ -36,7 +37,10 @@ from spymaster.lake.catalog import Catalog
 from spymaster.recording.recovery import recover
 from spymaster.wal import recovery, sealed, segment, segment_writer, writer
 from spymaster.wal.segment import Header
-from tests.crash.disk import Call, Disk, State, links_of, recording
+from tests.crash.disk import Call, Disk, Recording, State, links_of, recording
+
+if TYPE_CHECKING:
+    from tests.crash.workload import Trace
 
 MEMORY_FOLDER = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # states are made by thousands
 BRONZE = "lake/bronze/"
@@ -55,12 +59,22 @@ class Outcome(NamedTuple):
         exit_code: None if it raised.
         error: what it raised.
         after: what a kill right after it leaves.
+        trace: of a start, what it promised of the rows that it recorded.
+        file_read: whether a start read a file to its end.
     """
 
     calls: list[Call]
     exit_code: int | None
     error: str | None
     after: State
+    trace: "Trace | None" = None
+    file_read: bool = False
+
+
+class Work(Protocol):
+    """What is done on a state; returns the exit code."""
+
+    def __call__(self, root: Path, run_capture: int) -> int: ...
 
 
 class _Index(sqlite3.Connection):
@@ -124,31 +138,40 @@ class Scratch:
             known = _bounded(self._digests)[content] = hashlib.sha256(content).digest()
         return known
 
+    def run_capture_of(self, state: State) -> int:
+        """Return the capture of a process run that begins with a state."""
+        return int.from_bytes(self.fingerprint(state)[:8], "big") >> 1
+
     def recover(self, state: State, failing_sync: int | None = None) -> Outcome:
-        """Recover a state as the daemon does at its start, or have from memory what that did before."""
+        """Recover a state as the command does, or have from memory what that did before."""
         mark = (self.fingerprint(state), failing_sync)
         outcome = self._outcomes.get(mark)
         if outcome is None:
-            outcome = _bounded(self._outcomes)[mark] = self._recover(state, mark[0], failing_sync)
+            outcome = _bounded(self._outcomes)[mark] = self.carry_out(
+                state, recording(self.root, failing_sync), recover_all
+            )
         return outcome
 
-    def _recover(self, state: State, mark: bytes, failing_sync: int | None) -> Outcome:
+    def carry_out(self, state: State, traced: AbstractContextManager[Recording], work: Work) -> Outcome:
+        """Do something on a state, in a process that begins with it as far as `durable` can tell.
+
+        Args:
+            state: what lies there.
+            traced: what records the calls below `root`.
+            work: what is done.
+        """
         self._materialize(state)
         self._state, self._made = state, {}
-        run_capture = int.from_bytes(mark[:8], "big") >> 1
         durable._synced_directories.clear()  # it is another process each time
         durable._synced_directories.update(dict.fromkeys((self.root, *self.root.parents)))
         code = error = None
-        with recording(self.root, failing_sync) as made:
+        with traced as made:
             try:
-                durable.make_directories(self.root / "wal")
-                index = Catalog(self.root / "lake")
-                try:
-                    code = recover(self.root / "wal", index, self.root / "lake" / "bronze", run_capture).exit_code
-                finally:
-                    index.close()
+                code = work(self.root, self.run_capture_of(state))
             except Exception as raised:  # noqa: BLE001  # whatever escapes recovery is what it did
                 error = f"{type(raised).__name__}: {raised}"
+        for holder in self.root.rglob(".holder"):  # who had the locks; that passes the model by
+            holder.unlink()
         disk = Disk.holding(state)
         first = disk.next_inode
         for call in made.calls:
@@ -164,7 +187,7 @@ class Scratch:
         """Change the folder from the state that it holds to another."""
         root = f"{self.root}/"
         second = links_of(self._there)
-        changed = []
+        changed = []  # also what is gone: a run that ends early opens no catalog, which would miss it
         for path in sorted(self._there, reverse=True):
             content = self._there[path]
             if path not in state or path in second or (state[path] is not content and state[path] != content):
@@ -172,7 +195,7 @@ class Scratch:
                     os.rmdir(root + path)  # noqa: PTH106  # thousands of them: paths as objects cost more than calls
                 else:
                     os.unlink(root + path)  # noqa: PTH108
-                    if path in state and path.startswith(BRONZE):
+                    if path.startswith(BRONZE):
                         changed.append(path.removeprefix(BRONZE))
                 del self._there[path]
         if changed:
@@ -248,6 +271,16 @@ class Scratch:
             lambda path, names: real_columns(SimpleNamespace(_bronze=path.parent), path.name, names)  # type: ignore[arg-type]
         )
         self._patch.setattr(Catalog, "_columns", lambda index, part, names: columns(index._bronze / part, names))
+
+
+def recover_all(root: Path, run_capture: int) -> int:
+    """Recover as the command does."""
+    durable.make_directories(root / "wal")
+    index = Catalog(root / "lake")
+    try:
+        return recover(root / "wal", index, root / "lake" / "bronze", run_capture).exit_code
+    finally:
+        index.close()
 
 
 def _remembered(function: Callable) -> Callable:

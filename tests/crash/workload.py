@@ -25,14 +25,23 @@ from spymaster.wal.recovery import retire
 from spymaster.wal.sealed import read_sealed
 from spymaster.wal.writer import StreamLog
 from tests.capturing import capture_rows
-from tests.crash.disk import Call, Recording, recording
-from tests.crash.scratch import MEMORY_FOLDER, Key
+from tests.crash.disk import Call, Recording, State, recording
+from tests.crash.scratch import MEMORY_FOLDER, Key, Outcome, Scratch
+from tests.crash.starts import (
+    STEP_MS,
+    FileContent,
+    Started,
+    StartTroubleError,
+    as_run,
+    read_file,
+    recorder_at,
+    start_and_record,
+)
 from tests.rows import delivered
 from tests.silver_files import pretend_compacted
 
 TRADES, INSTRUMENTS = Stream("futures.trades", "ES"), Stream("reference.instruments", "ES")
 STREAMS = (TRADES, INSTRUMENTS, Stream("futures.mbp10", "NQ"), Stream("options.greeks_snapshots", "SPY"))
-STEP_MS = 1_000_000  # between batches, so that some segments cross the hour
 
 
 class Workload(NamedTuple):
@@ -43,6 +52,7 @@ class Workload(NamedTuple):
         streams: what is recorded.
         rows: in each batch.
         captures: deliveries one after another, each with its begin and end.
+        file: whether a file comes first, whose rows are looked up when it is read again.
         failing_sync: the sync that fails, counted from 1.
     """
 
@@ -50,6 +60,7 @@ class Workload(NamedTuple):
     streams: tuple[Stream, ...] = (TRADES, INSTRUMENTS)
     rows: int = 3
     captures: int = 1
+    file: bool = False
     failing_sync: int | None = None
 
     @classmethod
@@ -60,6 +71,7 @@ class Workload(NamedTuple):
             streams=tuple(chance.sample(STREAMS, chance.choice([1, 1, 2]))),
             rows=chance.randint(1, 4),
             captures=chance.randint(1, 2),
+            file=chance.random() < 0.3,
             failing_sync=chance.choice([None, chance.randint(1, 100)]),
         )
 
@@ -74,6 +86,8 @@ class Trace:
         appended: and before it returned; from there on a kill must not lose it.
         acknowledged: and before it was published; from there on a power cut must not lose it.
         counted: for each end row of a capture, the rows that it counts.
+        streams: what was recorded.
+        file: what the run read, so that a start reads it again.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -81,6 +95,8 @@ class Trace:
     appended: dict[Key, int] = field(default_factory=dict)
     acknowledged: dict[Key, int] = field(default_factory=dict)
     counted: dict[Key, frozenset[Key]] = field(default_factory=dict)
+    streams: tuple[Stream, ...] = (TRADES,)
+    file: FileContent | None = None
 
     def publish(self, stream: Stream, batches: list[pa.RecordBatch]) -> None:
         for batch in batches:
@@ -88,7 +104,7 @@ class Trace:
                 self.acknowledged.setdefault(key, len(self.calls))
 
 
-class _NotingBus(Bus):
+class NotingBus(Bus):
     def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
@@ -144,10 +160,14 @@ def run_recorder(workload: Workload = Workload()) -> Trace:  # noqa: B008  # a n
 
 
 async def _record(root: Path, workload: Workload, trace: Trace) -> None:
-    bus = _NotingBus(trace)
-    recorder = Recorder(root / "wal", root / "lake", bus=bus, flush_interval_s=300, segment_mb=256, sync_ms=1)
+    bus = NotingBus(trace)
+    recorder = recorder_at(root, bus)
+    trace.streams = workload.streams
     try:
         await recorder.start()
+        if workload.file:
+            trace.file = FileContent(workload.streams, workload.rows, 3 * workload.flushes + 1)
+            await _read(recorder, trace.file)
         for capture_id in range(77, 77 + workload.captures):
             await _deliver(recorder, Capture(capture_id, "sim", "sim", None, 1, workload.streams), workload)
     except (SpymasterError, OSError):
@@ -157,6 +177,21 @@ async def _record(root: Path, workload: Workload, trace: Trace) -> None:
             await recorder.stop()
         except (SpymasterError, OSError):
             assert workload.failing_sync is not None
+
+
+async def _read(recorder: Recorder, content: FileContent) -> None:
+    """Read a file; of each three batches one is committed, one sealed, and then all go to Bronze."""
+
+    async def between(number: int) -> None:
+        if number % 3 == 0:
+            await asyncio.sleep(0.01)
+        elif number % 3 == 1:
+            for lane in recorder.lanes.values():
+                lane.log.seal()
+        else:
+            await recorder.flush()
+
+    await read_file(recorder, content, between)
 
 
 async def _deliver(recorder: Recorder, capture: Capture, workload: Workload) -> None:
@@ -179,6 +214,39 @@ async def _deliver(recorder: Recorder, capture: Capture, workload: Workload) -> 
     await append(3 * workload.flushes)  # the end row comes after the commit of these
     counts = {stream: own.next_seq for stream, own in rows.items()}
     await recorder.end(capture, counts, complete=True, detail=None)
+
+
+def run_start(
+    scratch: Scratch, state: State, before: Trace, chance: random.Random, failing_sync: int | None = None
+) -> Outcome:
+    """Start the recorder on a state, let it record and read what the run before read, and stop it.
+
+    Args:
+        scratch: where.
+        state: what a crash left of a run.
+        before: that run.
+        chance: which threads are slow.
+        failing_sync: the sync that fails, counted from 1.
+    """
+    started: list[Started] = []
+    traces: list[Trace] = []
+
+    @contextmanager
+    def traced() -> Iterator[Recording]:
+        with tracing(scratch.root, failing_sync) as (trace, made):
+            traces.append(trace)
+            yield made
+
+    def work(root: Path, run_capture: int) -> int:
+        own = recorder_at(root, NotingBus(traces[0]))
+        started.append(asyncio.run(start_and_record(own, before.streams, before.file, live=run_capture ^ 1)))
+        if failing_sync is None and (started[0].trouble or not started[0].file_read):
+            raise StartTroubleError("; ".join(started[0].trouble) or "the file was not read to its end")
+        return started[0].exit_code
+
+    with as_run(scratch.run_capture_of(state), chance):
+        outcome = scratch.carry_out(state, traced(), work)
+    return outcome._replace(trace=traces[0], file_read=bool(started) and started[0].file_read)
 
 
 def run_archive() -> tuple[Trace, int]:

@@ -14,9 +14,9 @@ from tests.crash.scratch import Scratch
 from tests.crash.workload import TRADES, Workload, run_log, run_recorder
 
 # A defect may show only in what is tried of few states; none needs many recoveries that are cut.
-FOR_MUTANTS = Plan(nested=0.005, again=0.1, damaged=0.2, refused=0.1)
+FOR_MUTANTS = Plan(nested=0.005, again=0.1, damaged=0.2, refused=0.1, started=0, cut_starts=0)
 SHORT = Workload(flushes=1, streams=(TRADES,))  # a mutant breaks at its first flush
-NESTED_PER_STATE = 75  # about so many new ones come of a state whose recovery is cut, three deep
+NESTED_PER_STATE = 90  # about so many new ones come of a state whose recovery is cut, three deep
 MOST_PER_WORKLOAD = 500  # states, so that many workloads share their number
 
 

@@ -312,6 +312,30 @@ def test_a_segment_that_was_published_in_part_is_completed_each_row_once_and_the
     assert in_lake(tmp_path) == list(range(20))
 
 
+def test_a_segment_whose_removal_is_not_durable_is_in_bronze_and_not_waited_for(tmp_path, monkeypatch):
+    real, refused = durable.sync_directory, []
+
+    def refuse_after_a_removal(folder):
+        sealed = tmp_path / "wal" / "futures_trades_ES.001.arrow"
+        if folder == tmp_path / "wal" and (tmp_path / "lake" / "bronze" / "futures").exists() and not sealed.exists():
+            refused.append(folder)
+            raise OSError(errno.EIO, "the disk refused a sync")
+        real(folder)
+
+    async def run():
+        recorder, _ = await recording(tmp_path)
+        monkeypatch.setattr(durable, "sync_directory", refuse_after_a_removal)
+        await recorder.flush()
+        monkeypatch.setattr(durable, "sync_directory", real)
+        assert (recorder.problems, recorder.drain.waiting) == ([], [])
+        assert recorder.lanes[STREAM].flushed_rows == 10
+        assert len(recorder.drain.catalog.recorded_numbers(7, "futures.trades")) == 10
+        await recorder.stop()
+
+    asyncio.run(run())
+    assert len(refused) == 1
+
+
 def test_streams_are_not_cut_into_ever_more_segments_while_bronze_refuses(tmp_path):
     async def run():
         disk = Numbers()
