@@ -18,11 +18,14 @@ class Flushed(NamedTuple):
         rows: its rows.
         parts: the parts that were published now.
         behind: why the catalog does not know them; None where it does.
+        lingering: why it is not durable that the segment is gone; a power cut may bring back a name whose rows the lake
+            has.
     """
 
     rows: int
     parts: list[Part]
     behind: str | None
+    lingering: OSError | None
 
 
 def flush(bronze: Path, catalog: Catalog, path: Path, *, again: bool) -> Flushed:
@@ -45,10 +48,11 @@ def flush(bronze: Path, catalog: Catalog, path: Path, *, again: bool) -> Flushed
         catalog.record(parts)
     except (sqlite3.Error, LayoutError) as error:  # only an index: the next refresh takes in what it lacks
         behind = str(error)
+    lingering = None
     try:
         retire(path)
-    except OSError:
+    except OSError as error:
         if path.exists():
             raise
-        # It is gone, and only that is not durable: a power cut may bring back a name whose rows Bronze has.
-    return Flushed(segment.rows.num_rows, parts, behind)
+        lingering = error
+    return Flushed(segment.rows.num_rows, parts, behind, lingering)

@@ -59,6 +59,8 @@ def recover(
     behind = False
     for done, segment in enumerate(found.sealed):
         flushed = flush(bronze, catalog, segment, again=True)
+        if flushed.lingering is not None:
+            raise flushed.lingering  # what a failed sync says is told, though nothing is lost
         parts += flushed.parts
         behind |= flushed.behind is not None
         if progress is not None:
