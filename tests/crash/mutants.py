@@ -1,14 +1,15 @@
 """Defects planted one at a time, to show that the explorer can fail: each names the invariants that it may break.
 
-Three kinds. A *trace mutant* is a recorder that leaves a storage call out, or makes it elsewhere: a recorded trace is
+Four kinds. A *trace mutant* is a recorder that leaves a storage call out, or makes it elsewhere: a recorded trace is
 changed. A *writer mutant* is a recorder with one line of its code changed, mostly of what it does after a failed sync.
-A *recovery mutant* is a recovery that drops one of its rules. Letters are those of the designs that the protocol was
-chosen over: A writes in place and never syncs, B renames and never syncs, C syncs files and no directories, D
-publishes again what is there, F does not sync the log's directory when a segment is made.
+A *recovery mutant* is a recovery that drops one of its rules, a *start mutant* a start that does. Letters are those of
+the designs that the protocol was chosen over: A writes in place and never syncs, B renames and never syncs, C syncs
+files and no directories, D publishes again what is there, F does not sync the log's directory when a segment is made.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -16,9 +17,12 @@ import pytest
 
 from spymaster import durable, paths
 from spymaster.lake import bronze
+from spymaster.lake.catalog import Catalog
 from spymaster.recording import recorder
 from spymaster.recording import recovery as recovery_of_lake
-from spymaster.wal import folder, recovery, writer
+from spymaster.recording.drain import Drain
+from spymaster.wal import folder, recovery, segment, writer
+from spymaster.wal.segment import Predecessor
 from tests.crash.disk import Call
 from tests.crash.workload import Trace
 
@@ -345,4 +349,28 @@ RECOVERY_MUTANTS: dict[str, Mutant] = {
     ),
     "rows behind damage are not salvaged": Mutant(("damage", "I1"), _no_islands),
     "a sealed segment is believed without its seal": Mutant(("damage", "I1", "recovery"), _no_seal),
+}
+
+
+async def _any_catalog(self: Drain, ended: Callable[[], bool]) -> Catalog | None:
+    """The catalog is had once it is open, whatever is not in Bronze yet."""
+    await self._change.until(lambda: self.catalog is not None or ended())
+    return self.catalog
+
+
+def _last_of_all(wal_root: Path, stem: str) -> tuple[int, Predecessor | None]:
+    """A lane takes its number and predecessor from whatever segment has the highest number."""
+    highest, predecessor = 0, None
+    for path, name in folder.of_stream(wal_root, stem):
+        raw = durable.read(path)
+        found = segment.scan(raw)
+        number = max(name.number or 0, found.header.number if found.header else 0)
+        if number > highest:
+            highest, predecessor = number, segment.followed(raw, found)
+    return highest, predecessor
+
+
+START_MUTANTS: dict[str, Mutant] = {
+    "a file does not wait": Mutant(("I2",), lambda: patched((Drain, "whole_catalog", _any_catalog))),
+    "a lane reads its sealed segments": Mutant(("recovery",), lambda: patched((writer, "last_segment", _last_of_all))),
 }

@@ -23,6 +23,7 @@ class Journal:
     Attributes:
         market: the simulated market that the child records which is heard now, as `SimFeed.parse` takes it.
         markets: that of each capture.
+        left: sealed segments that the start of the child which is heard now has found.
     """
 
     appending: dict[Key, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
@@ -31,12 +32,15 @@ class Journal:
     market: str | None = None
     markets: dict[int, str] = field(default_factory=dict)
     stage: str = ""
+    left: set[str] = field(default_factory=set)
     other: list[str] = field(default_factory=list)
 
     def hear(self, line: str) -> None:
         word, *rest = line.split()
         if word == "stage":
             self.stage = rest[0]
+        elif word == "left":
+            self.left.add(rest[0])
         elif word in ("appending", "acknowledged"):
             stream, capture, first, last = rest
             schema = stream.partition("/")[0]

@@ -4,6 +4,7 @@ A kill keeps the page cache, so this shows our order of doing things, in the rea
 power cut takes is the business of `tests/crash`.
 """
 
+import itertools
 import random
 import shutil
 import signal
@@ -16,12 +17,13 @@ from typing import Any, Final, NamedTuple
 
 from tests.faults.checker import Journal
 from tests.faults.nursery import nursery
-from tests.faults.storage_calls import Answer, Call, Kill
+from tests.faults.storage_calls import Answer, Call, Kill, Wait
 from tests.faults.trials import Figures, Progress, audit, in_workers, recover
 
-PHASES: Final = ("start", "append", "commit", "seal", "flush", "index", "retire", "recover", "shutdown")
+PHASES: Final = ("start", "append", "commit", "seal", "drain", "flush", "index", "retire", "recover", "shutdown")
 MINIMUM_ROWS: Final = 10  # that a process has acknowledged before a kill counts for a phase after `start`
 KILLS_PER_LAKE: Final = 8  # each on what the one before left; then the lake is checked
+DRAIN_WAITS_S: Final = 0.02  # until rows are acknowledged, so that what was left drains while more comes
 ATTEMPTS: Final = 3  # to reach a call: a run makes some more or fewer than the one that was counted
 
 
@@ -54,8 +56,11 @@ class Point(NamedTuple):
     number: int
 
 
+LEAVES_SEGMENTS: Final = Point("retire", 1)  # a kill here leaves sealed segments, one of them in Bronze already
+
+
 class PhaseOfCall:
-    """Says what each storage call of one process belongs to."""
+    """Says what each storage call of one process belongs to; `drain` is what its start found, on its way to Bronze."""
 
     def __init__(self, journal: Journal, command: str) -> None:
         self._journal, self._recovering = journal, command == "recover"
@@ -63,22 +68,38 @@ class PhaseOfCall:
         self._of_thread: dict[int, str] = {}
         self.calls: Counter[str] = Counter()
 
+    def waits(self, call: Call) -> bool:
+        """Whether it is a drain's call that comes before anything was recorded beside it."""
+        return self._records_nothing and self._is_drain(call)
+
+    @property
+    def _records_nothing(self) -> bool:
+        return self._journal.acknowledged_rows - self._rows_before < MINIMUM_ROWS
+
+    def _is_drain(self, call: Call) -> bool:
+        return bool(self._journal.left) and (
+            call.path.startswith("lake") or call.path.removeprefix("wal/") in self._journal.left
+        )
+
     def point(self, call: Call) -> Point:
         phase = self._phase(call)
+        if call.name == "unlink":
+            self._journal.left.discard(call.path.removeprefix("wal/"))
         self.calls[phase] += 1
         return Point(phase, self.calls[phase])
 
     def _phase(self, call: Call) -> str:
         if self._recovering:
             return "recover"
-        if self._journal.acknowledged_rows - self._rows_before < MINIMUM_ROWS:
+        if self._records_nothing:
             return "start"
+        if self._is_drain(call):
+            self._of_thread[call.thread] = "drain"
+            return "drain"
         if self._journal.stage == "stop":
             return "shutdown"
-        if call.path.startswith("lake/bronze/"):
-            return "flush"
         if call.path.startswith("lake"):
-            return "index"
+            return "flush" if call.path.startswith("lake/bronze/") else "index"
         phase = self._of_log(call)
         self._of_thread[call.thread] = phase
         return phase
@@ -130,14 +151,16 @@ def kills_at_syscalls(
 
 
 def count_calls(folder: Path, seed: int) -> dict[str, int]:
-    """Return how many storage calls a workload makes in each phase, and the recovery of one that was killed."""
+    """Return how many storage calls a workload makes in each phase, beside what a killed one left, and its recovery."""
     journal = Journal()
     folder.mkdir(parents=True)
     phases = _watch(folder, journal, None, "record", seed=seed, capture=1)[1]
-    _watch(folder, journal, Point("flush", max(phases.calls["flush"] // 2, 1)), "record", seed=seed, capture=2)
+    _watch(folder, journal, LEAVES_SEGMENTS, "record", seed=seed, capture=2)
+    draining = _watch(folder, journal, None, "record", seed=seed, capture=3)[1]
+    _watch(folder, journal, Point("flush", max(phases.calls["flush"] // 2, 1)), "record", seed=seed, capture=4)
     recovering = _watch(folder, journal, None, "recover")[1]
     shutil.rmtree(folder)
-    return dict(phases.calls + recovering.calls)
+    return dict(phases.calls + recovering.calls) | {"drain": draining.calls["drain"]}
 
 
 def spread(sizes: dict[str, int], points: int) -> Iterator[Point]:
@@ -158,12 +181,16 @@ def kill_on_one_lake(
 ) -> KillFigures:
     """Kill recorders one after another on one lake, and recoveries between them; then recover, verify and compare.
 
-    Half of the recorders find what a killed one left, and recover it themselves.
+    Half of the recorders find what a killed one left, and recover it themselves; one that is to be killed while it
+    drains always does.
     """
     folder.mkdir(parents=True)
     figures, journal = KillFigures(), Journal()
+    captures = itertools.count(100, ATTEMPTS)
     for number, (seed, point) in enumerate(recordings):
-        _kill(folder, journal, figures, point, "record", seed=seed, capture=100 + number * ATTEMPTS, defect=defect)
+        if point.phase == "drain":
+            _kill(folder, journal, figures, LEAVES_SEGMENTS, "record", seed=seed, capture=next(captures), defect=defect)
+        _kill(folder, journal, figures, point, "record", seed=seed, capture=next(captures), defect=defect)
         first, last = (n * len(recoveries) // len(recordings) for n in (number, number + 1))
         for recovery in recoveries[first:last]:
             _kill(folder, journal, figures, recovery, "recover", defect=defect)
@@ -195,10 +222,12 @@ def _watch(
 ) -> tuple[bool, PhaseOfCall, int, str]:
     """Run a child, killed at a point if it gets there; return whether it did, its calls, exit code and output."""
     journal.stage = "start"
+    journal.left.clear()
     phases = PhaseOfCall(journal, command)
 
     def decide(call: Call) -> Answer:
-        return Kill() if phases.point(call) == kill_at else None
+        waits = Wait(DRAIN_WAITS_S) if phases.waits(call) else None
+        return Kill() if phases.point(call) == kill_at else waits
 
     child = nursery().start(folder, command, watched=True, **job)
     ended, code = child.watch(folder, decide, journal.hear)

@@ -2,6 +2,7 @@
 
 A child reports through a socket, so that what it said before its death is known:
     stage NAME                                it is starting, recording or stopping
+    left NAME                                 a sealed segment that its start found, on its way to Bronze from now on
     appending STREAM CAPTURE FIRST LAST       rows it is about to append
     acknowledged STREAM CAPTURE FIRST LAST    rows that were published
     lag SECONDS                               the longest that its event loop was not to be had
@@ -124,7 +125,9 @@ async def record(job: dict[str, Any], report: Report) -> None:
         segment_mb=0 if seed % 3 == 1 else 256,  # sealed at every append, or only when told
         sync_ms=1,
     )  # fmt: skip
-    await own.start()
+    recovered = await own.start()
+    for segment in recovered.salvage.sealed:  # before the event loop gets to draining them
+        report(f"left {segment.name}")
     try:
         await record_capture(own, job["capture"], random.Random(seed) if seed else None, report)
     except BaseException:

@@ -9,13 +9,15 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from tests.crash.explorer import Explorer, Plan, Violation
-from tests.crash.mutants import RECOVERY_MUTANTS, TRACE_MUTANTS, WRITER_MUTANTS
+from tests.crash.mutants import RECOVERY_MUTANTS, START_MUTANTS, TRACE_MUTANTS, WRITER_MUTANTS
 from tests.crash.scratch import Scratch
 from tests.crash.workload import TRADES, Workload, run_log, run_recorder
 
 # A defect may show only in what is tried of few states; none needs many recoveries that are cut.
 FOR_MUTANTS = Plan(nested=0.005, again=0.1, damaged=0.2, refused=0.1, started=0, cut_starts=0)
+FOR_STARTS = Plan(cuts=0, nested=0, again=0, damaged=0, refused=0, started=1)
 SHORT = Workload(flushes=1, streams=(TRADES,))  # a mutant breaks at its first flush
+WITH_FILE = SHORT._replace(captures=0, file=True)
 NESTED_PER_STATE = 90  # about so many new ones come of a state whose recovery is cut, three deep
 MOST_PER_WORKLOAD = 500  # states, so that many workloads share their number
 
@@ -76,7 +78,7 @@ def try_workload(seed: int, distinct: int, nested: int) -> Tried:
         return Tried(len(explorer.distinct), len(explorer.nested), explorer.deepest, violation)
 
 
-MUTANTS = {**TRACE_MUTANTS, **WRITER_MUTANTS, **RECOVERY_MUTANTS}
+MUTANTS = {**TRACE_MUTANTS, **WRITER_MUTANTS, **RECOVERY_MUTANTS, **START_MUTANTS}
 
 
 def find_mutant(name: str) -> str | None:
@@ -86,15 +88,15 @@ def find_mutant(name: str) -> str | None:
         with mutant.plant():
             trace = run_recorder(SHORT) if "end row" in mutant.breaks else run_log((1, 3))
     else:
-        trace = run_recorder(SHORT)
+        trace = run_recorder(WITH_FILE if name in START_MUTANTS else SHORT)
     if name in TRACE_MUTANTS:
         trace = mutant.plant(trace)
     with Scratch() as scratch:
-        explorer = Explorer(scratch, trace, FOR_MUTANTS, seed=1)
+        explorer = Explorer(scratch, trace, FOR_STARTS if name in START_MUTANTS else FOR_MUTANTS, seed=1)
         # Only what comes after an end row shows one that came too early, and it comes last.
         first = min(trace.begun[end] for end in trace.counted) if mutant.breaks == ("end row",) else 0
         try:
-            if name in RECOVERY_MUTANTS:
+            if name in RECOVERY_MUTANTS or name in START_MUTANTS:
                 with mutant.plant():
                     explorer.explore()
             else:
