@@ -46,12 +46,13 @@ FRAME_MARKET_RATE = 200_000  # busy enough for frames of 20
 LENGTH = struct.Struct(">I")
 PACED_EVERY_S = 0.01
 PACED_BYTES = 300 * (4 << 10)
+SENT_AT_ONCE = 256 << 10  # so that the sender is no slower than the reader, however little that reads at once
 MOST_S_TO_CONNECT = 60.0
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What another process sends: a file's bytes, in pieces, as fast as they are read or one each `every_s`.
+    """What another process sends: a file's bytes, as fast as they are read, or so many each `every_s`.
 
     Attributes:
         info: what they are.
@@ -71,8 +72,9 @@ def send(port: int, sent: Sent) -> None:
     data = memoryview(sent.path.read_bytes())
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for at in range(0, len(data), sent.read_bytes):
-            connection.sendall(data[at : at + sent.read_bytes])
+        piece_bytes = sent.read_bytes if sent.every_s else SENT_AT_ONCE
+        for at in range(0, len(data), piece_bytes):
+            connection.sendall(data[at : at + piece_bytes])
             time.sleep(sent.every_s)
 
 
