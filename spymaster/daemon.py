@@ -168,6 +168,7 @@ class Daemon:
             await asyncio.gather(*tasks)
         finally:
             await _cancel(tasks)  # one that failed ends them all
+            self._deliveries.close()
 
 
 def _version() -> str:

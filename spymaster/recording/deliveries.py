@@ -57,6 +57,10 @@ class Deliveries:
         self.stopping.set()
         self._recorder.change.happened()
 
+    def close(self) -> None:
+        """Give the garbage collector back what was kept from it, once every feed has ended."""
+        gc.unfreeze()  # or libraries that look for leaks at the process's end would find some
+
     async def record(self, source: str, feed: Feed) -> None:
         """Record a feed until it ends, or `stop`.
 

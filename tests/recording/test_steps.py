@@ -134,7 +134,9 @@ def test_what_nobody_can_read_is_described_in_a_thread(tmp_path, monkeypatch):
     assert threading.main_thread() not in threads
 
 
-def test_what_a_normalizer_loaded_is_kept_from_the_garbage_collector_once_for_each_kind(tmp_path, monkeypatch):
+def test_what_normalizers_loaded_is_kept_from_the_garbage_collector_once_for_each_kind_until_the_end(
+    tmp_path, monkeypatch
+):
     said: list[str] = []
 
     def opened(*arguments, **named):
@@ -143,5 +145,6 @@ def test_what_a_normalizer_loaded_is_kept_from_the_garbage_collector_once_for_ea
 
     monkeypatch.setattr(deliveries, "normalizer_of", opened)
     monkeypatch.setattr(gc, "freeze", lambda: said.append("frozen"))
+    monkeypatch.setattr(gc, "unfreeze", lambda: said.append("given back"))
     record_all(tmp_path, LiveFeed(*(LiveDelivery([[trade()]]) for _ in range(3))))
-    assert said == ["opened", "frozen", "opened", "opened"]
+    assert said == ["opened", "frozen", "opened", "opened", "given back"]
