@@ -68,7 +68,7 @@ class Delivery(Protocol):
         ...
 
     async def close(self) -> None:
-        """End `bursts` soon, though it waits for a vendor who sends nothing. May be called more than once."""
+        """End `bursts` once what has arrived is taken, though its vendor is silent. May be called more than once."""
         ...
 
     async def recorded(self, outcome: CaptureSummary) -> None:

@@ -162,7 +162,7 @@ class DeliveryRecording:
                         for schema, batch in batches:
                             await self.opened.append(schema.name, batch)
                     self._count()
-                    if self._stopping.is_set():
+                    if self._stopping.is_set() and self._waits:  # what a live vendor has sent is taken to its end
                         return
             if not self._stopping.is_set():
                 self._normalizer.finish()

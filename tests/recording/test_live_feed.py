@@ -11,6 +11,7 @@ from spymaster.events.encoding import Dbn
 from spymaster.feeds.arrivals import Arrivals
 from spymaster.feeds.feed import DeliveryInfo, Lost, RawMessage
 from spymaster.proof.verify import verify
+from tests import live_feed
 from tests.normalize.dbn_bytes import T0, es_header, trade
 from tests.stored import stored
 
@@ -115,3 +116,22 @@ def test_a_stop_ends_a_live_feed_that_is_silent(tmp_path):
     assert asyncio.run(run()) < 5
     assert [summary.complete for summary in daemon.summaries] == [True]
     assert len(stored(tmp_path / "lake", "futures.trades")) == 10
+
+
+def test_what_a_live_feed_has_received_by_the_stop_is_recorded_to_its_end(tmp_path):
+    received = live_feed.LiveDelivery([[trade(ts_event=T0 + number)] for number in range(200)], live_feed.SILENT)
+    daemon = daemon_of(tmp_path, live=live_feed.LiveFeed(received))
+
+    async def stop_at_the_first_row():
+        rows = daemon.bus.subscribe()
+        running = asyncio.create_task(daemon.run())
+        async for published in rows:
+            if published.stream == ES:
+                break
+        daemon.stop()
+        await running
+
+    asyncio.run(stop_at_the_first_row())
+    assert [row["ts_event_ns"] - T0 for row in stored(tmp_path / "lake", "futures.trades")] == [*range(200)]
+    (summary,) = daemon.summaries
+    assert summary.complete
