@@ -348,7 +348,7 @@ RECOVERY_MUTANTS: dict[str, Mutant] = {
         ("I1", "end row"), lambda: patched((recovery._Recovery, "_read_again", lambda self, entry: None))
     ),
     "rows behind damage are not salvaged": Mutant(("damage", "I1"), _no_islands),
-    "a sealed segment is believed without its seal": Mutant(("damage", "I1", "recovery"), _no_seal),
+    "a sealed segment is believed without its seal": Mutant(("damage", "I1", "I14", "recovery"), _no_seal),
 }
 
 
