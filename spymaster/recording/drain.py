@@ -8,7 +8,7 @@ the catalog or of the lake's size delays a live row.
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +88,7 @@ class Drain:
         self._layout: str | None = None  # why Bronze stops until it is asked for: the lake is laid out otherwise
         self._retry_at_s = 0.0
         self._asked: list[asyncio.Future[str | None]] = []  # for the next try to open Bronze
+        self._opening: Future[Catalog] | None = None  # the newest try
         self._locks = ExitStack()
         self._pool = ThreadPoolExecutor(1, "bronze")
 
@@ -134,7 +135,8 @@ class Drain:
     async def _open(self) -> None:
         refusal = None
         try:
-            self.catalog = await self._in_thread(self._opened)
+            self._opening = self._pool.submit(self._opened)
+            self.catalog = await asyncio.wrap_future(self._opening)
             self._layout = None
             self._health.mended("bronze")
         except LayoutError as error:
@@ -291,8 +293,9 @@ class Drain:
     def close(self) -> None:
         """End the thread after what it does, and let the lock go."""
         self._pool.shutdown()
-        if self.catalog is not None:
-            self.catalog.close()
+        opening = self._opening  # also of a catalog that was opened after its waiter had gone
+        if opening is not None and not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
         self._locks.close()
 
 

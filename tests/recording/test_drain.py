@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import sqlite3
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from spymaster.lake import bronze
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import bronze_lock, wal_lock
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.recording import flush
+from spymaster.recording import drain, flush
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
 from spymaster.wal.numbering import CaptureRows
@@ -334,3 +335,27 @@ def test_a_file_is_refused_where_what_the_start_found_cannot_become_bronze_and_a
     assert "so which rows of a file are recorded is not known: futures_trades_ES." in refused.error
     assert "is not sound. Nothing was read, so that none is recorded twice. Next: " in refused.error
     assert numbers(tmp_path / "lake") == [0]
+
+
+def test_a_catalog_that_opens_while_the_recorder_stops_is_closed(tmp_path, monkeypatch):
+    opened = []
+
+    class Slow(Catalog):
+        def __init__(self, data_root):
+            time.sleep(0.3)
+            super().__init__(data_root)
+            opened.append(self)
+
+    monkeypatch.setattr(drain, "Catalog", Slow)
+
+    async def run():
+        recorder = recorder_of(tmp_path / "wal", tmp_path / "lake")
+        await recorder.start()
+        await asyncio.sleep(0.1)
+        recorder.health.fail(StorageError("the disk refused"))  # so that the stop waits for nothing
+        await recorder.stop()
+
+    asyncio.run(run())
+    (catalog,) = opened
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        catalog.gap_ids()
