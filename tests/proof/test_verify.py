@@ -457,6 +457,26 @@ def test_a_hole_that_recovery_explained_is_told_by_its_cause(root, cause, findin
     assert bool([line for line in verdict.findings if "capture 5 " in line]) == finding
 
 
+@pytest.mark.parametrize(("cause", "told"), [("wal_damage", "findings"), ("disk_full", "notes")])
+def test_a_gap_row_that_log_and_bronze_both_have_is_told_once(root, cause, told):
+    write_segment(root, numbered(TRADES, 10, 0, capture_id=5), 901)
+    write_segment(root, numbered(TRADES, 10, 15, capture_id=5), 902)
+    for number in range(2):  # of two runs, the first of which is in Bronze
+        row = gap_row(cause, 10, 14)
+        path = write_segment(root, row.set_column(*run_of(row, 910 + number)), 903 + number, stream=GAPS)
+        if number == 0:
+            flush_segment(root / "lake" / "bronze", path, again=False)
+            path.unlink()
+
+    assert len([line for line in getattr(audit(root), told) if "known gap: " in line]) == 1
+
+
+def run_of(row: pa.Table, run_capture: int) -> tuple[int, pa.Field, pa.Array]:
+    """Return the column that says of which process run a row of our own is."""
+    index = row.schema.get_field_index("capture_id")
+    return index, row.schema.field(index), pa.array([run_capture])
+
+
 def test_the_ticker_all_beside_other_streams_is_a_ticker(tmp_path):
     schema = events.schema_named("stocks.trades")
     streams = (Stream("stocks.trades", "ALL"), Stream("stocks.trades", "SPY"))

@@ -19,6 +19,7 @@ from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.events.gaps import GAPS
 from spymaster.lake.catalog import Catalog
+from spymaster.proof.verify import verify
 from spymaster.recording import flush
 from spymaster.recording.disk import DiskLevel
 from spymaster.recording.recorder import Recorder
@@ -559,6 +560,39 @@ def test_gap_rows_of_a_run_are_numbered_on_from_those_of_its_recovery(tmp_path):
     assert (first["cause"], second["cause"]) == ("wal_damage", "disk_full")
     assert first["capture_id"] == second["capture_id"]
     assert (first["capture_seq"], second["capture_seq"]) == (0, 1)
+
+
+def test_a_gap_that_a_start_finds_though_bronze_has_it_counts_once(tmp_path):
+    (tmp_path / "wal").mkdir()
+    log = StreamLog(tmp_path / "wal", STREAM, segment_bytes=1 << 20)
+    rows = CaptureRows(log, 7)
+    for start in (0, 10, 20):
+        rows.append(delivered(TRADES, 10, start=start))
+        log.commit()
+    log.close()
+    segment = tmp_path / "wal" / "futures_trades_ES.arrow"
+    damaged = bytearray(segment.read_bytes())
+    damaged[scan(memoryview(bytes(damaged))).frames[2].end - 10] ^= 1
+
+    async def run():
+        recorder = make(tmp_path)
+        found = await recorder.start()
+        await recorder.flush()
+        assert recorder.drain.catalog.gap_ids() == {hole.gap_id for hole in found.salvage.holes}
+        await recorder.stop()
+
+    for _ in range(2):  # as where somebody puts a copy of the file in its place
+        segment.write_bytes(damaged)
+        asyncio.run(run())
+
+    first, second = gap_rows_of(tmp_path)
+    assert first["gap_id"] == second["gap_id"]  # a start does not wait for Bronze to say what it has
+    assert [line for line in verify(tmp_path / "wal", tmp_path / "lake").findings if "known gap" in line] == [
+        "capture 7 (no begin row), futures.trades/ES: known gap: rows 10 to 19 are missing (wal_damage)"
+    ]
+    segment.write_bytes(damaged)
+    assert recovered_rows(tmp_path) == 20
+    assert len(gap_rows_of(tmp_path)) == 2  # the command asks
 
 
 def test_the_same_trouble_again_and_again_is_one_problem(tmp_path):
