@@ -86,6 +86,11 @@ class _Index(sqlite3.Connection):
             self.executemany(f"delete from {table} where path = ?", [(path,) for path in parts])
         self.commit()
 
+    def forget_all(self) -> None:
+        for (table,) in self.execute("select name from sqlite_master where type = 'table'").fetchall():
+            self.execute(f"delete from {table}")
+        self.commit()
+
     def close(self) -> None:
         """Stay for the next run."""
 
@@ -170,6 +175,7 @@ class Scratch:
                 code = work(self.root, self.run_capture_of(state))
             except Exception as raised:  # noqa: BLE001  # whatever escapes recovery is what it did
                 error = f"{type(raised).__name__}: {raised}"
+                self._index.forget_all()  # it may not have been opened, and so know what is not there any more
         for holder in self.root.rglob(".holder"):  # who had the locks; that passes the model by
             holder.unlink()
         disk = Disk.holding(state)
@@ -187,7 +193,7 @@ class Scratch:
         """Change the folder from the state that it holds to another."""
         root = f"{self.root}/"
         second = links_of(self._there)
-        changed = []  # also what is gone: a run that ends early opens no catalog, which would miss it
+        changed = []
         for path in sorted(self._there, reverse=True):
             content = self._there[path]
             if path not in state or path in second or (state[path] is not content and state[path] != content):
@@ -195,7 +201,7 @@ class Scratch:
                     os.rmdir(root + path)  # noqa: PTH106  # thousands of them: paths as objects cost more than calls
                 else:
                     os.unlink(root + path)  # noqa: PTH108
-                    if path.startswith(BRONZE):
+                    if path in state and path.startswith(BRONZE):
                         changed.append(path.removeprefix(BRONZE))
                 del self._there[path]
         if changed:

@@ -65,13 +65,14 @@ class Workload(NamedTuple):
 
     @classmethod
     def drawn(cls, chance: random.Random) -> "Workload":
-        """Return one of many; every second has a sync that fails."""
+        """Return one of many; every second has a sync that fails, every third has a file in place of live captures."""
+        file = chance.random() < 1 / 3
         return cls(
             flushes=chance.randint(1, 2),
             streams=tuple(chance.sample(STREAMS, chance.choice([1, 1, 2]))),
             rows=chance.randint(1, 4),
-            captures=chance.randint(1, 2),
-            file=chance.random() < 0.3,
+            captures=0 if file else chance.randint(1, 2),
+            file=file,
             failing_sync=chance.choice([None, chance.randint(1, 100)]),
         )
 

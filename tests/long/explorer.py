@@ -18,7 +18,7 @@ FOR_MUTANTS = Plan(nested=0.005, again=0.1, damaged=0.2, refused=0.1, started=0,
 FOR_STARTS = Plan(cuts=0, nested=0, again=0, damaged=0, refused=0, started=1)
 SHORT = Workload(flushes=1, streams=(TRADES,))  # a mutant breaks at its first flush
 WITH_FILE = SHORT._replace(captures=0, file=True)
-NESTED_PER_STATE = 90  # about so many new ones come of a state whose recovery is cut, three deep
+NESTED_PER_STATE = 80  # about so many new ones come of a state whose recovery is cut, three deep
 MOST_PER_WORKLOAD = 500  # states, so that many workloads share their number
 
 
