@@ -465,7 +465,7 @@ def test_a_gap_row_that_log_and_bronze_both_have_is_told_once(root, cause, told)
         row = gap_row(cause, 10, 14)
         path = write_segment(root, row.set_column(*run_of(row, 910 + number)), 903 + number, stream=GAPS)
         if number == 0:
-            flush_segment(root / "lake" / "bronze", path, again=False)
+            flush_segment(root / "lake" / "bronze", read_sealed(path), again=False)
             path.unlink()
 
     assert len([line for line in getattr(audit(root), told) if "known gap: " in line]) == 1
