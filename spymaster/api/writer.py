@@ -131,7 +131,8 @@ class BronzeWriter:
             batch: the schema's columns by name, without `capture_id` and `capture_seq`; optional ones may be absent.
 
         Raises:
-            UsageError: a column is missing, has nulls or does not fit; none of the rows was written.
+            UsageError: a column is missing, has nulls or does not fit; none of the rows was written. Or a row is larger
+                than the log takes (900 KB); it and those behind it were not.
             DiskFullError: the disk has no room for the rest of the rows.
         """
         kind = events.schema_named(schema)
