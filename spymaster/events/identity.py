@@ -84,18 +84,18 @@ def columns_of(schema: EventSchema) -> list[str]:
 def identity_of(schema: EventSchema, rows: pa.Table) -> Identity:
     """Return the identity of each row. `rows` may have more columns than `columns_of` names."""
     instrument, *rest = schema.identity
-    source, named = _texts(rows["source"]), _texts(rows[str(instrument)])
+    source, named = texts_of(rows["source"]), texts_of(rows[str(instrument)])
     texts: list[str | None] = [f"{which}|{what or ''}" for which, what in product(source.distinct, named.distinct)]
     place = {text: number for number, text in enumerate(texts)}  # no instrument and an empty one are one text
     codes = np.array([place[text] for text in texts], np.int64)[source.codes * len(named.distinct) + named.codes]
-    values = [_values(rows[name]) if name else np.full(rows.num_rows, NULL) for name in rest]
+    values = [values_of(rows[name]) if name else np.full(rows.num_rows, NULL) for name in rest]
     return Identity(identity_time_ns(rows), Texts(codes, texts), values)
 
 
 def identity_time_ns(rows: pa.Table) -> NDArray[np.int64]:
     """Return `ts_event_ns`, floored where one event comes in two precisions."""
     stamps: NDArray[np.int64] = rows["ts_event_ns"].to_numpy()
-    source = _texts(rows["source"])
+    source = texts_of(rows["source"])
     coarse = np.array([str(name).startswith(_FLOORED) for name in source.distinct], bool)
     if not coarse.any():
         return stamps
@@ -133,17 +133,18 @@ def event_ids(identity: Identity) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(buffer)])
 
 
-def _values(column: pa.ChunkedArray) -> NDArray[np.int64] | Texts:
+def values_of(column: pa.ChunkedArray) -> NDArray[np.int64] | Texts:
+    """Return a column as exact integers, or as texts."""
     if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
-        return _texts(column)
+        return texts_of(column)
     if pa.types.is_floating(column.type):
         return _exact(column)
-    return _filled(column.cast(pa.int64()), NULL)
+    return filled(column.cast(pa.int64()), NULL)
 
 
 def _exact(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Return prices as 1e-9 integers; what is none (not a number, or beyond 64 bits) as the bits it is made of."""
-    prices = _filled(column, 0.0)
+    prices = filled(column, 0.0)
     with np.errstate(over="ignore"):
         scaled = np.rint(prices * 1e9)
     if np.abs(scaled).max(initial=0.0) < 2.0**63:  # which what is not a number is not
@@ -154,15 +155,17 @@ def _exact(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.where(column.is_null().to_numpy(), NULL, exact) if column.null_count else exact
 
 
-def _filled(column: Any, value: float) -> NDArray[Any]:
-    filled: NDArray[Any] = (pc.fill_null(column, value) if column.null_count else column).to_numpy()
-    return filled
+def filled(column: Any, value: float) -> NDArray[Any]:
+    """Return a column with a value in place of nulls."""
+    values: NDArray[Any] = (pc.fill_null(column, value) if column.null_count else column).to_numpy()
+    return values
 
 
-def _texts(column: pa.ChunkedArray) -> Texts:
+def texts_of(column: pa.ChunkedArray) -> Texts:
+    """Return a column of texts by its distinct ones."""
     coded: Any = column.dictionary_encode().unify_dictionaries().combine_chunks()
     distinct = coded.dictionary.to_pylist()  # the distinct ones only
-    codes = _filled(coded.indices, len(distinct)).astype(np.int64)
+    codes = filled(coded.indices, len(distinct)).astype(np.int64)
     return Texts(codes, [*distinct, None] if coded.null_count else distinct)
 
 
