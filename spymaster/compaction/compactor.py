@@ -12,25 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from spymaster import durable, events, paths
-from spymaster.clock import NS_PER_MS
-from spymaster.compaction import enrich
+from spymaster.compaction.by_columns import Greeks, make, open_parts
 from spymaster.compaction.conservation import Check, ConservationError
+from spymaster.compaction.deliveries import Deliveries, deliveries_of
 from spymaster.compaction.inputs import NextPartitions, inputs_of
+from spymaster.compaction.spans import spans
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
-from spymaster.events.exactly_once import Edges, Once, keep_once
-from spymaster.events.identity import Identity, event_ids, identity_of, identity_time_ns
 from spymaster.lake import layout, silver
 from spymaster.lake.bronze import read_footer
 from spymaster.lake.layout import Tier, in_time
@@ -39,9 +36,6 @@ from spymaster.lake.silver import Counts, Footer
 from spymaster.paths import Partition
 
 THREADS: Final = 2
-_SPAN_BYTES: Final = 32 << 20  # of columns in memory at once, of each thread; about seven times that with its copies
-_TEXT_BYTES: Final = 12  # of a text or a list, as an estimate
-_CODES: Final = pa.dictionary(pa.int32(), pa.string())
 
 Progress = Callable[[int, int], None]
 
@@ -74,16 +68,6 @@ class Compacted:
     def mb_per_s(self) -> float:
         """Megabytes of Bronze a second."""
         return self.bytes_in / 1e6 / self.seconds if self.seconds else 0.0
-
-
-class _Span(NamedTuple):
-    """Event times that are compacted together; half-open, whole milliseconds."""
-
-    begin_ns: int
-    end_ns: int
-
-
-WHOLE: Final = _Span(-(2**63), 2**63 - 1)
 
 
 def partitions(
@@ -218,17 +202,21 @@ class _Worker:
             _require_sound(path)
         if before is not None:
             _require_no_fewer_rows(inputs.parts, target, before)
-        source = _open(schema, inputs.parts)
+        source = open_parts(schema, inputs.parts)
         captures = _several_captures(inputs.parts)
         ended = self._next_partitions.ended(partition, captures)
         if ended is None:
             ended = captures  # that none is known to go on is the most that may be unproven
+        deliveries = deliveries_of(source, captures, ended, self._next_partitions.begins if captures else {})
         with durable.replacing(target) as draft:
             with silver.writer(draft, schema) as file:
                 check = Check(self._connection(), schema)
-                counts = self._write(file, schema, source, _edges(source, captures, ended), inputs.greeks, check)
+                counts = self._write(file, schema, source, deliveries, inputs.greeks, check)
                 tolerance_ns = 0 if inputs.greeks is None else self._tolerance_ns
-                silver.add_footer(file, Footer(inputs.names, inputs.digest, counts, captures, ended, tolerance_ns))
+                silver.add_footer(
+                    file,
+                    Footer(inputs.names, inputs.digest, counts, captures, ended, tolerance_ns, deliveries.begins),
+                )
             self._go_on()
             check.conserved(inputs.parts, draft)
         return Compacted(
@@ -240,26 +228,20 @@ class _Worker:
         file: pq.ParquetWriter,
         schema: EventSchema,
         source: ds.Dataset,
-        edges: dict[int, Edges],
+        deliveries: Deliveries,
         greeks: pa.Table | None,
         check: Check,
     ) -> Counts:
         """Write every event of a partition once, and tell the check what was left out."""
-        kept = removed = repeats = unproven = enriched = 0
+        known = None if greeks is None else Greeks(greeks, self._tolerance_ns)
+        counts = Counts(0, 0, 0, 0, 0, unordered=deliveries.unordered)
         for span in spans(schema, source):
             self._go_on()
-            rows = _read(source, span)
-            identity = identity_of(schema, rows)
-            once = keep_once(rows, identity, edges)
-            check.remove(rows, once.removed)
-            out = _silver_rows(schema, rows, identity, once)
-            if greeks is not None:
-                out = enrich.enrich(out, greeks, self._tolerance_ns)
-                enriched += out.num_rows - out["greeks_snapshot_id"].null_count
-            file.write_table(out.cast(silver.columns_of(schema)), row_group_size=ROW_GROUP_ROWS)
-            kept, removed = kept + len(once.kept), removed + len(once.removed)
-            repeats, unproven = repeats + once.repeats, unproven + once.unproven
-        return Counts(kept + removed, kept, removed, repeats, unproven, enriched)
+            made = make(schema, source, span, deliveries, known)
+            check.remove(made.removed)
+            file.write_table(made.rows, row_group_size=ROW_GROUP_ROWS)
+            counts = Counts(*(sum(pair) for pair in zip(counts, made.counts, strict=True)))
+        return counts
 
     def _go_on(self) -> None:
         if self._stopped:
@@ -295,47 +277,6 @@ def _require_no_fewer_rows(parts: Sequence[Path], target: Path, before: Footer) 
         )
 
 
-def _edges(source: ds.Dataset, captures: tuple[int, ...], ended: tuple[int, ...]) -> dict[int, Edges]:
-    """Return where captures begin and end in a partition. With one capture alone nothing depends on it."""
-    begins: dict[int, int] = {}
-    ends: dict[int, int] = {}
-    for batch in source.to_batches(columns=["ts_event_ns", "source", "capture_id", "capture_seq"]) if captures else ():
-        keys = pa.Table.from_batches([batch])
-        times, by_row, numbers = identity_time_ns(keys), keys["capture_id"].to_numpy(), keys["capture_seq"].to_numpy()
-        for capture_id in np.unique(by_row).tolist():
-            own = by_row == capture_id
-            for begin in times[own & (numbers == 0)].tolist():
-                begins[capture_id] = begin
-            if capture_id in ended:
-                ends[capture_id] = max(ends.get(capture_id, WHOLE.begin_ns), int(times[own].max()))
-    return {capture_id: Edges(begins.get(capture_id), ends.get(capture_id)) for capture_id in captures}
-
-
-def spans(schema: EventSchema, source: ds.Dataset) -> Iterator[_Span]:
-    """Cut a partition into spans of event time that fit into memory; a function of its rows alone.
-
-    Equal events share their millisecond, so each span is as closed as the partition.
-    """
-    most = _SPAN_BYTES // sum(_width(column.type) for column in schema.bronze)
-    stamps = np.empty(source.count_rows(), np.int64)
-    if len(stamps) <= most:
-        yield WHOLE
-        return
-    at = 0
-    for batch in source.to_batches(columns=["ts_event_ns"]):
-        stamps[at : at + batch.num_rows] = batch["ts_event_ns"].to_numpy()
-        at += batch.num_rows
-    stamps.sort()
-    cuts = np.unique(stamps[most::most] // NS_PER_MS * NS_PER_MS)
-    for begin_ns, end_ns in pairwise([WHOLE.begin_ns, *cuts.tolist(), WHOLE.end_ns]):
-        yield _Span(begin_ns, end_ns)
-
-
-def _width(kind: pa.DataType) -> int:
-    """Return the bytes of a value, of those of varying size an estimate."""
-    return max(kind.bit_width // 8, 1) if pa.types.is_primitive(kind) else _TEXT_BYTES
-
-
 def _require_sound(part: Path) -> None:
     """Refuse a part whose bytes are not those that were written: of some damage a Parquet reader says nothing.
 
@@ -348,28 +289,3 @@ def _require_sound(part: Path) -> None:
             f"{part} does not read ({wrong}). Nothing was published of its hour. Next: spymaster verify, and restore "
             f"that file from a copy"
         )
-
-
-def _open(schema: EventSchema, parts: Sequence[Path]) -> ds.Dataset:
-    """Open parts as one, with texts as codes; a column that an older one has not got is null."""
-    texts = [column.name for column in schema.bronze if pa.types.is_string(column.type)]
-    # A flipped bit in a compressed page reads as other values.
-    checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    form = ds.ParquetFileFormat(ds.ParquetReadOptions(dictionary_columns=texts), default_fragment_scan_options=checked)
-    columns = pa.schema([column.with_type(_CODES) if column.name in texts else column for column in schema.bronze])
-    return ds.dataset([str(path) for path in parts], schema=columns, format=form)
-
-
-def _read(source: ds.Dataset, span: _Span) -> pa.Table:
-    """Return the rows of a span, as one chunk a column."""
-    stamp = ds.field("ts_event_ns")
-    inside = None if span == WHOLE else (stamp >= span.begin_ns) & (stamp < span.end_ns)
-    return source.to_table(filter=inside).combine_chunks()
-
-
-def _silver_rows(schema: EventSchema, rows: pa.Table, identity: Identity, once: Once) -> pa.Table:
-    """Return the rows that are kept, in Silver's order, with what names each event."""
-    if len(once.kept) < rows.num_rows or np.any(once.kept[1:] < once.kept[:-1]):
-        rows, identity = rows.take(once.kept), identity.take(once.kept)
-    named = rows.cast(schema.bronze).append_column(silver.EVENT_ID, event_ids(identity))
-    return named.append_column(silver.OCCURRENCE, pa.array(once.occurrence))

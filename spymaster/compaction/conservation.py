@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from spymaster.errors import SpymasterError
 from spymaster.events import EventSchema
@@ -38,10 +36,10 @@ class Check:
         self._content = f"select count(*), coalesce(sum(hash({names})::hugeint), 0)::varchar from "  # noqa: S608
         self._removed = Content(0, 0)
 
-    def remove(self, rows: pa.Table, removed: NDArray[np.int64]) -> None:
-        """Note rows that the draft will not have."""
-        if len(removed):
-            own = self._of(self._content + "removed", {"removed": rows.take(removed)})
+    def remove(self, rows: pa.Table) -> None:
+        """Note rows of Bronze that the draft will not have."""
+        if rows.num_rows:
+            own = self._of(self._content + "removed", {"removed": rows})
             self._removed = Content(self._removed.rows + own.rows, self._removed.hashes + own.hashes)
 
     def conserved(self, parts: Sequence[Path], draft: Path) -> None:

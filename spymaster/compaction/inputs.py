@@ -1,6 +1,7 @@
 """What a partition's Silver is made of, and whether the file that is there was made of just that."""
 
 from bisect import bisect_right
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from spymaster import events
 from spymaster.compaction import enrich
 from spymaster.errors import LayoutError
 from spymaster.lake import layout, silver
+from spymaster.lake.begins import capture_begins
 from spymaster.lake.bronze import read_footer
 from spymaster.lake.layout import Within, in_time
 from spymaster.lake.silver import Footer
@@ -56,7 +58,16 @@ class NextPartitions:
 
     def is_current(self, file: Footer, inputs: Inputs, partition: Partition) -> bool:
         """Whether compacting a partition would make its file as it is."""
-        return file.inputs == inputs.digest and self.ended(partition, file.captures) in (None, file.ended)
+        return (
+            file.inputs == inputs.digest
+            and self.ended(partition, file.captures) in (None, file.ended)
+            and (not file.begins or {own: self.begins.get(own) for own in file.begins} == dict(file.begins))
+        )
+
+    @cached_property
+    def begins(self) -> dict[int, int]:
+        """When each capture began, as Bronze says."""
+        return capture_begins(self._data_root)
 
     def ended(self, partition: Partition, captures: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return those of a partition's captures that do not go on in the next one; None if that cannot be known."""

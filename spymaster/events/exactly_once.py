@@ -195,6 +195,22 @@ def _latest_file(same: Numbers, event: Numbers, own: pa.Table, began: Numbers) -
     return np.where(in_files[place] == event, same[order[at]][place], _NO_ROW)
 
 
+def occurrence_of(time_ns: Numbers, ids: pa.Array) -> NDArray[np.int32]:
+    """Number the rows that share an `event_id`, from 1, in the order in which they stand.
+
+    Args:
+        time_ns: the identity time of each row, which is part of its id.
+        ids: 16 bytes each.
+    """
+    order = np.argsort(time_ns, kind="stable") if np.any(time_ns[1:] < time_ns[:-1]) else np.arange(len(time_ns))
+    among = order[_in_runs(time_ns[order])]
+    halves = np.frombuffer(memoryview(ids.buffers()[1] or b""), np.int64, 2 * len(ids)).reshape(-1, 2)[among]
+    alike = np.lexsort((halves[:, 1], halves[:, 0]))  # stable, so that equal ones keep their order
+    occurrence = np.ones(len(time_ns), np.int32)
+    occurrence[among[alike]] += _position_in_run(halves[alike, 0], halves[alike, 1])
+    return occurrence
+
+
 def ordered(first: Numbers, *ties: Numbers) -> Numbers:
     """Return the order by `first`, then by the ties. Quick where `first` is nearly sorted and seldom equal."""
     order = np.argsort(first, kind="stable") if np.any(first[1:] < first[:-1]) else np.arange(len(first))

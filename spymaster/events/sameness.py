@@ -9,6 +9,7 @@ A number stands instead of price and size only where the vendor documents it as 
 numbers a packet: one column more, deciding nothing alone.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
@@ -104,6 +105,13 @@ def columns_of(schema: EventSchema) -> list[str]:
     return list(dict.fromkeys([*arrival, *used, *named]))
 
 
+def said_freely(schema: EventSchema, sources: Sequence[str]) -> list[str]:
+    """Return the columns in which two deliveries of one event may differ."""
+    rules = [rule_of(schema, source) for source in sources]
+    equal = [{*rule.key} - {*rule.content, *rule.zero} for rule in rules]
+    return [name for name in schema.bronze.names if not all(name in fixed for fixed in equal)]
+
+
 def keys_of(schema: EventSchema, rows: pa.Table) -> Keys:
     """Return the keys of rows. `rows` may have more columns than `columns_of` names."""
     time_ns, source = identity_time_ns(rows), texts_of(rows["source"])
@@ -165,7 +173,7 @@ def _instrument(rule: Rule, rows: pa.Table) -> list[Numbers]:
 
 def _column(rows: pa.Table, name: str) -> Numbers:
     if name == "size" and "size_decimal" in rows.column_names:
-        return _sizes(rows)
+        return compared_sizes(rows)
     values = values_of(rows[name])
     if not isinstance(values, Texts):
         return values
@@ -183,7 +191,7 @@ def _is_none(rows: pa.Table, name: str) -> Flags:
     return nothing
 
 
-def _sizes(rows: pa.Table) -> Numbers:
+def compared_sizes(rows: pa.Table) -> Numbers:
     """Return sizes as they compare: whole ones as they are, of the others each decimal value as a number of its own."""
     sizes, texts = filled(rows["size"].cast(pa.int64()), NULL), texts_of(rows["size_decimal"])
     if texts.distinct == [None]:

@@ -51,7 +51,7 @@ def writer(
         sorting: the columns that its rows are sorted by.
         incompressible: columns that compression would make no smaller.
     """
-    by_column = {name: "none" if name in incompressible else "zstd" for name in columns.names}
+    by_column = {_leaf(column): "none" if column.name in incompressible else "zstd" for column in columns}
     levels = {name: _ZSTD_LEVEL for name, kind in by_column.items() if kind == "zstd"}
     return pq.ParquetWriter(
         sink,
@@ -62,13 +62,17 @@ def writer(
             for column in columns
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         },
-        # One for all reaches the values in lists too, which a column's name does not.
         compression=by_column if incompressible else "zstd",  # type: ignore[arg-type]
         compression_level=levels if incompressible else _ZSTD_LEVEL,
         write_page_index=True,
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(columns.get_field_index(name)) for name in sorting],
     )
+
+
+def _leaf(column: pa.Field) -> str:
+    """Return the path of a column's values, by which Parquet knows how they are compressed."""
+    return f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name
 
 
 def put_sum(data: memoryview) -> None:

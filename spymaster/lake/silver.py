@@ -6,8 +6,9 @@ is as it was when it was compacted.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from spymaster.lake import archive, layout, parquet
 from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
-SILVER_VERSION: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
+SILVER_VERSION: Final = "4"  # grows when the same inputs make another file; then partitions are compacted again
 
 # What an option trade of Silver may know, for whoever makes it and whoever proves it.
 TOLERANCE_NS: Final = 10_000_000_000
@@ -42,6 +43,15 @@ ENRICHMENT: Final = (
 )
 
 
+# What the file captured last says of an event, beside the row that is kept: a live print does not know of its end.
+LATE: Final = (
+    pa.field(
+        "late_correction", pa.int16(), metadata={"meaning": "the correction code in the last captured file; or null"}
+    ),
+    pa.field("late_conditions", pa.list_(pa.int16()), metadata={"meaning": "the conditions in that file; or null"}),
+)
+
+
 class Counts(NamedTuple):
     """What became of a partition's rows.
 
@@ -52,6 +62,9 @@ class Counts(NamedTuple):
         repeats: rows kept though another kept row is equal: genuine events.
         unproven: of the removed, those not known to be the same event.
         enriched: option trades that a snapshot was found for.
+        differing: of the removed, those that say something else than the row that is kept.
+        repeated_numbers: rows kept though one delivery gave their documented number twice.
+        unordered: captures of files of which nothing says when they began.
     """
 
     rows_in: int
@@ -60,6 +73,9 @@ class Counts(NamedTuple):
     repeats: int
     unproven: int
     enriched: int = 0
+    differing: int = 0
+    repeated_numbers: int = 0
+    unordered: int = 0
 
 
 class Footer(NamedTuple):
@@ -72,6 +88,7 @@ class Footer(NamedTuple):
         captures: whose rows they were, where several captures delivered them.
         ended: those of `captures` that did not go on in the next partition, on which `unproven` depends.
         tolerance_ns: how old greeks might be; 0 where none are asked for.
+        begins: when those of `captures` that are files began, UTC nanoseconds; None where Bronze does not say.
     """
 
     parts: str
@@ -80,13 +97,15 @@ class Footer(NamedTuple):
     captures: tuple[int, ...] = ()
     ended: tuple[int, ...] = ()
     tolerance_ns: int = 0
+    begins: Mapping[int, int | None] = MappingProxyType({})
 
 
 def columns_of(schema: EventSchema) -> pa.Schema:
     """Return the columns of a Silver file."""
+    late = LATE if "correction" in schema.log.names else ()
     more = ENRICHMENT if schema is events.OPTIONS_TRADES else ()
     return pa.schema(
-        [*schema.bronze, EVENT_ID, OCCURRENCE, *more],
+        [*schema.bronze, EVENT_ID, OCCURRENCE, *late, *more],
         {"schema_name": layout.silver_name(schema), "schema_version": str(schema.version)},
     )
 
@@ -132,9 +151,11 @@ def read_footer(file: Path) -> Footer | None:
         captures, ended = (
             tuple(map(int, keys.get(key, b"").split())) for key in (b"spymaster_captures", b"spymaster_ended")
         )
+        begins = (pair.split(b":") for pair in keys.get(b"spymaster_begins", b"").split())
         return Footer(
             keys[b"spymaster_parts"].decode(), keys[b"spymaster_inputs"].decode(), counts, captures, ended,
             int(keys.get(b"spymaster_tolerance_ns", b"0")),
+            {int(own): int(stamp) if stamp else None for own, stamp in begins},
         )  # fmt: skip
     except FileNotFoundError:
         return None
@@ -160,5 +181,8 @@ def add_footer(file: pq.ParquetWriter, footer: Footer) -> None:
             "spymaster_captures": " ".join(map(str, footer.captures)),
             "spymaster_ended": " ".join(map(str, footer.ended)),
             "spymaster_tolerance_ns": str(footer.tolerance_ns),
+            "spymaster_begins": " ".join(
+                f"{own}:{'' if stamp is None else stamp}" for own, stamp in footer.begins.items()
+            ),
         }
     )

@@ -27,8 +27,9 @@ from spymaster.clock import NS_PER_MS
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
-from spymaster.events.identity import columns_of, identity_of
+from spymaster.events.sameness import columns_of, keys_of
 from spymaster.lake import layout, silver
+from spymaster.lake.begins import capture_begins
 from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
 from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
@@ -38,7 +39,6 @@ from spymaster.wal.reader import read_log
 MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _CAPTURES_KEY: Final = b"spymaster_captures"
-_KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
 
 
 class Snapshot(NamedTuple):
@@ -184,12 +184,14 @@ class OneTable:
         pieces = self._pieces_that_meet(parts, log)
         if not pieces:
             return _Once(frozenset(), self._no_keys, log)
-        names = list(dict.fromkeys([*columns_of(self._schema), *_KEYS]))
+        names = columns_of(self._schema)
         tables = [
             log.select(names) if piece.path is None else _columns(piece.path, self._schema, names) for piece in pieces
         ]
         rows = pa.concat_tables(tables)
-        removed = keep_once(rows, identity_of(self._schema, rows), {}).removed
+        removed = keep_once(
+            self._schema, rows, keys_of(self._schema, rows), {}, capture_begins(self._data_root)
+        ).removed
         begins = np.cumsum([0, *(table.num_rows for table in tables)])
         doubled = set()
         keys = [self._no_keys]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spymaster import SilverCompactor, events
-from spymaster.compaction import compactor
+from spymaster.compaction import by_columns, compactor, spans
 from spymaster.compaction.archiver import archive_before
 from spymaster.compaction.compactor import compact, partitions
 from spymaster.errors import LockedError, UsageError
@@ -223,7 +223,7 @@ def test_the_same_bronze_gives_the_same_bytes_whatever_the_threads_and_the_order
         piece = numbered(TRADES, 3_000, chance.randrange(4_000), capture_id=number % 3)
         flush(tmp_path, TRADES, as_capture(TRADES, piece.drop_columns(list(KEYS)), number), created_ns=NOON_NS + number)
     flush(tmp_path, BOOKS, numbered(BOOKS, 3_000))
-    monkeypatch.setattr(compactor, "_SPAN_BYTES", 300_000)  # several spans
+    monkeypatch.setattr(spans, "_SPAN_BYTES", 300_000)  # several spans
     bronze_parts = silver.bronze_parts
 
     def shuffled(data_root, partition):
@@ -251,7 +251,7 @@ def test_a_partition_in_many_spans_holds_the_rows_of_one_in_a_single_span(tmp_pa
     (whole,) = compacted(tmp_path / "lake")
     expected = silver_of(tmp_path / "lake", TRADES)
     shutil.rmtree(tmp_path / "lake" / "silver")
-    monkeypatch.setattr(compactor, "_SPAN_BYTES", 20_000)
+    monkeypatch.setattr(spans, "_SPAN_BYTES", 20_000)
 
     (cut,) = compacted(tmp_path / "lake")
 
@@ -342,23 +342,23 @@ def test_silver_is_the_same_bytes_whether_the_next_hour_came_before_it_or_after(
 def test_ctrl_c_gives_up_the_partition_under_way_and_begins_no_other(tmp_path, monkeypatch):
     for hour in range(3):
         flush(tmp_path, TRADES, numbered(TRADES, 2_000, hour * 3_600_000), created_ns=NOON_NS + hour)
-    keep_once = compactor.keep_once
+    keep_once = by_columns.keep_once
 
     def slowly(*arguments):
         time.sleep(0.05)
         return keep_once(*arguments)
 
     def interrupted(done, of):
-        monkeypatch.setattr(compactor, "keep_once", slowly)  # so that the next partition would take some seconds
+        monkeypatch.setattr(by_columns, "keep_once", slowly)  # so that the next partition would take some seconds
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compactor, "_SPAN_BYTES", 4_000)
+    monkeypatch.setattr(spans, "_SPAN_BYTES", 4_000)
     with compactor.lock(tmp_path / "lake"), pytest.raises(KeyboardInterrupt):
         compact(tmp_path / "lake", partitions(tmp_path / "lake", [TRADES]), threads=1, progress=interrupted)
 
     hours = [path for path in (tmp_path / "lake" / "silver").rglob("*") if path.is_file() and "hour=" in str(path)]
     assert [path.parent.name for path in hours] == ["hour=12"]
-    monkeypatch.setattr(compactor, "keep_once", keep_once)
+    monkeypatch.setattr(by_columns, "keep_once", keep_once)
     assert [result.status for result in compacted(tmp_path / "lake")] == ["unchanged", "compacted", "compacted"]
 
 
@@ -382,11 +382,11 @@ def test_a_compaction_closes_the_connections_of_its_threads(tmp_path, monkeypatc
 
 def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeypatch):
     flush(tmp_path, TRADES, numbered(TRADES, 100))
-    keep_once, read = compactor.keep_once, compactor._read
+    keep_once, read = by_columns.keep_once, by_columns._read
 
     def forgetful(rows, *more):
         once = keep_once(rows, *more)
-        return once._replace(kept=once.kept[1:], occurrence=once.occurrence[1:])
+        return once._replace(kept=once.kept[1:], late=once.late[1:])
 
     def mistaken(*arguments):
         rows = read(*arguments)
@@ -398,7 +398,7 @@ def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeyp
         ("_read", mistaken, "has 100 rows where 100 were due, and not the same ones"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(compactor, name, broken)
+            patch.setattr(by_columns, name, broken)
             (result,) = compacted(tmp_path / "lake")
         assert result.status == "refused"
         assert complaint in result.reason

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spymaster import durable
-from spymaster.compaction import compactor
+from spymaster.compaction import by_columns, compactor
 from spymaster.lake import bronze, layout, silver
 from spymaster.lake.bronze import Part
 from spymaster.recording import flush as flush_module
@@ -117,18 +117,18 @@ def publish_silver_unfinished() -> None:
 
 def publish_silver_unproven() -> None:
     """Give a draft its name before it was compared with Bronze, and make drafts that lost a row."""
-    conserved, keep_once = compactor.Check.conserved, compactor.keep_once
+    conserved, keep_once = compactor.Check.conserved, by_columns.keep_once
 
     def publish_first(self: compactor.Check, parts: Sequence[Path], draft: Path) -> None:
         _name_at_once(draft)
         conserved(self, parts, draft)
 
-    def forgetful(*arguments: Any) -> compactor.Once:
+    def forgetful(*arguments: Any) -> by_columns.Once:
         once = keep_once(*arguments)
-        return once._replace(kept=once.kept[1:], occurrence=once.occurrence[1:])
+        return once._replace(kept=once.kept[1:], late=once.late[1:])
 
     compactor.Check.conserved = publish_first  # type: ignore[method-assign]
-    compactor.keep_once = forgetful
+    by_columns.keep_once = forgetful
 
 
 def forget_drafts() -> None:
