@@ -153,9 +153,11 @@ def _comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column that Arrow compares: codes as their texts, a list as one text."""
     if pa.types.is_list(column.type):
         texts: Any = column.cast(pa.list_(pa.string()))
-        return pa.chunked_array([pc.binary_join(chunk, ",") for chunk in texts.chunks], pa.string())
+        joined: list[Any] = [pc.binary_join(chunk, ",") for chunk in texts.chunks]
+        return pa.chunked_array(joined, pa.string())
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _says_else(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return (one != NULL) & (other != NULL) & (one != other)
+    differ: NDArray[np.bool_] = (one != NULL) & (other != NULL) & (one != other)
+    return differ
