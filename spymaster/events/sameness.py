@@ -115,7 +115,7 @@ def said_freely(schema: EventSchema, sources: Sequence[str]) -> list[str]:
 def keys_of(schema: EventSchema, rows: pa.Table) -> Keys:
     """Return the keys of rows. `rows` may have more columns than `columns_of` names."""
     time_ns, source = identity_time_ns(rows), texts_of(rows["source"])
-    rules = [rule_of(schema, str(name)) for name in source.distinct]
+    rules = [rule_of(schema, str(name)) for name in source.distinct or [""]]
     if len(set(rules)) == 1:
         return _keys(rules[0], schema, rows, time_ns, source.codes)
     count = rows.num_rows
