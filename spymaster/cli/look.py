@@ -14,7 +14,6 @@ from spymaster.query.lake import connect
 from spymaster.query.status import Status, segments, status
 
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
-_WRITING_STATEMENTS: Final = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
 
 
 def status_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
@@ -62,8 +61,6 @@ def sql_command(
     loaded = load(data_root, wal_root)
     try:
         with connect(loaded.data_root, loaded.wal_root) as lake:
-            if any(statement.type in _WRITING_STATEMENTS for statement in lake.connection.extract_statements(query)):
-                raise UsageError("sql only reads. Nothing was written. Next: spymaster sql --json QUERY > FILE")
             result = lake.execute(query)
             names = [column[0] for column in result.description or []]
             rows = result.fetchall()
