@@ -8,10 +8,20 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
-from rich.table import Table
 
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import COULD_NOT_RUN, FINDINGS, OK, err, failing_with, out, print_json
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
+from spymaster.cli.output import (
+    COULD_NOT_RUN,
+    FINDINGS,
+    OK,
+    Count,
+    Format,
+    err,
+    failing_with,
+    out,
+    print_json,
+    show_rows,
+)
 from spymaster.errors import UsageError
 from spymaster.proof import doctor, kill_trials
 from spymaster.settings import Settings
@@ -27,6 +37,7 @@ def doctor_command(
     kills: Annotated[int | None, typer.Option(min=1, help="With --torture: so many; default: 50.")] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
+    form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
     """Check whether this machine is fit to record on, a line each; or watch the daemon being killed and lose nothing.
@@ -37,25 +48,29 @@ def doctor_command(
 
     Example: spymaster doctor --torture --minutes 10
     """
+    form = chosen(form, as_json=as_json)
     loaded = load(data_root, wal_root)
     if kill:
-        return _torture(loaded, kills or (kill_trials.KILLS if minutes is None else None), minutes, as_json=as_json)
+        return _torture(loaded, kills or (kill_trials.KILLS if minutes is None else None), minutes, form)
     if minutes is not None or kills is not None:
         raise UsageError("--minutes and --kills go with --torture. Nothing was started. Next: add --torture")
     checks = []
     for check in doctor.examine(loaded):
         checks.append(check)
-        if not as_json:
+        if form is None:  # as each is done: one of them takes seconds
             out.print(f"[{_COLOURS[check.verdict]}]{check.verdict:4}[/] {escape(check.name)}: {escape(check.found)}")
             if check.advice:
                 out.print(f"     -> {check.advice}", markup=False)
     failed = any(check.verdict == "FAIL" for check in checks)
-    if as_json:
+    if form is Format.JSON:
         print_json({"fit": not failed, "checks": [check._asdict() for check in checks]})
+    elif form is not None:
+        show_rows(doctor.Check._fields, checks, form)
     return FINDINGS if failed else OK
 
 
-def _torture(loaded: Settings, kills: int | None, minutes: float | None, *, as_json: bool) -> int:
+def _torture(loaded: Settings, kills: int | None, minutes: float | None, form: Format | None) -> int:
+    as_json = form is Format.JSON
     done: list[kill_trials.Trial] = []
 
     def show(trial: kill_trials.Trial) -> None:
@@ -76,7 +91,7 @@ def _torture(loaded: Settings, kills: int | None, minutes: float | None, *, as_j
     if as_json:
         print_json(_torture_document(report))
     else:
-        _print_torture(report)
+        _print_torture(report, form)
     return FINDINGS if report.findings else OK
 
 
@@ -108,16 +123,14 @@ def _torture_document(report: kill_trials.Report) -> dict[str, Any]:
     }
 
 
-def _print_torture(report: kill_trials.Report) -> None:
+def _print_torture(report: kill_trials.Report, form: Format | None) -> None:
     found = _torture_document(report)
-    table = Table("measured on this disk", "")
-    table.columns[1].justify = "right"
-    for name in ("kills", "torn_tails", "acknowledged", *_LOSSES, "rows_counted"):
-        table.add_row(name.replace("_", " "), f"{found[name]:,}")
+    counted = ("kills", "torn_tails", "acknowledged", *_LOSSES, "rows_counted")
+    rows: list[list[object]] = [[name.replace("_", " "), Count(found[name])] for name in counted]
     for name, unit, factor in (("recovery", "s", 1), ("sync", "ms", 1000)):
         values = " / ".join(f"{found[f'{name}_s'][share] * factor:.2f}" for share in ("p50", "p99", "max"))
-        table.add_row(f"{name} {unit}, p50 / p99 / max", values)
-    out.print(table)
+        rows.append([f"{name} {unit}, p50 / p99 / max", values])
+    show_rows(["on this disk", "measured"], rows, form)
     for line in report.findings:
         out.print(f"finding: {line}", markup=False)
     if report.kept is not None:
@@ -129,11 +142,14 @@ def _print_torture(report: kill_trials.Report) -> None:
     )
 
 
-def config_show(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+def config_show(
+    data_root: DataRoot = None, wal_root: WalRoot = None, form: AsFormat = None, as_json: AsJson = False
+) -> None:
     """Show every setting, its value and what it means; of a secret only whether it is set.
 
     Example: spymaster config show
     """
+    form = chosen(form, as_json=as_json)
     loaded = load(data_root, wal_root)
     shown: dict[str, dict[str, Any]] = {}
     for name, field in Settings.model_fields.items():
@@ -143,10 +159,8 @@ def config_show(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: A
         elif value is None:
             value = "not set"
         shown[name.upper()] = {"value": str(value) if isinstance(value, Path) else value, "meaning": field.description}
-    if as_json:
+    if form is Format.JSON:
         print_json(shown)
         return
-    table = Table("setting", "value", "meaning")
-    for name, entry in shown.items():
-        table.add_row(name, str(entry["value"]), entry["meaning"])
-    out.print(table)
+    rows = [[name, entry["value"], entry["meaning"]] for name, entry in shown.items()]
+    show_rows(["setting", "value", "meaning"], rows, form)

@@ -4,10 +4,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import COULD_NOT_RUN, FINDINGS, OK, err, failing_with, out, print_json, progress
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
+from spymaster.cli.output import (
+    COULD_NOT_RUN,
+    FINDINGS,
+    OK,
+    Count,
+    Format,
+    err,
+    failing_with,
+    out,
+    print_json,
+    progress,
+    show_rows,
+)
 from spymaster.proof.verify import verify
 from spymaster.wal import audit
 
@@ -69,6 +80,7 @@ def wal_verify(
     path: Annotated[Path | None, typer.Argument(help="A segment or a folder of them; default: WAL_ROOT.")] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
+    form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
     """Check every byte of every segment, then decode it. Exit 0 sound or torn tails only, 1 damage, 2 could not run.
@@ -77,12 +89,13 @@ def wal_verify(
 
     Example: spymaster wal verify wal/futures_trades_ES.007.arrow
     """
+    form = chosen(form, as_json=as_json)
     found = audit.audit(path or load(data_root, wal_root).wal_root)
     damaged = [entry for entry in found if entry.verdict == "damaged"]
-    if as_json:
+    if form is Format.JSON:
         print_json({"sound": not damaged, "segments": [_audit_document(entry) for entry in found]})
     else:
-        _print_audits(found)
+        _print_audits(found, form)
     return FINDINGS if damaged else OK
 
 
@@ -94,14 +107,13 @@ def _audit_document(entry: audit.Audit) -> dict[str, Any]:
     return {**vars(entry), "path": str(entry.path), "stream": entry.stream and str(entry.stream), **lists}
 
 
-def _print_audits(found: list[audit.Audit]) -> None:
-    table = Table("file", "stream", "state", "sound rows", "durable", "bytes", "verdict")
-    for entry in found:
-        table.add_row(
-            entry.path.name, str(entry.stream or ""), entry.state, f"{entry.rows:,}", f"{entry.durable_rows:,}",
-            f"{entry.size_bytes:,}", entry.verdict,
-        )  # fmt: skip
-    out.print(table)
+def _print_audits(found: list[audit.Audit], form: Format | None) -> None:
+    rows = [
+        [entry.path.name, entry.stream, entry.state, Count(entry.rows), Count(entry.durable_rows),
+         Count(entry.size_bytes), entry.verdict]
+        for entry in found
+    ]  # fmt: skip
+    show_rows(["file", "stream", "state", "sound rows", "durable", "bytes", "verdict"], rows, form)
     for entry in found:
         if entry.problem is not None:
             out.print(f"{entry.path}: {entry.problem} at byte {entry.problem_at}", markup=False)

@@ -3,20 +3,22 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from spymaster import clock
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
     FINDINGS,
     OK,
+    Count,
+    Format,
     err,
     failing_with,
     out,
     print_json,
     progress,
+    show_rows,
 )
 from spymaster.compaction import compactor
 from spymaster.compaction.archiver import archive_before
@@ -32,17 +34,19 @@ def compact_command(
     schema: Annotated[str | None, typer.Option(help="Only this schema, e.g. futures.trades.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every date.")] = False,
     data_root: DataRoot = None,
+    form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
     """Make Silver of Bronze: every event once, of what changed. Exit 0 done, 1 a partition was refused, 4 could not.
 
     Example: spymaster compact --date 2025-12-22
     """
+    form = chosen(form, as_json=as_json)
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
     loaded = load(data_root, None)
     schemas = [schema_named(schema)] if schema is not None else MARKET_SCHEMAS
-    with compactor.lock(loaded.data_root), progress("partitions", as_json=as_json) as advance:
+    with compactor.lock(loaded.data_root), progress("partitions", as_json=form is Format.JSON) as advance:
         wanted = compactor.partitions(loaded.data_root, schemas, date, date)
         results = compactor.compact(
             loaded.data_root,
@@ -50,10 +54,10 @@ def compact_command(
             progress=advance,
             tolerance_ns=round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND),
         )
-    if as_json:
+    if form is Format.JSON:
         print_json({"partitions": [_compacted_document(result) for result in results]})
     else:
-        _print_compacted(results)
+        _print_compacted(results, form)
     return FINDINGS if any(result.status == "refused" for result in results) else OK
 
 
@@ -67,11 +71,10 @@ def _compacted_document(result: compactor.Compacted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_compacted(results: list[compactor.Compacted]) -> None:
-    """Print a line for each schema and partition value, and one for each that was refused."""
-    table = Table(
-        "schema", "of", "partitions", "new", "rows in", "rows out", "redelivered", "repeats", "unproven", "enriched"
-    )
+def _print_compacted(results: list[compactor.Compacted], form: Format | None) -> None:
+    """Print a row for each schema and partition value, and a line for each that was refused."""
+    counted = ["rows in", "rows out", "redelivered", "repeats", "unproven", "enriched"]
+    rows: list[list[object]] = []
     groups: dict[tuple[str, str], list[compactor.Compacted]] = {}
     for result in results:
         groups.setdefault((result.partition.schema, result.partition.value), []).append(result)
@@ -79,9 +82,10 @@ def _print_compacted(results: list[compactor.Compacted]) -> None:
         sums = [sum(counts) for counts in zip(*(result.counts for result in own if result.counts), strict=True)]
         new = sum(result.status == "compacted" for result in own)
         shown = sums if name == OPTIONS_TRADES.name else sums[:-1]
-        table.add_row(name, value, f"{len(own):,}", f"{new:,}", *(f"{number:,}" for number in shown))
-    if results:
-        out.print(table)
+        counts = [*map(Count, shown), *[None] * (len(counted) - len(shown))]
+        rows.append([name, value, Count(len(own)), Count(new), *counts])
+    if rows:
+        show_rows(["schema", "of", "partitions", "new", *counted], rows, form)
     for result in results:
         if result.reason is not None:
             err.print(f"refused: {result.reason}", markup=False)

@@ -2,19 +2,21 @@
 
 import asyncio
 import dataclasses
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from spymaster import clock
+from spymaster.cli.output import Count
 from spymaster.control import Gauges, SyncTimes
 from spymaster.daemon import Daemon
 from spymaster.query.status import Status
 from spymaster.recording.gauges import gauges
 
 REFRESH_S = 0.5
+GAUGES: Final = ["stream", "rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
 
 
 class StreamState(TypedDict):
@@ -73,27 +75,32 @@ async def show_live(daemon: Daemon, console: Console) -> None:
             appended = {name: stream["appended"] for name, stream in now["streams"].items()}
             seconds = max(now_s - last_s, 1e-9)
             rates = {name: (rows - before.get(name, rows)) / seconds for name, rows in appended.items()}
-            live.update(gauges_table(now, rates))
+            live.update(_live_table(now, rates))
             before, last_s = appended, now_s
             await asyncio.sleep(REFRESH_S)
 
 
-def gauges_table(now: Gauges, rates: dict[str, float] | None = None) -> Table:
-    """Return the rows of each stream by what they wait for; live with `rates`, in rows a second."""
-    table = Table(title="rows since the daemon began" if rates is None else "spymaster run")
-    names = ["rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
-    for name in ["stream", *([] if rates is None else ["rows/s"]), *names]:
-        table.add_column(name, justify="left" if name == "stream" else "right")
-    for stream, state in now["streams"].items():
-        rate = [] if rates is None else [f"{rates[stream]:,.0f}"]
-        waiting = (state["appended_not_durable"], state["durable_not_in_bronze"])
-        rows = (state["appended"], *waiting, state["in_bronze"])
-        table.add_row(stream, *rate, *(f"{count:,}" for count in rows))
-    if rates is not None:
-        table.caption = (
-            f"a power cut now loses at most {now['appended_not_durable']:,} rows · {_sync_words(now['sync'])}\n"
-            f"newest segment became Bronze in {now['flush_s']:.2f} s · Ctrl-C drains and ends"
-        )
+def gauge_rows(now: Gauges) -> list[list[object]]:
+    """Return the rows of each stream by what they wait for, in the order of `GAUGES`."""
+    counted = ("appended", "appended_not_durable", "durable_not_in_bronze", "in_bronze")
+    return [
+        [name, *(Count(state[key]) for key in counted)]  # type: ignore[literal-required]  # mypy cannot follow `counted`
+        for name, state in now["streams"].items()
+    ]
+
+
+def _live_table(now: Gauges, rates: dict[str, float]) -> Table:
+    """Return the gauges of a run as it goes on, with `rates` in rows a second."""
+    table = Table(title="spymaster run")
+    table.add_column(GAUGES[0])
+    for column in ["rows/s", *GAUGES[1:]]:
+        table.add_column(column, justify="right")
+    for stream, *counts in gauge_rows(now):
+        table.add_row(str(stream), f"{rates[str(stream)]:,.0f}", *map(str, counts))
+    table.caption = (
+        f"a power cut now loses at most {now['appended_not_durable']:,} rows · {_sync_words(now['sync'])}\n"
+        f"newest segment became Bronze in {now['flush_s']:.2f} s · Ctrl-C drains and ends"
+    )
     return table
 
 
