@@ -1,20 +1,19 @@
 """What asks and changes nothing: `status`, `sql`, `wal ls`."""
 
-from typing import Annotated, Final
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
 
-import duckdb
 import typer
-from rich.table import Table
 
 from spymaster.cli import screen
 from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
-from spymaster.cli.output import Count, Format, err, out, print_json, show_rows
+from spymaster.cli.output import PIPED_WIDTH, Count, Format, print_json, remark, show_rows
 from spymaster.errors import UsageError
-from spymaster.query.lake import connect
-from spymaster.query.status import Status, segments, status
+
+if TYPE_CHECKING:
+    from spymaster.query.status import Status
 
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
-_WRITING_STATEMENTS: Final = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
 
 
 def status_command(
@@ -26,6 +25,8 @@ def status_command(
 
     Example: spymaster status --json
     """
+    from spymaster.query.status import status
+
     form = chosen(form, as_json=as_json)
     loaded = load(data_root, wal_root)
     found = status(loaded.wal_root, loaded.data_root)
@@ -35,7 +36,7 @@ def status_command(
         _print_status(found, form)
 
 
-def _print_status(found: Status, form: Format | None) -> None:
+def _print_status(found: "Status", form: Format | None) -> None:
     tiers = [("log", found["wal"]), *found["bronze"].items(), ("all Bronze", found["bronze_total"])]
     rows = [[name, *(Count(tier[key]) for key in ("files", "rows", "bytes"))] for name, tier in tiers]
     silver = found["silver"]
@@ -45,13 +46,13 @@ def _print_status(found: Status, form: Format | None) -> None:
         form,
     )
     if found["daemon"] is not None:
-        out.print("\nRows since the daemon began:")
+        print("\nRows since the daemon began:")
         show_rows(screen.GAUGES, screen.gauge_rows(found["daemon"]), form)
-    out.print()
+    print()
     for line in screen.contract(found):
-        out.print(line, markup=False)
+        print(line)
     for alarm in found["alarms"]:
-        err.print(f"ALARM: {alarm}", markup=False)
+        remark(f"ALARM: {alarm}")
 
 
 def sql_command(
@@ -66,10 +67,17 @@ def sql_command(
 
     Example: spymaster sql "select contract, count(*) from futures_trades group by all"
     """
+    import duckdb
+    from rich.console import Console
+    from rich.table import Table
+
+    from spymaster.query.lake import connect
+
     loaded = load(data_root, wal_root)
+    writing = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
     try:
         with connect(loaded.data_root, loaded.wal_root) as lake:
-            if any(statement.type in _WRITING_STATEMENTS for statement in lake.connection.extract_statements(query)):
+            if any(statement.type in writing for statement in lake.connection.extract_statements(query)):
                 raise UsageError("sql only reads. Nothing was written. Next: spymaster sql --json QUERY > FILE")
             result = lake.execute(query)
             names = [column[0] for column in result.description or []]
@@ -84,9 +92,9 @@ def sql_command(
     table = Table(*names)
     for row in rows[:MAX_SHOWN_ROWS]:
         table.add_row(*("" if value is None else str(value) for value in row))
-    out.print(table)
+    Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     if len(rows) > MAX_SHOWN_ROWS:
-        err.print(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
+        remark(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
 
 
 def wal_ls(
@@ -96,6 +104,8 @@ def wal_ls(
 
     Example: spymaster wal ls
     """
+    from spymaster.query.status import segments
+
     form = chosen(form, as_json=as_json)
     found = segments(load(data_root, wal_root).wal_root)
     if form is Format.JSON:

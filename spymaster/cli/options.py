@@ -1,14 +1,15 @@
 """The options that every command takes, and the settings that they give."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spymaster import settings
 from spymaster.cli.output import Format, warn
 from spymaster.errors import UsageError
-from spymaster.settings import Settings
+
+if TYPE_CHECKING:
+    from spymaster.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 AsFormat = Annotated[
@@ -18,7 +19,9 @@ DataRoot = Annotated[Path | None, typer.Option(help="The lake; default: setting 
 WalRoot = Annotated[Path | None, typer.Option(help="The log; default: setting WAL_ROOT.")]
 
 
-def load(data_root: Path | None, wal_root: Path | None) -> Settings:
+def load(data_root: Path | None, wal_root: Path | None) -> "Settings":
+    from spymaster import settings
+
     loaded = settings.load(data_root=data_root, wal_root=wal_root)
     for warning in loaded.warnings:
         warn(warning)

@@ -1,10 +1,13 @@
-"""How a command answers: rows or one JSON document on stdout, progress and errors on stderr, and its exit code."""
+"""How a command answers: rows or one JSON document on stdout, progress and errors on stderr, and its exit code.
+
+A library that only some commands need is imported where they need it, here and in every file of this folder: to import
+them all takes a second of processor time, and `--help` is to be there at once.
+"""
 
 import json
 import math
 import re
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,13 +15,6 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import zip_longest
 from typing import Final
-
-import duckdb
-import pyarrow as pa
-import typer
-from rich.cells import cell_len
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from spymaster import clock
 from spymaster.errors import SpymasterError
@@ -34,14 +30,27 @@ PIPED_WIDTH: Final = 200  # columns of a table that neither a terminal nor COLUM
 NO_TIME_BEFORE_NS: Final = 10 * 365 * clock.NS_PER_DAY  # a smaller number of a column `..._ns` is a duration
 MAX_NS: Final = (1 << 63) - 1
 
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
-
 _NS_NAME: Final = re.compile(r"_ns\b")
 _VISIBLE: Final = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, *range(128, 160)) if chr(code) != "\n"}
 
-# What a user can act on, or at least can do no more about than read one line.
-FAILURES: Final = (SpymasterError, OSError, sqlite3.Error, duckdb.Error, pa.ArrowException, UnicodeDecodeError)
+_FOREIGN_FAILURES: Final = (("sqlite3", "Error"), ("duckdb", "Error"), ("pyarrow", "ArrowException"))
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what a user can act on, or at least can do no more about than read one line.
+
+    A library that was not imported cannot have raised, and is not imported to say so.
+    """
+    foreign = [getattr(sys.modules[module], name) for module, name in _FOREIGN_FAILURES if module in sys.modules]
+    return (SpymasterError, OSError, UnicodeDecodeError, *foreign)
+
+
+class CommandFailedError(Exception):
+    """A command failed for its `__cause__`, one of `failures`, and documents this exit code for it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 @contextmanager
@@ -49,12 +58,11 @@ def failing_with(code: int) -> Iterator[None]:
     """Give every failure of a command the one exit code that it documents."""
     try:
         yield
-    except FAILURES as error:
-        print_error(error_line(error))
-        raise typer.Exit(code) from error
+    except failures() as error:
+        raise CommandFailedError(code) from error
 
 
-def error_line(error: Exception) -> str:
+def error_line(error: BaseException) -> str:
     if isinstance(error, SpymasterError):
         return str(error)
     place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
@@ -62,16 +70,21 @@ def error_line(error: Exception) -> str:
     return f"{place}{reason}. What is durable is safe. Next: mend that, then run the command again"
 
 
-def print_error(line: str) -> None:
+def print_error(line: str, *, as_json: bool) -> None:
     one_line = " ".join(line.split())
-    if "--json" in sys.argv:
+    if as_json:
         print(json.dumps({"error": one_line}))
     else:
-        err.print(f"error: {one_line}", markup=False)
+        remark(f"error: {one_line}")
+
+
+def remark(line: str) -> None:
+    """Print a line on stderr, beside the answer."""
+    print(line, file=sys.stderr)
 
 
 def warn(line: str) -> None:
-    err.print(f"warning: {line}", markup=False)
+    remark(f"warning: {line}")
 
 
 def print_json(document: object) -> None:
@@ -108,6 +121,8 @@ def show_rows(names: Sequence[str], rows: Sequence[Sequence[object]], form: Form
         return
     if not names:
         return
+    from rich.cells import cell_len
+
     heads = [name.translate(_VISIBLE | {10: "\\n"}) for name in names]
     cells = [[_cell(name, value) for name, value in zip(names, row, strict=True)] for row in rows]
     lines = (
@@ -137,6 +152,8 @@ def _is_numeric(values: Sequence[object]) -> bool:
 
 def _table(heads: list[str], cells: list[list[str]], columns: list[tuple[object, ...]]) -> list[str]:
     """Return the lines of a table. A cell of several lines, such as a query plan, has several here too."""
+    from rich.cells import cell_len
+
     rows = [[cell.split("\n") for cell in row] for row in [heads, *cells]]
     widths = [max(cell_len(line) for cell in column for line in cell) for column in zip(*rows, strict=True)]
     numeric = [_is_numeric(column) for column in columns] or [False] * len(heads)
@@ -174,10 +191,13 @@ def _plain(value: object) -> object:
 @contextmanager
 def progress(what: str, *, as_json: bool) -> Iterator[Callable[[int, int], None]]:
     """Give a callback that draws a bar on a terminal and does nothing elsewhere."""
-    if as_json or not err.is_terminal:
+    if as_json or not sys.stderr.isatty():
         yield lambda done, total: None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,6 +1,6 @@
 """What makes the lake better than it was recorded: `compact`, `archive`, `catalog rebuild`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,19 +13,16 @@ from spymaster.cli.output import (
     OK,
     Count,
     Format,
-    err,
     failing_with,
-    out,
     print_json,
     progress,
+    remark,
     show_rows,
 )
-from spymaster.compaction import compactor
-from spymaster.compaction.archiver import archive_before
 from spymaster.errors import UsageError
-from spymaster.events import MARKET_SCHEMAS, OPTIONS_TRADES, schema_named
-from spymaster.lake import catalog
-from spymaster.lake.locks import archive_locks, writer_locks
+
+if TYPE_CHECKING:
+    from spymaster.compaction.compactor import Compacted
 
 
 @failing_with(CANNOT_PROCEED)
@@ -41,6 +38,9 @@ def compact_command(
 
     Example: spymaster compact --date 2025-12-22
     """
+    from spymaster.compaction import compactor
+    from spymaster.events import MARKET_SCHEMAS, schema_named
+
     form = chosen(form, as_json=as_json)
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
@@ -61,7 +61,7 @@ def compact_command(
     return FINDINGS if any(result.status == "refused" for result in results) else OK
 
 
-def _compacted_document(result: compactor.Compacted) -> dict[str, Any]:
+def _compacted_document(result: "Compacted") -> dict[str, Any]:
     where = result.partition
     return {
         "schema": where.schema, "partition": f"{where.key}={where.value}", "date": where.date, "hour": where.hour,
@@ -71,11 +71,13 @@ def _compacted_document(result: compactor.Compacted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_compacted(results: list[compactor.Compacted], form: Format | None) -> None:
+def _print_compacted(results: list["Compacted"], form: Format | None) -> None:
     """Print a row for each schema and partition value, and a line for each that was refused."""
+    from spymaster.events import OPTIONS_TRADES
+
     counted = ["rows in", "rows out", "redelivered", "repeats", "unproven", "enriched"]
     rows: list[list[object]] = []
-    groups: dict[tuple[str, str], list[compactor.Compacted]] = {}
+    groups: dict[tuple[str, str], list[Compacted]] = {}
     for result in results:
         groups.setdefault((result.partition.schema, result.partition.value), []).append(result)
     for (name, value), own in groups.items():
@@ -88,9 +90,9 @@ def _print_compacted(results: list[compactor.Compacted], form: Format | None) ->
         show_rows(["schema", "of", "partitions", "new", *counted], rows, form)
     for result in results:
         if result.reason is not None:
-            err.print(f"refused: {result.reason}", markup=False)
+            remark(f"refused: {result.reason}")
     new = sum(result.status == "compacted" for result in results)
-    out.print(f"{len(results):,} partitions, {new:,} of them new or changed.")
+    print(f"{len(results):,} partitions, {new:,} of them new or changed.")
 
 
 @failing_with(COULD_NOT_RUN)
@@ -108,6 +110,9 @@ def archive_command(
 
     Example: spymaster archive --before 2025-12-01
     """
+    from spymaster.compaction.archiver import archive_before
+    from spymaster.lake.locks import archive_locks
+
     loaded = load(data_root, wal_root)
     with archive_locks(loaded.wal_root, loaded.data_root), progress("partitions", as_json=as_json) as advance:
         done = archive_before(loaded.data_root, before, advance)
@@ -116,8 +121,8 @@ def archive_command(
         print_json({**vars(done), "stayed": stayed})
     else:
         for each in done.stayed:
-            err.print(f"stays: {each.place} {each.reason}", markup=False)
-        out.print(
+            remark(f"stays: {each.place} {each.reason}")
+        print(
             f"{done.parts:,} parts of {done.partitions:,} partitions archived: {done.rows:,} rows, "
             f"{done.size_bytes:,} bytes, read back and sound; {len(done.stayed):,} partitions stayed."
         )
@@ -129,6 +134,9 @@ def catalog_rebuild(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
 
     Example: spymaster catalog rebuild
     """
+    from spymaster.lake import catalog
+    from spymaster.lake.locks import writer_locks
+
     loaded = load(data_root, wal_root)
     with writer_locks(loaded.wal_root, loaded.data_root):
         catalog.rebuild(loaded.data_root)
@@ -136,4 +144,4 @@ def catalog_rebuild(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
     if as_json:
         print_json({"files": count})
     else:
-        out.print(f"{count:,} parts are in the catalog.")
+        print(f"{count:,} parts are in the catalog.")

@@ -1,19 +1,17 @@
 """What a person sees of a run: the live table, and the summary after it. Pictures go to stderr, answers to stdout."""
 
-import asyncio
 import dataclasses
-from typing import Any, Final, TypedDict
-
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from spymaster import clock
 from spymaster.cli.output import Count
-from spymaster.control import Gauges, SyncTimes
-from spymaster.daemon import Daemon
-from spymaster.query.status import Status
-from spymaster.recording.gauges import gauges
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from spymaster.control import Gauges, SyncTimes
+    from spymaster.daemon import Daemon
+    from spymaster.query.status import Status
 
 REFRESH_S = 0.5
 GAUGES: Final = ["stream", "rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
@@ -39,7 +37,7 @@ class Summary(TypedDict):
     problems: list[str]
 
 
-def stream_states(daemon: Daemon) -> dict[str, StreamState]:
+def stream_states(daemon: "Daemon") -> dict[str, StreamState]:
     return {
         str(stream): {
             "appended": lane.log.appended_rows,
@@ -50,7 +48,7 @@ def stream_states(daemon: Daemon) -> dict[str, StreamState]:
     }
 
 
-def summarize(daemon: Daemon, seconds: float) -> Summary:
+def summarize(daemon: "Daemon", seconds: float) -> Summary:
     """Return what a finished run did."""
     recovered = daemon.recorder.recovered
     return {
@@ -64,11 +62,18 @@ def summarize(daemon: Daemon, seconds: float) -> Summary:
     }
 
 
-async def show_live(daemon: Daemon, console: Console) -> None:
-    """Draw the live table until cancelled."""
+async def show_live(daemon: "Daemon") -> None:
+    """Draw the live table on stderr until cancelled."""
+    import asyncio
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from spymaster.recording.gauges import gauges
+
     before: dict[str, int] = {}
     last_s = clock.monotonic_s()
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
         while True:
             now_s = clock.monotonic_s()
             now = gauges(daemon.recorder)
@@ -80,7 +85,7 @@ async def show_live(daemon: Daemon, console: Console) -> None:
             await asyncio.sleep(REFRESH_S)
 
 
-def gauge_rows(now: Gauges) -> list[list[object]]:
+def gauge_rows(now: "Gauges") -> list[list[object]]:
     """Return the rows of each stream by what they wait for, in the order of `GAUGES`."""
     counted = ("appended", "appended_not_durable", "durable_not_in_bronze", "in_bronze")
     return [
@@ -89,8 +94,10 @@ def gauge_rows(now: Gauges) -> list[list[object]]:
     ]
 
 
-def _live_table(now: Gauges, rates: dict[str, float]) -> Table:
+def _live_table(now: "Gauges", rates: dict[str, float]) -> "Table":
     """Return the gauges of a run as it goes on, with `rates` in rows a second."""
+    from rich.table import Table
+
     table = Table(title="spymaster run")
     table.add_column(GAUGES[0])
     for column in ["rows/s", *GAUGES[1:]]:
@@ -104,7 +111,7 @@ def _live_table(now: Gauges, rates: dict[str, float]) -> Table:
     return table
 
 
-def contract(found: Status) -> list[str]:
+def contract(found: "Status") -> list[str]:
     """Return what is promised, in words, with the numbers of this machine and this moment."""
     lines = [_who_writes(found)]
     not_durable, not_in_bronze = found["at_risk"]["appended_not_durable"], found["at_risk"]["durable_not_in_bronze"]
@@ -141,7 +148,7 @@ def _waiting_words(not_durable: int, not_in_bronze: int, *, alone: bool) -> str:
     return f"{words}. Next: spymaster recover" if alone else words
 
 
-def _who_writes(found: Status) -> str:
+def _who_writes(found: "Status") -> str:
     if (daemon := found["daemon"]) is not None:
         return f"process {daemon['pid']} (version {daemon['version']}) is {daemon['state']}, for {daemon['uptime_s']} s"
     if found["holder"] is None:
@@ -152,36 +159,36 @@ def _who_writes(found: Status) -> str:
     )
 
 
-def _sync_words(sync: SyncTimes) -> str:
+def _sync_words(sync: "SyncTimes") -> str:
     if not sync["count"]:
         return "no sync measured yet"
     times = f"sync p50 {sync['p50_ms']:.3g} ms, p99 {sync['p99_ms']:.3g} ms, longest {sync['max_ms']:.3g} ms"
     return f"{times} of the last {sync['count']:,}"
 
 
-def print_summary(summary: Summary, console: Console) -> None:
+def print_summary(summary: Summary) -> None:
     """Print what a run did, a line each."""
     if summary["recovered_rows"]:
-        console.print(f"Recovered {summary['recovered_rows']:,} rows that an earlier process had left in the log.")
+        print(f"Recovered {summary['recovered_rows']:,} rows that an earlier process had left in the log.")
     for capture in summary["captures"]:
         if capture["already_captured"]:
-            console.print(f"{capture['origin']}: already captured ({_rows(capture['rows'])}); nothing was added.")
+            print(f"{capture['origin']}: already captured ({_rows(capture['rows'])}); nothing was added.")
             continue
         end = "complete" if capture["complete"] else f"NOT complete: {capture['error'] or 'stopped before its end'}"
-        console.print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.", highlight=False)
+        print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.")
         for kind, count in sorted(capture["ignored"].items()):
-            console.print(f"  {count:,} {kind} records are of a kind that is not recorded.")
+            print(f"  {count:,} {kind} records are of a kind that is not recorded.")
         if capture["unreadable"]:
-            console.print(f"  {capture['unreadable']:,} unreadable records are in quarantine, with their bytes.")
+            print(f"  {capture['unreadable']:,} unreadable records are in quarantine, with their bytes.")
         if capture["unmapped"]:
-            console.print(f"  {capture['unmapped']:,} rows have no symbol: no mapping named their instrument.")
+            print(f"  {capture['unmapped']:,} rows have no symbol: no mapping named their instrument.")
     in_bronze = sum(state["in_bronze"] for state in summary["streams"].values())
-    console.print(
+    print(
         f"{in_bronze:,} rows in {summary['parts']:,} Bronze parts, in {summary['seconds']:.1f} s. "
         f"Next: spymaster verify; spymaster sql 'from futures_trades limit 5'"
     )
     for problem in summary["problems"]:
-        console.print(f"Problem: {problem}")
+        print(f"Problem: {problem}")
 
 
 def _rows(rows: dict[str, int]) -> str:

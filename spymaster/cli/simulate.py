@@ -9,17 +9,13 @@ import typer
 from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
 from spymaster.cli.output import Count, Format, print_json, progress, show_rows
 from spymaster.errors import UsageError
-from spymaster.paths import check_date
-from spymaster.simulation.day import DAY_RATE, write_day
-from spymaster.simulation.plant import parse_plant
-from spymaster.simulation.source import MAX_RATE
 
 
 def simulate_day(
     date: Annotated[str, typer.Option(help="The UTC date, YYYY-MM-DD.")],
     path: Annotated[Path, typer.Option("--out", help="A new folder.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
-    rate: Annotated[int, typer.Option(min=1, max=MAX_RATE, help="DBN records per second.")] = DAY_RATE,
+    rate: Annotated[int | None, typer.Option(min=1, help="DBN records per second; default: 100.")] = None,
     plant: Annotated[str | None, typer.Option(help="What to plant: all, or kinds joined by +.")] = None,
     begin: Annotated[str, typer.Option(help="From this minute of the day, HH:MM in UTC.")] = "00:00",
     end: Annotated[str, typer.Option(help="Before this minute.")] = "24:00",
@@ -32,8 +28,16 @@ def simulate_day(
 
     Example: spymaster simulate-day --date 2025-12-16 --out /tmp/day --plant all
     """
+    from spymaster.paths import check_date
+    from spymaster.simulation.day import DAY_RATE, write_day
+    from spymaster.simulation.plant import parse_plant
+    from spymaster.simulation.source import MAX_RATE
+
     form = chosen(form, as_json=as_json)
     load(data_root, wal_root)
+    rate = DAY_RATE if rate is None else rate
+    if rate > MAX_RATE:
+        raise UsageError(f"--rate {rate} is too much. Nothing was written. Next: give 1 to {MAX_RATE}")
     day = calendar_date.fromisoformat(check_date(date))
     kinds = parse_plant(plant) if plant else ()
     with progress("seconds", as_json=form is Format.JSON) as advance:

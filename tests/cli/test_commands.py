@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
-from spymaster.simulation.source import SimFeed
+from spymaster.simulation.day import DAY_RATE
+from spymaster.simulation.source import MAX_RATE, SimFeed
 from tests.command_line import clean_environment, spymaster
 from tests.feeding import opened
 
@@ -73,6 +74,39 @@ def test_every_command_has_help_with_an_example(shell, command):
     assert f"Example: spymaster {' '.join(command)}" in done.stdout
     for option in ("--json", "--data-root", "--wal-root"):
         assert option in done.stdout
+
+
+HEAVY = {
+    "asyncio",
+    "databento",
+    "databento_dbn",
+    "duckdb",
+    "massive",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic_settings",
+    "sqlite3",
+}
+
+
+@pytest.mark.parametrize("command", [[], ["run"]], ids=["all", "one"])
+def test_help_loads_nothing_that_only_an_answer_needs(settings, command):
+    script = "import sys, spymaster.cli as c\ntry: c.main()\nfinally: print('LOADED', *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, "--help"], env=settings, capture_output=True, text=True, timeout=60
+    )
+
+    shown, loaded = done.stdout.split("LOADED ")
+    assert "Usage: " in shown
+    assert HEAVY & set(loaded.split()) == set()
+
+
+def test_the_default_that_the_help_names_is_the_default(shell):
+    assert f"default: {DAY_RATE}" in " ".join(shell("simulate-day", "--help").stdout.replace("│", "").split())
+    assert "give 1 to" in refusal(
+        shell("simulate-day", "--date", "2025-12-16", "--out", "x", "--rate", str(MAX_RATE + 1)), 2
+    )
 
 
 TABLES = [["status"], ["wal", "ls"], ["wal", "verify"], ["config", "show"], ["compact", "--all"], ["doctor"]]
