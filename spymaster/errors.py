@@ -9,6 +9,7 @@ SpymasterError
 ├── LockedError           another process writes here; names its pid
 ├── ControlError          the running daemon gave no answer
 ├── LayoutError           the lake is laid out otherwise than this version writes it
+│   └── ReplacedError     its files were replaced while they were read; reading again mends it
 ├── StorageError          the disk refused a write; the daemon stops, recovery decides
 │   ├── DiskFullError     for want of room: the daemon waits, and goes on by itself
 │   └── BronzeRefusedError  rows are durable in the log and did not get into Bronze
@@ -75,6 +76,10 @@ class ControlError(SpymasterError):
 
 class LayoutError(SpymasterError):
     """Files lie in the lake that this version did not write and would misread."""
+
+
+class ReplacedError(LayoutError):
+    """A compaction or `archive` took files away while they were read. What was read of them is not to be kept."""
 
 
 class StorageError(SpymasterError):
