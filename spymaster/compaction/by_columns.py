@@ -100,7 +100,7 @@ def _read(source: ds.Dataset, span: Span) -> pa.Table:
 
 def _silver_rows(schema: EventSchema, rows: pa.Table, once: Once) -> pa.Table:
     """Return the rows that are kept, in Silver's order, with what names each event and what came of it."""
-    late = _late_columns(rows, once) if "correction" in schema.log.names else {}
+    late = _late_columns(schema, rows, once)
     if len(once.kept) < rows.num_rows or np.any(once.kept[1:] < once.kept[:-1]):
         rows = rows.take(once.kept)
     identity = identity_of(schema, rows)
@@ -112,12 +112,10 @@ def _silver_rows(schema: EventSchema, rows: pa.Table, once: Once) -> pa.Table:
     return named
 
 
-def _late_columns(rows: pa.Table, once: Once) -> dict[pa.Field, pa.ChunkedArray]:
+def _late_columns(schema: EventSchema, rows: pa.Table, once: Once) -> dict[pa.Field, pa.ChunkedArray]:
     """Return what the last captured file says of each event."""
     place = pa.array(once.late, pa.int64(), mask=once.late < 0)
-    return {
-        column: rows[name].take(place) for column, name in zip(silver.LATE, ("correction", "conditions"), strict=True)
-    }
+    return {column: rows[name].take(place) for column, name in silver.late_columns(schema)}
 
 
 def _differing(schema: EventSchema, rows: pa.Table, once: Once) -> int:

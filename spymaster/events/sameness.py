@@ -105,6 +105,11 @@ def columns_of(schema: EventSchema) -> list[str]:
     return list(dict.fromkeys([*arrival, *used, *named]))
 
 
+def comes_in_two_precisions(schema: EventSchema) -> bool:
+    """Whether a vendor gives a schema's times in milliseconds on one route and in nanoseconds on another."""
+    return schema.name in _MASSIVE or not schema.hourly
+
+
 def said_freely(schema: EventSchema, sources: Sequence[str]) -> list[str]:
     """Return the columns in which two deliveries of one event may differ."""
     rules = [rule_of(schema, source) for source in sources]

@@ -51,6 +51,10 @@ LATE: Final = (
     pa.field("late_conditions", pa.list_(pa.int16()), metadata={"meaning": "the conditions in that file; or null"}),
 )
 
+# Codes of the tapes: marked erroneous, cancelled, and the records that follow such a print or a corrected one, which
+# repeat what was wrong. Code 1 is a print whose record was corrected in place. Source: NYSE, TAQ client specification.
+CANCELLED: Final = (7, 8, 10, 11, 12)
+
 
 class Counts(NamedTuple):
     """What became of a partition's rows.
@@ -102,12 +106,24 @@ class Footer(NamedTuple):
 
 def columns_of(schema: EventSchema) -> pa.Schema:
     """Return the columns of a Silver file."""
-    late = LATE if "correction" in schema.log.names else ()
+    late = [column for column, _ in late_columns(schema)]
     more = ENRICHMENT if schema is events.OPTIONS_TRADES else ()
     return pa.schema(
         [*schema.bronze, EVENT_ID, OCCURRENCE, *late, *more],
         {"schema_name": layout.silver_name(schema), "schema_version": str(schema.version)},
     )
+
+
+def late_columns(schema: EventSchema) -> list[tuple[pa.Field, str]]:
+    """Return the columns that say what became of an event, each with the column of a file's row that says so."""
+    return list(zip(LATE, ("correction", "conditions"), strict=True)) if "correction" in schema.log.names else []
+
+
+def one_table_columns_of(schema: EventSchema) -> pa.Schema:
+    """Return the columns of the one table: Silver's, but for those that need another table's rows; Bronze's of our own."""
+    if schema.kind == "own":
+        return schema.bronze
+    return pa.schema([column for column in columns_of(schema) if column not in ENRICHMENT])
 
 
 def file_of(data_root: Path, partition: Partition) -> Path:

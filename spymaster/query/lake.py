@@ -6,7 +6,7 @@ enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trade
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -19,7 +19,7 @@ from spymaster.errors import ReplacedError
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
 from spymaster.lake.layout import ALL, Tier, Within
-from spymaster.query import sessions
+from spymaster.query import naming, sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly
 from spymaster.query.statements import Statements
@@ -67,8 +67,9 @@ class Lake:
         self._views.execute("set global timezone = 'UTC'")
         self._connection.execute("set python_enable_replacements = false")  # they would be our variables
         sessions.install(self._views)
+        naming.install(self._views)
         for schema in events.SCHEMAS.values():  # so that they can be listed; a file is opened when it is asked for
-            self._view(_plain(schema.name), schema, schema.bronze, [])
+            self._view(_plain(schema.name), schema, silver.one_table_columns_of(schema), [])
             self._view(f"bronze_{_plain(schema.name)}", schema, schema.bronze, [])
             for view in _silver_views(schema):
                 self._view(view, schema, silver.columns_of(schema), [])
@@ -166,7 +167,9 @@ class Lake:
         for schema in events.SCHEMAS.values():
             name = _plain(schema.name)
             if names is None or name in names:
-                self._show_table(name, schema, self._snapshot(self._tables[schema.name]), schema.bronze)
+                self._show_table(
+                    name, schema, self._snapshot(self._tables[schema.name]), silver.one_table_columns_of(schema)
+                )
             if names is None or not names.isdisjoint([f"bronze_{name}", *_silver_views(schema)]):
                 self._show_tiers(schema)
 
@@ -185,7 +188,7 @@ class Lake:
         self._show_table(own, schema, found, silver.columns_of(schema))
         table = self._connection.table(own)
         # Silver's files are sorted, and one after another for one symbol; to sort so many rows again takes longest.
-        sorted_already = within.value is not None and not (found.bronze or found.doubled or found.log.num_rows)
+        sorted_already = within.value is not None and not (found.bronze or found.mended or found.log.num_rows)
         return table if sorted_already else table.order("ts_event_ns, ts_recv_ns, capture_id, capture_seq")
 
     def _snapshot(self, table: OneTable, within: Within = ALL) -> Snapshot:
@@ -225,11 +228,12 @@ class Lake:
 
     def _show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema) -> None:
         """Make a view of what was found."""
-        for kind, rows in (("log", found.log), ("removed", found.removed)):
+        tables = (("log", found.log), ("removed", found.removed), ("late", found.late))
+        for kind, rows in tables:
             if rows.num_rows:
                 self._views.from_arrow(rows).create_view(f"{kind}_{name}", replace=True)
-        self._view(name, schema, columns, _one_table(name, schema, found))
-        for kind, rows in (("log", found.log), ("removed", found.removed)):
+        self._view(name, schema, columns, _one_table(name, schema, found), where=_not_cancelled(schema))
+        for kind, rows in tables:
             if not rows.num_rows:
                 self._views.execute(f"drop view if exists {kind}_{name}")  # no view uses it now
 
@@ -243,11 +247,11 @@ class Lake:
             self._none[columns] = f"select {nulls} where false"
         return self._none[columns]
 
-    def _view(self, name: str, schema: EventSchema, columns: pa.Schema, pieces: list[str]) -> None:
+    def _view(self, name: str, schema: EventSchema, columns: pa.Schema, pieces: list[str], where: str = "") -> None:
         """Make a view of these columns over pieces, each of which may lack some or have more."""
         names = ", ".join(f'"{column}"' for column in columns.names)
         source = " union all by name ".join([self._none_of(columns), *pieces])
-        query = f"select {names}{_computed(schema)} from ({source})"  # noqa: S608  # names of ours, paths quoted
+        query = f"select {names}{_computed(schema)} from ({source}){where}"  # noqa: S608  # names of ours, paths quoted
         if self._shown.get(name) != query:  # its tables have the same names when they have other rows
             self._views.execute(f"create or replace view {name} as {query}")
             self._shown[name] = query
@@ -275,13 +279,38 @@ def _computed(schema: EventSchema) -> str:
 
 def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
     """Return the queries whose rows are the one table's, with the view's name in those of the rows it needs."""
-    pieces = [_read(schema, [escape_glob(file) for file in files]) for files in (found.silver, found.bronze) if files]
-    if found.doubled:
-        again = f"anti join removed_{name} using ({schema.partition_by}, capture_id, capture_seq)"
-        pieces.append(f"{_read(schema, [escape_glob(file) for file in found.doubled])} {again}")
+    keys = f"({schema.partition_by}, capture_id, capture_seq)"
+    late = {column.name: f"case when ts_local_ns is null then {own} end" for column, own in silver.late_columns(schema)}
+    pieces = []
+    if found.bronze:
+        pieces.append(f"select *{_as(late)} from ({_read(schema, map(escape_glob, found.bronze))})")  # noqa: S608  # ours
+    if found.mended:
+        rows = _read(schema, map(escape_glob, found.mended))
+        if found.removed.num_rows:
+            rows += f" anti join removed_{name} using {keys}"
+        if found.late.num_rows:
+            said = ", ".join(f"{column} as last_{column}" for column in late)
+            again = f"select * exclude ({', '.join(late)}), {said}, true as said from late_{name}"  # noqa: S608  # ours
+            rows += f" left join ({again}) using {keys}"
+            late = {column: f"case when said then last_{column} else {own} end" for column, own in late.items()}
+        pieces.append(f"select *{_as(late)} from ({rows})")  # noqa: S608  # names of ours
     if found.log.num_rows:
         pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
-    return pieces
+    if schema.kind == "market" and pieces:
+        pieces = [naming.named(schema, " union all by name ".join(pieces))]
+    return [*([_read(schema, map(escape_glob, found.silver))] if found.silver else []), *pieces]
+
+
+def _as(columns: Mapping[str, str]) -> str:
+    """Return computed columns, each after a comma."""
+    return "".join(f", {expression} as {name}" for name, expression in columns.items())
+
+
+def _not_cancelled(schema: EventSchema) -> str:
+    """Return the condition that leaves out prints which the last captured file cancels."""
+    if not silver.late_columns(schema):
+        return ""
+    return f" where coalesce(late_correction, 0) not in {silver.CANCELLED}"
 
 
 def _read(schema: EventSchema, patterns: Iterable[str], without: Sequence[Path] = ()) -> str:

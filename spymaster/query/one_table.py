@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_HOUR, NS_PER_MS, utc_text
 from spymaster.errors import LayoutError
@@ -39,6 +40,7 @@ from spymaster.wal.reader import read_log
 
 MAX_TRIES: Final = 3  # of a snapshot of the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
+_REMOVED: Final = -2  # beside `Once.late`, which has -1 for none
 _CAPTURES_KEY: Final = b"spymaster_captures"
 
 
@@ -49,24 +51,27 @@ class Snapshot(NamedTuple):
         silver: files to read as they are.
         tokens: of these, what tells each from another that gets its name.
         bronze: parts to read as they are.
-        doubled: parts of which the rows in `removed` are left out.
+        mended: parts of which the rows in `removed` are left out, and those in `late` say more.
         removed: keys of events delivered again: the partition's column, `capture_id`, `capture_seq`.
-        log: rows with Bronze's columns.
+        late: keys of rows with what a file that was captured later says of their events: the columns of `silver.LATE`.
+        log: rows with Bronze's columns, and for a schema that has them with those.
     """
 
     silver: list[Path]
     tokens: list[Token]
     bronze: list[Path]
-    doubled: list[Path]
+    mended: list[Path]
     removed: pa.Table
+    late: pa.Table
     log: pa.Table
 
 
 class _Once(NamedTuple):
-    """What of a partition is left out: from which parts, which keys; and what remains of the log's rows."""
+    """What of a partition is left out, and what became of the rest: in which parts, which keys; and the log's rows."""
 
-    doubled: frozenset[Path]
+    mended: frozenset[Path]
     removed: pa.Table
+    late: pa.Table
     log: pa.Table
 
 
@@ -95,7 +100,10 @@ class OneTable:
     def __init__(self, data_root: Path, wal_root: Path, schema: EventSchema) -> None:
         self._data_root, self._wal_root, self._schema = data_root, wal_root, schema
         keys = [schema.bronze.field(name) for name in (schema.partition_by, "capture_id", "capture_seq")]
+        self._late = dict(silver.late_columns(schema))
         self._no_keys = pa.schema(keys).empty_table()
+        self._no_late = pa.schema([*keys, *self._late]).empty_table()
+        self._no_log = pa.schema([*schema.bronze, *self._late]).empty_table()
         # Of parts that are not read from Silver; a stranger with a part's name has none.
         self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}
         self._times: dict[Path, tuple[int, int]] = {}
@@ -144,14 +152,15 @@ class OneTable:
         hot = {partition: [path for path in parts if self._captures[path]] for partition, parts in hot.items()}
         once = {partition: self._once_of(partition, parts, logged.get(partition)) for partition, parts in hot.items()}
         self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
-        doubled = frozenset(chain.from_iterable(found.doubled for found in once.values()))
+        mended = frozenset(chain.from_iterable(found.mended for found in once.values()))
         return Snapshot(
             silver=[silver.file_of(self._data_root, partition) for partition in fresh],
             tokens=list(fresh.values()),
-            bronze=[path for parts in hot.values() for path in parts if path not in doubled],
-            doubled=sorted(doubled),
+            bronze=[path for parts in hot.values() for path in parts if path not in mended],
+            mended=sorted(mended),
             removed=pa.concat_tables([self._no_keys, *(found.removed for found in once.values())]),
-            log=pa.concat_tables([self._schema.bronze.empty_table(), *(found.log for found in once.values())]),
+            late=pa.concat_tables([self._no_late, *(found.late for found in once.values())]),
+            log=pa.concat_tables([self._no_log, *(found.log for found in once.values())]),
         )
 
     def _within(self, rows: pa.Table, within: Within) -> pa.Table:
@@ -205,28 +214,49 @@ class OneTable:
         log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
         pieces = self._overlapping_pieces(parts, log)
         if not pieces:
-            return _Once(frozenset(), self._no_keys, log)
-        names = columns_of(self._schema)
+            return _Once(frozenset(), self._no_keys, self._no_late, self._with_late(log, log, np.arange(log.num_rows)))
+        names = list(dict.fromkeys([*columns_of(self._schema), *self._late.values()]))
         tables = [
             log.select(names) if piece.path is None else _columns(piece.path, self._schema, names) for piece in pieces
         ]
         rows = pa.concat_tables(tables)
-        removed = keep_once(
-            self._schema, rows, keys_of(self._schema, rows), {}, capture_begins(self._data_root)
-        ).removed
+        once = keep_once(self._schema, rows, keys_of(self._schema, rows), {}, capture_begins(self._data_root))
+        says = np.full(rows.num_rows, _REMOVED)  # which row says what became of each
+        says[once.kept] = once.late
+        mended, removed, late = set(), [self._no_keys], [self._no_late]
+        out = self._with_late(log, log, np.arange(log.num_rows))
         begins = np.cumsum([0, *(table.num_rows for table in tables)])
-        doubled = set()
-        keys = [self._no_keys]
         for piece, begin, end in zip(pieces, begins[:-1], begins[1:], strict=True):
-            own = removed[(removed >= begin) & (removed < end)]
+            own = says[begin:end]
             if piece.path is None:
-                log = log.filter(pa.array(~np.isin(np.arange(log.num_rows), own - begin)))
-            elif len(own):
-                doubled.add(piece.path)
-                key = rows.select(["capture_id", "capture_seq"]).take(pa.array(own))
-                value = pa.repeat(partition.value, len(own))
-                keys.append(pa.table([value, *key.columns], schema=self._no_keys.schema))
-        return _Once(frozenset(doubled), pa.concat_tables(keys), log)
+                out = self._with_late(log, rows, own).filter(pa.array(own != _REMOVED))
+                continue
+            gone = begin + np.flatnonzero(own == _REMOVED)
+            elsewhere = begin + np.flatnonzero((own >= 0) & (own != np.arange(begin, end)))
+            if not self._late:
+                elsewhere = elsewhere[:0]
+            if len(gone) or len(elsewhere):
+                mended.add(piece.path)
+                removed.append(self._keys(partition, rows, gone))
+                late.append(self._with_late(self._keys(partition, rows, elsewhere), rows, says[elsewhere]))
+        return _Once(frozenset(mended), pa.concat_tables(removed), pa.concat_tables(late), out)
+
+    def _keys(self, partition: Partition, rows: pa.Table, which: NDArray[np.int64]) -> pa.Table:
+        """Return the keys of some rows of a partition."""
+        key = rows.select(["capture_id", "capture_seq"]).take(which)
+        return pa.table([pa.repeat(partition.value, len(which)), *key.columns], schema=self._no_keys.schema)
+
+    def _with_late(self, table: pa.Table, rows: pa.Table, says: NDArray[np.int64]) -> pa.Table:
+        """Return a table with what became of its rows: what the file's row says that `says` names among `rows`."""
+        if not self._late:
+            return table
+        from_file = rows["ts_local_ns"].is_null().to_numpy()
+        none = says < 0
+        none[~none] = ~from_file[says[~none]]
+        place = pa.array(says, pa.int64(), mask=none)
+        for column, name in self._late.items():
+            table = table.append_column(column, rows[name].take(place))
+        return table
 
     def _unpublished(self, parts: list[Path], rows: pa.Table) -> pa.Table:
         """Return the rows that are in no part: a sealed segment goes a moment after its parts appear."""

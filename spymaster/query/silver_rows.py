@@ -16,7 +16,6 @@ from spymaster.query.lake import Lake
 
 _MIDNIGHT = "T00"
 _LAST_HOUR = "T23"
-_ONLY_ASKED_FOR = (EVENT_ID.name, OCCURRENCE.name)  # a date reads the same before and after it is compacted
 
 
 class SilverRows:
@@ -74,8 +73,8 @@ class SilverRows:
             symbol: the root symbol or underlying; None for all.
             start_ns: first `ts_event_ns`, inclusive.
             end_ns: first `ts_event_ns` after the span, exclusive.
-            columns: only these; None for all but `event_id` and `occurrence`, which name an event in Silver and are
-                null in hours that are not compacted yet.
+            columns: only these; None for all. `event_id` and `occurrence`, which name an event, are made when asked
+                for where an hour is not compacted yet.
 
         Raises:
             UsageError: an argument is not usable.
@@ -97,7 +96,7 @@ class SilverRows:
                 relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
             if end_ns is not None:
                 relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
-            names = columns or [name for name in relation.columns if name not in _ONLY_ASKED_FOR]
+            names = columns or relation.columns
             return self._lake.guarded(shaped(relation.project(", ".join(f'"{name}"' for name in names)), self._form))
 
         return self._lake.retry(read)

@@ -134,7 +134,7 @@ def test_every_schema_reads_the_same_from_log_bronze_and_silver(lake, wal, data,
     compacted = lake.sql(query).to_arrow_table()
 
     assert logged.num_rows == 30
-    assert logged.column_names == [*schema.bronze.names, "session_date", "is_rth"]
+    assert logged.column_names == [*silver.one_table_columns_of(schema).names, "session_date", "is_rth"]
     assert logged.select(schema.log.names).cast(schema.log).equals(rows)
     assert logged.equals(both)
     assert logged.equals(bronze)
@@ -400,7 +400,11 @@ def test_options_trades_are_plain_in_the_one_table_and_enriched_in_silver(lake, 
     ((partition, _),) = split(schema, rows)
     compact(data, partition, rows)
 
-    assert lake.sql("from options_trades").columns == [*schema.bronze.names, "session_date", "is_rth"]
+    assert lake.sql("from options_trades").columns == [
+        *silver.one_table_columns_of(schema).names,
+        "session_date",
+        "is_rth",
+    ]
     for view in ("silver_options_trades", "silver_options_trades_enriched"):
         assert "delta_notional" in lake.sql(f"from {view}").columns
         assert lake.execute(f"select count(*) from {view}").fetchone() == (10,)
