@@ -120,10 +120,10 @@ def late_columns(schema: EventSchema) -> list[tuple[pa.Field, str]]:
 
 
 def one_table_columns_of(schema: EventSchema) -> pa.Schema:
-    """Return the columns of the one table: Silver's, but for those that need another table's rows; Bronze's of our own."""
+    """Return the columns of the one table: Silver's without the enrichment; of our own events, Bronze's."""
     if schema.kind == "own":
         return schema.bronze
-    return pa.schema([column for column in columns_of(schema) if column not in ENRICHMENT])
+    return pa.schema([*schema.bronze, EVENT_ID, OCCURRENCE, *(column for column, _ in late_columns(schema))])
 
 
 def file_of(data_root: Path, partition: Partition) -> Path:

@@ -32,7 +32,7 @@ def install(connection: duckdb.DuckDBPyConnection) -> None:
 def _namer(schema: EventSchema) -> Callable[[Any], pa.Array]:
     def name(given: Any) -> pa.Array:
         chunks = given.chunks if isinstance(given, pa.ChunkedArray) else [given]
-        rows = pa.Table.from_batches([pa.RecordBatch.from_struct_array(chunk) for chunk in chunks])
+        rows = pa.Table.from_batches([pa.RecordBatch.from_struct_array(chunk) for chunk in chunks])  # type: ignore[arg-type]
         return event_ids(identity_of(schema, rows)).cast(pa.binary())
 
     return name

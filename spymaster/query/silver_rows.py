@@ -10,7 +10,6 @@ from spymaster import clock, events, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
 from spymaster.lake.layout import Within
-from spymaster.lake.silver import EVENT_ID, OCCURRENCE
 from spymaster.query.bronze_rows import Form, shaped
 from spymaster.query.lake import Lake
 

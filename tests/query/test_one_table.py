@@ -14,6 +14,7 @@ import spymaster
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import Stream
+from spymaster.events.identity import event_ids, identity_of
 from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment, split
 from spymaster.paths import Partition
@@ -70,7 +71,7 @@ def compact(data, partition, rows, parts=None):
     columns = silver.columns_of(schema)
     ((_, own),) = split(schema, rows)
     more = [pa.nulls(own.num_rows, column.type) for column in list(columns)[own.num_columns :]]
-    more[0] = pa.array([bytes(16)] * own.num_rows, pa.binary(16))
+    more[0] = event_ids(identity_of(schema, own))
     more[1] = pa.array(np.ones(own.num_rows, np.int32))
     with silver.writer(file.with_suffix(".tmp"), schema) as writer:
         writer.write_table(pa.table([*own.columns, *more], schema=columns))
