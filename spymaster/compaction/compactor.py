@@ -92,7 +92,7 @@ def partitions(
     """Return the partitions of market data that Bronze or the archive has, with both dates included.
 
     Raises:
-        UsageError: a date is none, or a schema has no Silver.
+        UsageError: a date is not a calendar date, or a schema has no Silver.
         LayoutError: the lake is laid out otherwise.
     """
     for date in (start_date, end_date):

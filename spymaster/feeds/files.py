@@ -48,7 +48,7 @@ def open_file(path: Path, origin: str, suffixes: Sequence[str]) -> BufferedReade
     """Open a regular file.
 
     Raises:
-        SourceError: it cannot be opened, or is none.
+        SourceError: it cannot be opened, or is not a regular file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end

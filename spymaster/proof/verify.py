@@ -29,7 +29,7 @@ def verify(
     """Audit log and lake; with `date`, only its Silver, and the captures that have rows of that UTC date, these whole.
 
     Raises:
-        UsageError: there is neither log nor lake, or `date` is none.
+        UsageError: there is neither log nor lake, or `date` is not a calendar date.
         LayoutError: the lake is laid out otherwise.
         OSError: a file cannot be read, and the medium is not why: what that keeps back is a finding.
         duckdb.OutOfMemoryException: neither memory nor the disk for temporary files is enough.
