@@ -1,24 +1,22 @@
 """What writes the log and Bronze: `run`, `backfill`, `recover`."""
 
-import asyncio
 import math
 import signal
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spymaster import clock
 from spymaster.cli import screen
 from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import CANNOT_PROCEED, FINDINGS, OK, err, failing_with, out, print_json, progress, warn
-from spymaster.daemon import Daemon
+from spymaster.cli.output import CANNOT_PROCEED, FINDINGS, OK, failing_with, print_json, progress, remark, warn
 from spymaster.errors import UsageError
-from spymaster.events.captures import random_capture_id
-from spymaster.lake import catalog
-from spymaster.lake.layout import Tier
-from spymaster.lake.locks import writer_locks
-from spymaster.recording.recovery import Recovered, recover
-from spymaster.settings import Settings
+
+if TYPE_CHECKING:
+    from spymaster.daemon import Daemon
+    from spymaster.recording.recovery import Recovered
+    from spymaster.settings import Settings
 
 
 def run(
@@ -65,14 +63,18 @@ def backfill(
 
 
 def _record(
-    loaded: Settings, sources: list[str], speed: float, duration: float | None, *, strict: bool, as_json: bool
+    loaded: "Settings", sources: list[str], speed: float, duration: float | None, *, strict: bool, as_json: bool
 ) -> int:
+    import asyncio
+
+    from spymaster.daemon import Daemon
+
     started = clock.monotonic_s()
 
     async def record() -> Daemon:
         daemon = Daemon(loaded, sources, speed, strict=strict, notify=warn)
         _drain_on_signals(daemon)
-        live = asyncio.create_task(screen.show_live(daemon, err)) if err.is_terminal and not as_json else None
+        live = asyncio.create_task(screen.show_live(daemon)) if sys.stderr.isatty() and not as_json else None
         try:
             await daemon.run(duration)
         finally:
@@ -87,7 +89,7 @@ def _record(
         print_json(summary)
     else:
         _print_recovery(daemon.recorder.recovered)
-        screen.print_summary(summary, out)
+        screen.print_summary(summary)
     if any(capture["error"] for capture in summary["captures"]):
         return FINDINGS
     if daemon.recorder.recovered is not None and daemon.recorder.recovered.exit_code:
@@ -95,8 +97,10 @@ def _record(
     return FINDINGS if summary["problems"] else OK
 
 
-def _drain_on_signals(daemon: Daemon) -> None:
+def _drain_on_signals(daemon: "Daemon") -> None:
     """Drain on the first SIGTERM or Ctrl-C; the second ends the process at once, and recovery drains the rest."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
 
     def first(received: signal.Signals) -> None:
@@ -115,6 +119,12 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
 
     Example: spymaster recover
     """
+    from spymaster.events.captures import random_capture_id
+    from spymaster.lake import catalog
+    from spymaster.lake.layout import Tier
+    from spymaster.lake.locks import writer_locks
+    from spymaster.recording.recovery import recover
+
     loaded = load(data_root, wal_root)
     with writer_locks(loaded.wal_root, loaded.data_root), progress("segments", as_json=as_json) as advance:
         index = catalog.Catalog(loaded.data_root)
@@ -126,11 +136,11 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
         print_json(_recovery_document(report))
     else:
         _print_recovery(report)
-        out.print(f"{report.rows:,} rows brought to Bronze in {len(report.parts):,} parts.")
+        print(f"{report.rows:,} rows brought to Bronze in {len(report.parts):,} parts.")
     return report.exit_code
 
 
-def _recovery_document(report: Recovered) -> dict[str, Any]:
+def _recovery_document(report: "Recovered") -> dict[str, Any]:
     return {
         "rows": report.rows,
         "parts": [part.relative for part in report.parts],
@@ -142,7 +152,7 @@ def _recovery_document(report: Recovered) -> dict[str, Any]:
     }
 
 
-def _print_recovery(report: Recovered | None) -> None:
+def _print_recovery(report: "Recovered | None") -> None:
     if report is not None:
         for line in [*report.salvage.notes, *(hole.describe() for hole in report.salvage.holes)]:
-            err.print(f"recovery: {line}", markup=False)
+            remark(f"recovery: {line}")
