@@ -50,7 +50,8 @@ class BronzeWriter:
 
         Args:
             bus: whose batches are written too, from `start` on.
-            data_root: the lake; the settings' if None. The log is the settings' `WAL_ROOT`.
+            data_root: the lake; the settings' if None. The log of another one is at `{data_root}/wal`, unless the
+                setting `WAL_ROOT` is made.
             buffer_limit: rows of one schema after which they are flushed to Parquet.
             flush_interval_seconds: after which time they are flushed at the latest.
             use_s3: object storage; refused if true.

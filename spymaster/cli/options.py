@@ -11,7 +11,10 @@ from spymaster.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 DataRoot = Annotated[Path | None, typer.Option(help="The lake; default: setting DATA_ROOT.")]
-WalRoot = Annotated[Path | None, typer.Option(help="The log; default: setting WAL_ROOT.")]
+WalRoot = Annotated[
+    Path | None,
+    typer.Option(help="The log; default: setting WAL_ROOT, or DATA/wal where only --data-root names a lake."),
+]
 
 
 def load(data_root: Path | None, wal_root: Path | None) -> Settings:
