@@ -1,7 +1,8 @@
 """The only reader of the environment. Settings are read once and handed down as plain values.
 
 Each comes, in this order, from the command line, the environment (`DATA_ROOT` or `SPYMASTER_DATA_ROOT`), `.env` and
-`spymaster.toml` in the working directory, or its default.
+`spymaster.toml` in the working directory, or its default. Where none of them names WAL_ROOT, a lake that the command
+line or an argument names has its log in it, at `{DATA_ROOT}/wal`: a log is one lake's.
 """
 
 from pathlib import Path
@@ -95,7 +96,7 @@ def load(**overrides: object) -> Settings:
         UsageError: a value is not allowed, or asks for what is not built.
     """
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        settings = _with_own_log({name: value for name, value in overrides.items() if value is not None})
     except TOMLDecodeError as error:
         raise UsageError(f"{TOML_FILE} is not TOML: {error}. Nothing was started. Next: mend that line") from None
     except UnicodeDecodeError as error:
@@ -116,3 +117,14 @@ def load(**overrides: object) -> Settings:
             "started or written. Next: unset USE_S3 and point DATA_ROOT at a local folder"
         )
     return settings
+
+
+def _with_own_log(overrides: dict[str, Any]) -> Settings:
+    """Read the settings, and let a lake that `overrides` name keep its log apart, unless a log is named as well."""
+    settings = Settings(**overrides)
+    if "data_root" not in overrides or "wal_root" in settings.model_fields_set:
+        return settings
+    usual = Settings(**{name: value for name, value in overrides.items() if name != "data_root"})
+    if usual.data_root.resolve() == settings.data_root.resolve():
+        return settings
+    return settings.model_copy(update={"wal_root": settings.data_root / "wal"})

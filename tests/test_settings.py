@@ -34,6 +34,18 @@ def test_a_name_works_with_and_without_its_prefix_and_in_both_files(tmp_path, mo
     assert settings.load().flush_interval_sec == 2
 
 
+def test_a_lake_that_is_named_has_its_log_in_it_unless_the_log_is_named_as_well(monkeypatch):
+    assert str(settings.load(data_root="other/").wal_root) == "other/wal"
+    assert str(settings.load(data_root="data/lake").wal_root) == "wal"  # the settings' own
+    assert str(settings.load(data_root="other", wal_root="log").wal_root) == "log"
+    monkeypatch.setenv("DATA_ROOT", "own")
+    assert str(settings.load().wal_root) == "wal"
+    assert str(settings.load(data_root="./own").wal_root) == "wal"
+    assert str(settings.load(data_root="other").wal_root) == "other/wal"
+    monkeypatch.setenv("WAL_ROOT", "log")
+    assert str(settings.load(data_root="other").wal_root) == "log"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [

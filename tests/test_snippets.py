@@ -132,7 +132,7 @@ def test_the_writer_has_the_documented_arguments():
     arguments = inspect.signature(BronzeWriter).parameters
 
     assert {name: argument.default for name, argument in arguments.items()} == {
-        "bus": None, "data_root": None, "buffer_limit": 1000, "flush_interval_seconds": 5.0, "use_s3": None,
+        "bus": None, "data_root": None, "buffer_limit": 1000, "flush_interval_seconds": None, "use_s3": None,
     }  # fmt: skip
     reader = inspect.signature(BronzeReader.read_futures_trades).parameters
     assert list(reader)[1:] == ["symbol", "date", "start_ns", "end_ns", "front_month_only", "specific_contract"]
@@ -205,6 +205,21 @@ def test_a_writer_flushes_when_its_interval_is_over_though_its_streams_hold_ever
         async with asyncio.timeout(20):
             while not list((roots / "lake").rglob("stocks/trades/**/*.parquet")):
                 await asyncio.sleep(0.05)
+        await writer.stop()
+
+    asyncio.run(write())
+
+
+def test_a_writer_that_is_told_no_interval_has_the_settings(roots, monkeypatch):
+    monkeypatch.setenv("FLUSH_INTERVAL_SEC", "0.1")
+
+    async def write():
+        writer = BronzeWriter(buffer_limit=10**6)
+        await writer.write_stock_trade(TRADE)
+        began = time.monotonic()
+        while not list((roots / "lake").rglob("stocks/trades/**/*.parquet")):
+            assert time.monotonic() - began < 4
+            await asyncio.sleep(0.05)
         await writer.stop()
 
     asyncio.run(write())

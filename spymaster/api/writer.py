@@ -43,16 +43,18 @@ class BronzeWriter:
         bus: Bus | None = None,
         data_root: str | None = None,
         buffer_limit: int = 1000,
-        flush_interval_seconds: float = 5.0,
+        flush_interval_seconds: float | None = None,
         use_s3: bool | None = None,
     ) -> None:
         """Prepare a writer; nothing is opened before the first write or `start`.
 
         Args:
             bus: whose batches are written too, from `start` on.
-            data_root: the lake; the settings' if None. The log is the settings' `WAL_ROOT`.
+            data_root: the lake; the settings' if None. The log of another one is at `{data_root}/wal`, unless the
+                setting `WAL_ROOT` is made.
             buffer_limit: rows of one schema after which they are flushed to Parquet.
-            flush_interval_seconds: after which time they are flushed at the latest.
+            flush_interval_seconds: after which time they are flushed at the latest; the settings' `FLUSH_INTERVAL_SEC`,
+                5.0 s by default, if None.
             use_s3: object storage; refused if true.
 
         Raises:

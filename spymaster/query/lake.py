@@ -17,7 +17,7 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
-from spymaster.lake import layout, silver
+from spymaster.lake import lake_id, layout, silver
 from spymaster.lake.layout import ALL, Tier, Within
 from spymaster.query import sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
@@ -40,7 +40,12 @@ class Lake:
     """
 
     def __init__(self, data_root: Path, wal_root: Path) -> None:
-        """Open a lake; neither folder need exist."""
+        """Open a lake and its log; neither folder need exist.
+
+        Raises:
+            OtherLakeError: the log is another lake's.
+        """
+        lake_id.require_own_log(wal_root, data_root)
         self._views = duckdb.connect()
         self.connection = self._views.cursor()  # of its own, as one with a result under way can make no view
         self._data_root = data_root.resolve()

@@ -9,7 +9,7 @@ from typing import Final, TypedDict, cast
 from spymaster import control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
-from spymaster.lake import catalog, layout
+from spymaster.lake import catalog, lake_id, layout
 from spymaster.lake.layout import MAX_FOREIGN
 from spymaster.lake.parquet import is_foreign
 from spymaster.wal import folder
@@ -152,6 +152,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
             f"Next: if no daemon runs, spymaster recover; else check the disk of {data_root}"
         )
     try:
+        lake_id.require_own_log(wal_root, data_root)
         layout.require_own_layout(data_root, found)
     except LayoutError as error:
         alarms.append(str(error))

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from spymaster import clock, durable
-from spymaster.errors import BronzeRefusedError, LayoutError, LockedError, StorageError, UsageError, WalError
+from spymaster.errors import (
+    BronzeRefusedError,
+    LayoutError,
+    LockedError,
+    OtherLakeError,
+    StorageError,
+    UsageError,
+    WalError,
+)
+from spymaster.lake import lake_id
 from spymaster.lake.bronze import Part, remove_drafts
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
@@ -93,10 +102,11 @@ class Drain:
         self._pool = ThreadPoolExecutor(1, "bronze")
 
     def lock(self) -> None:
-        """Lock Bronze at the start. One that cannot be asked for now is asked for before anything is written.
+        """Lock Bronze at the start, of the log's own lake. What cannot be asked now is asked before Bronze is written.
 
         Raises:
             LockedError: another process holds it; names its pid.
+            OtherLakeError: the log is another lake's.
             UsageError: the folder cannot be written, for another reason than a full or failing disk.
         """
         try:
@@ -106,6 +116,12 @@ class Drain:
             cause = error.__cause__
             if not isinstance(cause, OSError) or not (durable.is_full(cause) or durable.is_damage(cause)):
                 raise
+        try:
+            lake_id.join(self._wal_root, self._data_root, lake_locked=self._locked)
+        except OtherLakeError:
+            raise
+        except (OSError, LayoutError):
+            pass  # `_opened` asks again, and says so
 
     def add(self, path: Path, lane: "Lane | None" = None) -> None:
         """Queue a sealed segment."""
@@ -152,10 +168,11 @@ class Drain:
         self._change.happened()
 
     def _opened(self) -> Catalog:
-        """Lock Bronze, remove drafts, open the catalog. Runs in the thread."""
+        """Lock Bronze, see that it is the log's, remove drafts, open the catalog. Runs in the thread."""
         if not self._locked:
             self._locks.enter_context(bronze_lock(self._data_root))
             self._locked = True
+        lake_id.join(self._wal_root, self._data_root)
         remove_drafts(self._bronze)
         return Catalog(self._data_root)
 

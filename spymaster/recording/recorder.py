@@ -149,6 +149,7 @@ class Recorder:
 
         Raises:
             LockedError: another process records here.
+            OtherLakeError: the log is another lake's.
             UsageError: a folder cannot be written.
             DiskFullError: the log's disk is too full to salvage; nothing was changed.
             WalError: a segment cannot be used, or its bytes cannot be had. It is as it was.
