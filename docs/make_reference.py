@@ -5,6 +5,7 @@ there. The pages are the same on every supported Python, so types are spelled he
 """
 
 import dataclasses
+import enum
 import functools
 import importlib
 import inspect
@@ -110,6 +111,8 @@ def spelled(kind: Any) -> str:
     """Spell a type as it stands in the code, on every Python alike."""
     arguments = typing.get_args(kind)
     match typing.get_origin(kind):
+        case None if isinstance(kind, type) and issubclass(kind, enum.Enum):
+            spelt = " | ".join(quoted(member.value) for member in kind)
         case None:
             plain = {None: "None", type(None): "None", Ellipsis: "..."}
             spelt = plain.get(kind) or (kind if isinstance(kind, str) else kind.__name__)
