@@ -6,7 +6,6 @@ there. The pages are the same on every supported Python, so types are spelled he
 
 import dataclasses
 import enum
-import functools
 import importlib
 import inspect
 import re
@@ -161,7 +160,7 @@ def _described(thing: Any, heading: str, *, made_by_us: bool = False) -> Iterato
     own = sections(thing)
     yield from (f"{heading} {thing.__name__}", "", own.text, "")
     if not inspect.isclass(thing):
-        yield from _called(thing, thing.__name__, own)
+        yield from _called(thing, thing.__name__, own, {})
         return
     yield from _example(own)
     fields = _fields(thing)
@@ -172,10 +171,12 @@ def _described(thing: Any, heading: str, *, made_by_us: bool = False) -> Iterato
     yield from [""] if fields or meanings else []
     if not made_by_us:
         construct = thing.__init__
-        yield from _called(construct, thing.__name__, sections(construct) if construct.__doc__ else Sections("", {}))
-    for name, method in _own_functions(thing).items():
-        if name.startswith("_"):
-            continue
+        yield from _called(
+            construct, thing.__name__, sections(construct) if construct.__doc__ else Sections("", {}), {}
+        )
+    public = {name: method for name, method in _own_functions(thing).items() if not name.startswith("_")}
+    shared = _meanings(public.values())
+    for name, method in public.items():
         if isinstance(method, property):
             asked = sections(method)
             returned = spelled(inspect.signature(method.fget).return_annotation)  # type: ignore[arg-type]
@@ -184,13 +185,13 @@ def _described(thing: Any, heading: str, *, made_by_us: bool = False) -> Iterato
         told = sections(method)
         yield from (f"{heading}# {thing.__name__}.{name}", "")
         yield from (told.text, "") if told.text else ()
-        yield from _called(method, name, told)
+        yield from _called(method, name, told, shared)
 
 
-def _called(function: Any, name: str, told: Sections) -> Iterator[str]:
+def _called(function: Any, name: str, told: Sections, shared: dict[str, str]) -> Iterator[str]:
     """List how a function is called: each argument with type, default and meaning; what it returns and raises."""
     signature = inspect.signature(function)
-    meanings = _meanings() | told.entries("Args")
+    meanings = shared | told.entries("Args")
     arguments = [argument for argument in signature.parameters.values() if argument.name != "self"]
     shown = ", ".join(
         argument.name if argument.default is argument.empty else f"{argument.name}={quoted(argument.default)}"
@@ -211,14 +212,11 @@ def _called(function: Any, name: str, told: Sections) -> Iterator[str]:
     yield from _example(told)
 
 
-@functools.cache
-def _meanings() -> dict[str, str]:
-    """Return what arguments mean where a function does not say it again: the same as where one of this name is told."""
+def _meanings(functions: Iterable[Any]) -> dict[str, str]:
+    """Return what arguments mean where one of a class's functions does not say it again."""
     found: dict[str, str] = {}
-    for thing in map(functools.partial(getattr, spymaster), spymaster.__all__):
-        members = [thing.__init__, *_own_functions(thing).values()] if inspect.isclass(thing) else [thing]
-        for function in members:
-            found = sections(function).entries("Args") | found
+    for function in functions:
+        found = sections(function).entries("Args") | found
     return found
 
 

@@ -1,6 +1,7 @@
 """The pages that are made from the code are those that it makes now, and lack nothing."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Optional, Union
@@ -76,6 +77,7 @@ def test_every_public_name_and_argument_is_on_the_page():
         members = dict(inspect.getmembers(thing, inspect.isfunction)) if inspect.isclass(thing) else {name: thing}
         public = {member: call for member, call in members.items() if not member.startswith("_")}
         assert public
+        assert re.findall(r"^- `\w+: [^`]*`(?: \(by name\))?$", own, re.MULTILINE) == []  # each says what it means
         for member, call in public.items():
             called = (
                 own.partition(f"#### {name}.{member}\n")[2].partition("\n#### ")[0] if inspect.isclass(thing) else own

@@ -75,6 +75,9 @@ class BronzeWriter:
     async def start(self, bus: Bus | None = None) -> None:
         """Take the locks, recover what a crash left, and follow the bus if there is one.
 
+        Args:
+            bus: whose batches are written too; the constructor's if None.
+
         Raises:
             LockedError: another process records here.
         """
@@ -150,38 +153,80 @@ class BronzeWriter:
             await self.flush_schema(kind.name)
 
     async def write_stock_trade(self, trade: object) -> None:
-        """Write one event: a mapping, or an object with the schema's fields as attributes. So do those below."""
+        """Write a trade of a stock. Raises as `write` does, as do those below.
+
+        Args:
+            trade: a mapping, or an object with the schema's fields as attributes; optional ones may be absent.
+        """
         await self._write_one(events.STOCKS_TRADES, trade)
 
     async def write_stock_quote(self, quote: object) -> None:
+        """Write a quote of a stock.
+
+        Args:
+            quote: as for `write_stock_trade`.
+        """
         await self._write_one(events.STOCKS_QUOTES, quote)
 
     async def write_option_trade(self, trade: object) -> None:
+        """Write a trade of an option.
+
+        Args:
+            trade: as for `write_stock_trade`.
+        """
         await self._write_one(events.OPTIONS_TRADES, trade)
 
     async def write_futures_trade(self, trade: object) -> None:
+        """Write a trade of a future.
+
+        Args:
+            trade: as for `write_stock_trade`.
+        """
         await self._write_one(events.FUTURES_TRADES, trade)
 
     async def write_futures_mbp10(self, book: object) -> None:
+        """Write a future's book of ten levels.
+
+        Args:
+            book: as for `write_stock_trade`.
+        """
         await self._write_one(events.FUTURES_MBP10, book)
 
     async def write_greeks_snapshot(self, snapshot: object) -> None:
+        """Write what a vendor says of an option's greeks.
+
+        Args:
+            snapshot: as for `write_stock_trade`.
+        """
         await self._write_one(events.OPTIONS_GREEKS_SNAPSHOTS, snapshot)
 
     async def flush_schema(self, schema_name: str) -> None:
-        """Turn the rows of one schema into Parquet, durable on return."""
+        """Turn the rows of one schema into Parquet, durable on return.
+
+        Args:
+            schema_name: with or without its version.
+
+        Raises:
+            UsageError: there is no such schema.
+            BronzeRefusedError: its disk refused; the rows stay in the log, and get there later.
+        """
         name = events.schema_named(schema_name).name
         self._unflushed[name] = 0  # first: a refused flush is not asked for again with each row
         if self._recorder is not None:
             await self._recorder.flush(name)
 
     async def flush_all(self) -> None:
-        """Turn every row written so far into Parquet, durable on return."""
+        """Turn every row written so far into Parquet, durable on return.
+
+        Raises:
+            BronzeRefusedError: its disk refused; the rows stay in the log, and get there later.
+        """
         if self._recorder is not None:
             await self._recorder.flush()
         self._unflushed.clear()
 
     def get_bronze_path(self) -> str:
+        """Return the folder that the parts lie in."""
         return str(Tier.BRONZE.of(self._settings.data_root))
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
