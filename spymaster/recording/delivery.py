@@ -87,6 +87,7 @@ class DeliveryRecording:
         if whole := next((record for record in known if record.event == "end" and record.complete), None):
             self.summary.already_captured = self.summary.complete = True
             self.summary.rows = _per_schema(whole.stream_rows)
+            await self._tell_delivery()
             return
         detail = None
         try:
@@ -236,11 +237,15 @@ class DeliveryRecording:
             summary.error = summary.error or self._quarantine.lost
         await self._when_there_is_room(lambda: self._record_end(known, detail))
         summary.complete = detail is None
+        await self._tell_delivery()
+
+    async def _tell_delivery(self) -> None:
+        origin = self.summary.origin
         try:
-            await self._delivery.recorded(summary)
+            await self._delivery.recorded(self.summary)
         except OSError as error:
             self._recorder.health.problem(
-                f"recorded {summary.origin}", f"{summary.origin} is recorded; its own note of that failed: {error}"
+                f"recorded {origin}", f"{origin} is recorded; its own note of that failed: {error}"
             )
 
     async def _record_end(self, known: list[CaptureRecord], detail: str | None) -> None:
