@@ -9,7 +9,8 @@ SpymasterError
 ├── LockedError           another process writes here; names its pid
 ├── ControlError          the running daemon gave no answer
 ├── LayoutError           the lake is laid out otherwise than this version writes it
-│   └── OtherLakeError    the log is another lake's
+│   ├── OtherLakeError    the log is another lake's
+│   └── ReplacedError     its files were replaced while they were read; reading again mends it
 ├── StorageError          the disk refused a write; the daemon stops, recovery decides
 │   ├── DiskFullError     for want of room: the daemon waits, and goes on by itself
 │   └── BronzeRefusedError  rows are durable in the log and did not get into Bronze
@@ -89,6 +90,10 @@ class OtherLakeError(LayoutError):
             f"(--data-root). If the log's rows do belong here, first remove {wal_root / 'lake.json'}"
         )
         self.wal_root, self.data_root = wal_root, data_root
+
+
+class ReplacedError(LayoutError):
+    """A compaction or `archive` took files away while they were read. What was read of them is not to be kept."""
 
 
 class StorageError(SpymasterError):

@@ -74,11 +74,8 @@ def sql_command(
     from spymaster.query.lake import connect
 
     loaded = load(data_root, wal_root)
-    writing = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
     try:
         with connect(loaded.data_root, loaded.wal_root) as lake:
-            if any(statement.type in writing for statement in lake.connection.extract_statements(query)):
-                raise UsageError("sql only reads. Nothing was written. Next: spymaster sql --json QUERY > FILE")
             result = lake.execute(query)
             names = [column[0] for column in result.description or []]
             rows = result.fetchall()

@@ -35,7 +35,7 @@ from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
 
-MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
+MAX_TRIES: Final = 3  # of a snapshot of the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _CAPTURES_KEY: Final = b"spymaster_captures"
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
@@ -77,7 +77,7 @@ class _Piece(NamedTuple):
     first_ms: int
     last_ms: int
 
-    def meets(self, others: Iterable["_Piece"]) -> bool:
+    def overlaps(self, others: Iterable["_Piece"]) -> bool:
         """Whether it shares a millisecond, the coarsest identity time, with rows of another capture."""
         return any(
             other.first_ms <= self.last_ms and self.first_ms <= other.last_ms and other.captures != self.captures
@@ -86,7 +86,10 @@ class _Piece(NamedTuple):
 
 
 class OneTable:
-    """Looks at one schema's log and lake. Remembers what cannot change: footers, and what is left out of parts."""
+    """Takes snapshots of one schema's log and lake.
+
+    Remembers what cannot change: footers, and what is left out of parts.
+    """
 
     def __init__(self, data_root: Path, wal_root: Path, schema: EventSchema) -> None:
         self._data_root, self._wal_root, self._schema = data_root, wal_root, schema
@@ -96,10 +99,10 @@ class OneTable:
         self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}
         self._times: dict[Path, tuple[int, int]] = {}
         self._once: dict[Partition, tuple[list[Path], _Once]] = {}
-        # Which parts a file is of, while it is not replaced; the latest looked at last.
+        # Which parts a file is of, while it is not replaced; the latest used last.
         self._silver: OrderedDict[Path, tuple[Token, str]] = OrderedDict()
 
-    def look(self, within: Within = ALL) -> Snapshot:
+    def snapshot(self, within: Within = ALL) -> Snapshot:
         """Return what makes up the table now, or some partitions of it.
 
         Memory: the log's rows, and of an hour that several captures deliver at the same times its identity columns.
@@ -110,21 +113,21 @@ class OneTable:
         """
         for _ in range(MAX_TRIES - 1):
             try:
-                return self._look(within)
+                return self._snapshot(within)
             except FileNotFoundError:
                 continue  # archived meanwhile
             except LayoutError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
-        return self._look(within)
+        return self._snapshot(within)
 
-    def holds(self, found: Snapshot) -> bool:
+    def still_valid(self, found: Snapshot) -> bool:
         """Whether the files of Silver that were found are still what has their names."""
         with suppress(FileNotFoundError):
             return all(layout.token(file) == token for file, token in zip(found.silver, found.tokens, strict=True))
         return False
 
-    def _look(self, within: Within) -> Snapshot:
+    def _snapshot(self, within: Within) -> Snapshot:
         rows = read_log(self._wal_root, self._schema)
         logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
         found = layout.partitions(self._data_root, self._schema, within, tuple(Tier))
@@ -136,7 +139,7 @@ class OneTable:
         tokens = {own: self._is_fresh(own, parts) for own, parts in listed.items() if own in unlogged}
         fresh = {own: token for own, token in tokens.items() if token is not None}
         hot = {partition: parts for partition, parts in listed.items() if partition not in fresh}
-        self._know(list(chain.from_iterable(hot.values())))
+        self._read_footers(list(chain.from_iterable(hot.values())))
         hot = {partition: [path for path in parts if self._captures[path]] for partition, parts in hot.items()}
         once = {partition: self._once_of(partition, parts, logged.get(partition)) for partition, parts in hot.items()}
         self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
@@ -169,7 +172,7 @@ class OneTable:
             self._silver.popitem(last=False)
         return token if not parts or made_of == silver.inputs_digest(parts) else None
 
-    def _know(self, parts: list[Path]) -> None:
+    def _read_footers(self, parts: list[Path]) -> None:
         """Read the footers of parts that are new, and forget those of parts that are not read any more."""
         captures = {path: self._captures.get(path) or _captures_of(path) for path in parts}
         self._times = {path: times for path, times in self._times.items() if path in captures}
@@ -181,7 +184,7 @@ class OneTable:
         if known is not None and logged is None and known_parts == parts:
             return known
         log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
-        pieces = self._pieces_that_meet(parts, log)
+        pieces = self._overlapping_pieces(parts, log)
         if not pieces:
             return _Once(frozenset(), self._no_keys, log)
         names = list(dict.fromkeys([*columns_of(self._schema), *_KEYS]))
@@ -220,10 +223,10 @@ class OneTable:
                         missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
         return rows if missing.all() else rows.filter(pa.array(missing))
 
-    def _pieces_that_meet(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
+    def _overlapping_pieces(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
         """Return the pieces that may hold an event that another capture delivered too; mostly none.
 
-        All rows of an identity time that two captures have are in them, so the others need no look.
+        All rows of an identity time that two captures have are in them, so the others need not be read.
         """
         held = {path: frozenset(span.capture_id for span in self._captures[path]) for path in parts}
         logged = frozenset(np.unique(log["capture_id"].to_numpy()).tolist())
@@ -234,7 +237,7 @@ class OneTable:
             stamps = log["ts_event_ns"].to_numpy()
             pieces.append(_Piece(None, logged, int(stamps.min()) // NS_PER_MS, int(stamps.max()) // NS_PER_MS))
         spans = [_span(capture, pieces) for capture in logged.union(*held.values())]
-        return [piece for piece in pieces if len(piece.captures) > 1 or piece.meets(spans)]
+        return [piece for piece in pieces if len(piece.captures) > 1 or piece.overlaps(spans)]
 
     def _times_of(self, part: Path) -> tuple[int, int]:
         """Return the first and the last millisecond of a part's rows."""
