@@ -62,6 +62,14 @@ def warn(line: str) -> None:
     err.print(f"warning: {line}", markup=False)
 
 
+def print_line(line: str) -> None:
+    """Print a line of the journal on stderr, above what is drawn there."""
+    if err.is_terminal:
+        err.out(line, highlight=False)
+    else:  # as a console whose reader has gone silences stdout and ends the thread
+        print(line, file=sys.stderr, flush=True)
+
+
 def print_json(document: object) -> None:
     print(json.dumps(_plain(document), default=str, allow_nan=False))
 
