@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from spymaster.errors import UsageError
+from spymaster.journal import Form
 
 TOML_FILE = "spymaster.toml"
 
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     disk_reserve_mb: int = _setting(512, "DISK_RESERVE_MB", "ingest stops when less is free; Bronze at twice that")
     bus_max_mb: int = _setting(256, "BUS_MAX_MB", "what may wait for one live reader; 15 s of a busy open")
     greeks_tolerance_sec: float = _setting(10.0, "GREEKS_TOLERANCE_SEC", "how old greeks of an option trade may be")
+    log_format: Form = _setting("text", "LOG_FORMAT", "of a line of the journal: text or json")
+    log_file: Path | None = _setting(None, "LOG_FILE", "what the journal goes to instead of stderr; 5 files of 10 MB")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
     databento_api_key: SecretStr | None = _setting(None, "DATABENTO_API_KEY", "never printed or stored")
     polygon_api_key: SecretStr | None = _setting(None, "POLYGON_API_KEY", "never printed or stored")
@@ -48,6 +51,11 @@ class Settings(BaseSettings):
         if isinstance(value, str) and not value.strip():
             raise ValueError("must name a folder; it is empty")
         return value
+
+    @field_validator("log_file", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("flush_interval_sec")
     @classmethod
@@ -80,6 +88,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no output may hold."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
     @property
     def warnings(self) -> list[str]:

@@ -197,6 +197,8 @@ class Drain:
         except (OSError, WalError, UsageError, pa.ArrowException) as error:
             refusal = f"{segment.path.name} was not flushed: {error}"
             self._behind = True  # of parts that this try published
+            if segment.refusals == 0:
+                self._health.journal.event("bronze.refused", segment=segment.path.name, reason=str(error))
             if isinstance(error, OSError):
                 segment.refusals += 1
                 self._retry_at_s = clock.monotonic_s() + self._retry_s
@@ -221,6 +223,10 @@ class Drain:
         self.parts_written += len(flushed.parts)
         if segment.lane is None:
             self.recovered += flushed.parts
+            if not any(other.lane is None for other in self.waiting):
+                took_s = round(clock.monotonic_s() - segment.sealed_at_s, 3)
+                rows, parts = sum(part.rows for part in self.recovered), len(self.recovered)
+                self._health.journal.event("recovery.done", rows=rows, parts=parts, seconds=took_s)
         else:
             segment.lane.flushed_rows += flushed.rows
         self._behind = flushed.behind is not None
