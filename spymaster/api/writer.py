@@ -169,19 +169,11 @@ class BronzeWriter:
         await self._write_one(events.STOCKS_QUOTES, quote)
 
     async def write_option_trade(self, trade: object) -> None:
-        """Write a trade of an option.
-
-        Args:
-            trade: as for `write_stock_trade`.
-        """
+        """Write a trade of an option."""
         await self._write_one(events.OPTIONS_TRADES, trade)
 
     async def write_futures_trade(self, trade: object) -> None:
-        """Write a trade of a future.
-
-        Args:
-            trade: as for `write_stock_trade`.
-        """
+        """Write a trade of a future."""
         await self._write_one(events.FUTURES_TRADES, trade)
 
     async def write_futures_mbp10(self, book: object) -> None:

@@ -88,8 +88,7 @@ class Drain:
         self.waiting: list[Sealed] = []
         self.set_aside: list[Sealed] = []
         self.recovered: list[Part] = []
-        self.parts_written = 0
-        self.flush_seconds = 0.0
+        self.parts_written, self.flush_seconds = 0, 0.0
         self._wal_root, self._data_root, self._bronze = wal_root, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
         self._behind = False  # the catalog, of parts that are published
