@@ -21,9 +21,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spymaster.clock import NS_PER_MS
+from spymaster.clock import NS_PER_DAY, NS_PER_HOUR, NS_PER_MS, utc_text
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
@@ -128,8 +129,8 @@ class OneTable:
         return False
 
     def _snapshot(self, within: Within) -> Snapshot:
-        rows = read_log(self._wal_root, self._schema)
-        logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
+        rows = read_log(self._wal_root, self._schema, lambda rows: self._within(rows, within))
+        logged = dict(split(self._schema, rows)) if rows.num_rows else {}
         found = layout.partitions(self._data_root, self._schema, within, tuple(Tier))
         listed = {
             partition: silver.bronze_parts(self._data_root, partition)
@@ -152,6 +153,24 @@ class OneTable:
             removed=pa.concat_tables([self._no_keys, *(found.removed for found in once.values())]),
             log=pa.concat_tables([self._schema.bronze.empty_table(), *(found.log for found in once.values())]),
         )
+
+    def _within(self, rows: pa.Table, within: Within) -> pa.Table:
+        """Return the rows of some partitions."""
+        if within == ALL:
+            return rows
+        length_ns = NS_PER_HOUR if self._schema.hourly else NS_PER_DAY
+        spans = rows["ts_event_ns"].to_numpy() // length_ns
+        wanted = [span for span in np.unique(spans) if self._has_span(within, int(span) * length_ns)]
+        kept = pa.array(np.isin(spans, wanted))
+        if within.value is not None:
+            kept = pc.and_(kept, pc.equal(rows[self._schema.partition_by], pa.scalar(within.value)))
+        return rows.filter(kept)
+
+    def _has_span(self, within: Within, begin_ns: int) -> bool:
+        """Whether the partitions of a date or hour are among them, but for their value."""
+        begins = utc_text(begin_ns)
+        hour = int(begins[11:13]) if self._schema.hourly else None
+        return within._replace(value=None).has(Partition(self._schema.name, "", "", begins[:10], hour))
 
     def _is_fresh(self, partition: Partition, parts: list[Path]) -> Token | None:
         """Return the token of a partition's Silver if it is of these parts, or of parts that someone took away."""
