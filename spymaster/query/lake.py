@@ -5,7 +5,6 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,7 @@ from spymaster import events
 from spymaster.errors import ReplacedError
 from spymaster.events import EventSchema
 from spymaster.lake import lake_id, layout, silver
-from spymaster.lake.layout import ALL, Tier, Within
+from spymaster.lake.layout import ALL, Tier, Within, escape_glob
 from spymaster.query import sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly
@@ -261,11 +260,6 @@ class Lake:
 def connect(data_root: Path, wal_root: Path) -> Lake:
     """Open a lake and its log for SQL."""
     return Lake(data_root, wal_root)
-
-
-def escape_glob(path: Path) -> str:
-    """Return `path` as a DuckDB pattern that matches itself alone."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
 def _silver_views(schema: EventSchema) -> list[str]:

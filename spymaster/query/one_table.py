@@ -30,7 +30,7 @@ from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.identity import columns_of, identity_of
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
+from spymaster.lake.bronze import CaptureSpan, read_footer, rows_not_held, split
 from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
@@ -202,7 +202,9 @@ class OneTable:
         known_parts, known = self._once.get(partition, ([], None))
         if known is not None and logged is None and known_parts == parts:
             return known
-        log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
+        log = self._schema.bronze.empty_table()
+        if logged is not None:  # a sealed segment goes a moment after its parts appear
+            log = rows_not_held(logged, {part: self._captures[part] for part in parts})
         pieces = self._overlapping_pieces(parts, log)
         if not pieces:
             return _Once(frozenset(), self._no_keys, log)
@@ -225,22 +227,6 @@ class OneTable:
                 value = pa.repeat(partition.value, len(own))
                 keys.append(pa.table([value, *key.columns], schema=self._no_keys.schema))
         return _Once(frozenset(doubled), pa.concat_tables(keys), log)
-
-    def _unpublished(self, parts: list[Path], rows: pa.Table) -> pa.Table:
-        """Return the rows that are in no part: a sealed segment goes a moment after its parts appear."""
-        captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-        missing = np.ones(len(captures), bool)
-        for span in capture_spans(captures, numbers):
-            for part in parts:
-                for held in self._captures[part]:
-                    if (
-                        held.capture_id == span.capture_id
-                        and held.first_seq <= span.last_seq
-                        and span.first_seq <= held.last_seq
-                    ):
-                        stored = recorded_numbers(part, span.capture_id)
-                        missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
-        return rows if missing.all() else rows.filter(pa.array(missing))
 
     def _overlapping_pieces(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
         """Return the pieces that may hold an event that another capture delivered too; mostly none.

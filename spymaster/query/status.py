@@ -97,12 +97,11 @@ def segments(wal_root: Path) -> list[SegmentRow]:
             if found.header.segment in seen:
                 continue
             seen.add(found.header.segment)
-        state = "poisoned" if name.poisoned else "sealed" if name.sealed else "ahead" if name.ahead else "active"
         rows.append(
             {
                 "file": path.name,
                 "stream": str(found.header.stream) if found.header else None,
-                "state": state,
+                "state": name.state,
                 "rows": found.rows,
                 "durable_rows": found.rows if name.sealed else found.durable_row,
                 "bytes": len(raw),
