@@ -5,7 +5,7 @@ volume.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -133,11 +133,12 @@ class BronzeWriter:
 
         Args:
             schema: of a market, with or without its version.
-            batch: the schema's columns by name, without `capture_id` and `capture_seq`; optional ones may be absent.
+            batch: the schema's columns by name; optional ones may be absent, and those that are ours to fill
+                (`capture_id`, `capture_seq`, `date`, `hour`) are passed over.
 
         Raises:
-            UsageError: a column is missing, has nulls or does not fit; none of the rows was written. Or a row is larger
-                than the log takes (900 KB); it and those behind it were not.
+            UsageError: a column is missing, unknown, has nulls or does not fit; none of the rows was written. Or a row
+                is larger than the log takes (900 KB); it and those behind it were not.
             DiskFullError: the disk has no room for the rest of the rows.
         """
         kind = events.schema_named(schema)
@@ -156,7 +157,8 @@ class BronzeWriter:
         """Write a trade of a stock. Raises as `write` does, as do those below.
 
         Args:
-            trade: a mapping, or an object with the schema's fields as attributes; optional ones may be absent.
+            trade: a mapping, or an object with the schema's fields as attributes; optional ones may be absent. An
+                object may have more attributes; a mapping with a key that is no field is refused.
         """
         await self._write_one(events.STOCKS_TRADES, trade)
 
@@ -223,6 +225,8 @@ class BronzeWriter:
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
         columns = {}
+        if isinstance(event, Mapping):
+            _require_known(kind, event)
         for column in kind.delivered:
             filled = _FILLED.get(column.name)
             if isinstance(event, Mapping):
@@ -231,7 +235,7 @@ class BronzeWriter:
                 value = getattr(event, column.name, filled)
             if value is not None:
                 try:
-                    columns[column.name] = pa.array([value], column.type)
+                    columns[column.name] = _whole(value, column.type)
                 except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                     raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
         await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
@@ -273,6 +277,7 @@ class BronzeWriter:
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return `batch` with exactly the schema's columns, in their order."""
+    _require_known(kind, batch.schema.names)
     now = clock.utc_now_ns()
     columns: list[pa.Array] = []
     for column in kind.delivered:
@@ -300,6 +305,28 @@ def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
     except pa.ArrowException as error:
         raise _misfit(kind, "one of its columns", f"does not decode ({error})") from error
     return rows
+
+
+def _require_known(kind: EventSchema, names: Iterable[str]) -> None:
+    """Refuse a misspelt name, whose value would be lost without a word."""
+    known = kind.bronze.names
+    for name in names:
+        if name not in known:
+            raise _misfit(kind, name, "is not known")
+
+
+def _whole(value: object, kind: pa.DataType) -> pa.Array:
+    """Return a column of one value, none of whose fraction is cut.
+
+    Raises:
+        pa.ArrowException, TypeError, ValueError, OverflowError: it does not fit.
+    """
+    column = pa.array([value], kind)
+    if pa.types.is_integer(kind) and column[0].as_py() != value:  # Arrow is safe in casts, and not here
+        raise ValueError("it is no whole number")
+    if pa.types.is_list(kind) and column[0].as_py() != list(value):  # type: ignore[call-overload]
+        raise ValueError("it holds what is no whole number")
+    return column
 
 
 def _misfit(kind: EventSchema, name: str, reason: str) -> UsageError:

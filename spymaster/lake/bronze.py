@@ -285,6 +285,25 @@ def read_footer(part: Path) -> Footer:
         ) from error
 
 
+def require_known_version(part: Path, version: str) -> None:
+    """Refuse a part that a later version of spymaster wrote, whose columns this one would drop.
+
+    Args:
+        part: where it lies.
+        version: what its footer says, as in `Footer`.
+
+    Raises:
+        LayoutError: it is.
+    """
+    name, _, number = version.rpartition(".v")
+    schema = events.SCHEMAS.get(name)
+    if schema is None or not number.isdecimal() or int(number) > schema.version:
+        raise LayoutError(
+            f"{part} holds {version}, which this version does not read. Nothing was changed. "
+            f"Next: use the version of spymaster that wrote it"
+        )
+
+
 def remove_drafts(bronze: Path) -> None:
     """Remove drafts of parts that a crash left; their rows are in the log. The caller holds the lock."""
     for draft in layout.drafts(bronze.parent, Tier.BRONZE):

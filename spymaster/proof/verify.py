@@ -30,7 +30,7 @@ def verify(
 
     Raises:
         UsageError: there is neither log nor lake, or `date` is not a calendar date.
-        LayoutError: the lake is laid out otherwise, or the log is another lake's.
+        LayoutError: the lake is laid out otherwise, a later version wrote it, or the log is another lake's.
         OSError: a file cannot be read, and the medium is not why: what that keeps back is a finding.
         duckdb.OutOfMemoryException: neither memory nor the disk for temporary files is enough.
     """

@@ -47,8 +47,10 @@ class Lake:
 
         Raises:
             OtherLakeError: the log is another lake's.
+            LayoutError: the lake is laid out otherwise.
         """
         lake_id.require_own_log(wal_root, data_root)
+        layout.require_own_layout(data_root, layout.find_parts(data_root))
         self._views = duckdb.connect()
         self._connection = self._views.cursor()  # of its own, as one with a result under way can make no view
         self._statements = Statements(self._views.cursor())

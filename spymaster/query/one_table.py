@@ -30,7 +30,7 @@ from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.identity import columns_of, identity_of
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import CaptureSpan, read_footer, rows_not_held, split
+from spymaster.lake.bronze import CaptureSpan, read_footer, require_known_version, rows_not_held, split
 from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
@@ -39,6 +39,7 @@ from spymaster.wal.reader import read_log
 MAX_TRIES: Final = 3  # of a snapshot of the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _CAPTURES_KEY: Final = b"spymaster_captures"
+_VERSION_1: Final = b"schema_version\x18\x011"  # a footer's key, and its value's kind, length and text
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
 
 
@@ -276,6 +277,8 @@ def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
     begin, end = footer.find(b"[[", at), footer.find(b"]]", at)
     with suppress(ValueError, TypeError):
         if at >= 0:
+            if footer.rfind(_VERSION_1) < 0:
+                require_known_version(part, read_footer(part).version)
             return tuple(CaptureSpan(*span) for span in json.loads(footer[begin : end + 2]))
     return () if is_foreign(part) else read_footer(part).captures  # which says what is wrong with it
 
