@@ -1,12 +1,23 @@
 """The command line: parse, call one function, print. Answers go to stdout, progress and errors to stderr."""
 
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 
 import typer
 import typer.exceptions
 
 from spymaster.cli import look, machine, prove, record, refine, simulate
-from spymaster.cli.output import CANNOT_PROCEED, COULD_NOT_RUN, FAILURES, INTERRUPTED, OK, error_line, print_error
+from spymaster.cli.output import (
+    CANNOT_PROCEED,
+    COULD_NOT_RUN,
+    INTERRUPTED,
+    OK,
+    CommandFailedError,
+    error_line,
+    failures,
+    print_error,
+)
 from spymaster.errors import SpymasterError, StorageError
 
 app = typer.Typer(
@@ -42,17 +53,27 @@ config_app.command("show")(machine.config_show)
 
 def main() -> None:
     """Run the command line; an error a user can act on is one line and a non-zero exit."""
+    arguments = sys.argv[1:]
+    as_json = _asks_for_json(arguments)
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except typer.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except typer.exceptions.TyperException as error:
-        print_error(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help")
+        print_error(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help", as_json=as_json)
         sys.exit(COULD_NOT_RUN)
-    except FAILURES as error:
-        print_error(error_line(error))
+    except CommandFailedError as failed:
+        print_error(error_line(failed.__cause__ or failed), as_json=as_json)
+        sys.exit(failed.code)
+    except failures() as error:
+        print_error(error_line(error), as_json=as_json)
         refused = isinstance(error, SpymasterError) and not isinstance(error, StorageError)
         sys.exit(COULD_NOT_RUN if refused else CANNOT_PROCEED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether errors are wanted as JSON: also where the other arguments do not read, so that no command has them."""
+    return bool({"--json", "--format=json"} & {*arguments}) or ("--format", "json") in pairwise(arguments)

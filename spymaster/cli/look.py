@@ -1,50 +1,58 @@
 """What asks and changes nothing: `status`, `sql`, `wal ls`."""
 
-from typing import Annotated, Final
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
 
-import duckdb
 import typer
-from rich.table import Table
 
 from spymaster.cli import screen
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import err, out, print_json
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
+from spymaster.cli.output import PIPED_WIDTH, Count, Format, print_json, remark, show_rows
 from spymaster.errors import UsageError
-from spymaster.query.lake import connect
-from spymaster.query.status import Status, segments, status
+
+if TYPE_CHECKING:
+    from spymaster.query.status import Status
 
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
-_WRITING_STATEMENTS: Final = {duckdb.StatementType.COPY, duckdb.StatementType.EXPORT}
 
 
-def status_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+def status_command(
+    data_root: DataRoot = None, wal_root: WalRoot = None, form: AsFormat = None, as_json: AsJson = False
+) -> None:
     """Show which rows are at risk, with this disk's sync times; bytes and rows per tier; and what is promised.
 
     Asks the running daemon. Where none answers, the rows that wait are counted in the log's files.
 
     Example: spymaster status --json
     """
+    from spymaster.query.status import status
+
+    form = chosen(form, as_json=as_json)
     loaded = load(data_root, wal_root)
     found = status(loaded.wal_root, loaded.data_root)
-    if as_json:
+    if form is Format.JSON:
         print_json(found)
     else:
-        _print_status(found)
+        _print_status(found, form)
 
 
-def _print_status(found: Status) -> None:
-    table = Table("tier", "files", "rows", "bytes")
-    table.add_row("log", *(f"{found['wal'][key]:,}" for key in ("files", "rows", "bytes")))
-    for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
-        table.add_row(name, f"{tier['files']:,}", f"{tier['rows']:,}", f"{tier['bytes']:,}")
-    table.add_row("Silver", f"{found['silver']['files']:,}", "not counted", f"{found['silver']['bytes']:,}")
-    out.print(table)
+def _print_status(found: "Status", form: Format | None) -> None:
+    tiers = [("log", found["wal"]), *found["bronze"].items(), ("all Bronze", found["bronze_total"])]
+    rows = [[name, *(Count(tier[key]) for key in ("files", "rows", "bytes"))] for name, tier in tiers]
+    silver = found["silver"]
+    show_rows(
+        ["tier", "files", "rows", "bytes"],
+        [*rows, ["Silver", Count(silver["files"]), None, Count(silver["bytes"])]],
+        form,
+    )
     if found["daemon"] is not None:
-        out.print(screen.gauges_table(found["daemon"]))
+        print("\nRows since the daemon began:")
+        show_rows(screen.GAUGES, screen.gauge_rows(found["daemon"]), form)
+    print()
     for line in screen.contract(found):
-        out.print(line, markup=False)
+        print(line)
     for alarm in found["alarms"]:
-        err.print(f"ALARM: {alarm}", markup=False)
+        remark(f"ALARM: {alarm}")
 
 
 def sql_command(
@@ -59,11 +67,15 @@ def sql_command(
 
     Example: spymaster sql "select contract, count(*) from futures_trades group by all"
     """
+    import duckdb
+    from rich.console import Console
+    from rich.table import Table
+
+    from spymaster.query.lake import connect
+
     loaded = load(data_root, wal_root)
     try:
         with connect(loaded.data_root, loaded.wal_root) as lake:
-            if any(statement.type in _WRITING_STATEMENTS for statement in lake.connection.extract_statements(query)):
-                raise UsageError("sql only reads. Nothing was written. Next: spymaster sql --json QUERY > FILE")
             result = lake.execute(query)
             names = [column[0] for column in result.description or []]
             rows = result.fetchall()
@@ -77,24 +89,28 @@ def sql_command(
     table = Table(*names)
     for row in rows[:MAX_SHOWN_ROWS]:
         table.add_row(*("" if value is None else str(value) for value in row))
-    out.print(table)
+    Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     if len(rows) > MAX_SHOWN_ROWS:
-        err.print(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
+        remark(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
 
 
-def wal_ls(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+def wal_ls(
+    data_root: DataRoot = None, wal_root: WalRoot = None, form: AsFormat = None, as_json: AsJson = False
+) -> None:
     """List the segments of the log, each with its rows, its watermark and whether it is sound.
 
     Example: spymaster wal ls
     """
-    rows = segments(load(data_root, wal_root).wal_root)
-    if as_json:
-        print_json(rows)
+    from spymaster.query.status import segments
+
+    form = chosen(form, as_json=as_json)
+    found = segments(load(data_root, wal_root).wal_root)
+    if form is Format.JSON:
+        print_json(found)
         return
-    table = Table("file", "stream", "state", "rows", "durable", "bytes", "problem")
-    for row in rows:
-        table.add_row(
-            row["file"], row["stream"] or "", row["state"], f"{row['rows']:,}", f"{row['durable_rows']:,}",
-            f"{row['bytes']:,}", row["problem"] or "",
-        )  # fmt: skip
-    out.print(table)
+    rows = [
+        [row["file"], row["stream"], row["state"], Count(row["rows"]), Count(row["durable_rows"]),
+         Count(row["bytes"]), row["problem"]]
+        for row in found
+    ]  # fmt: skip
+    show_rows(["file", "stream", "state", "rows", "durable", "bytes", "problem"], rows, form)

@@ -3,18 +3,28 @@
 import secrets
 import signal
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from pydantic import SecretStr
-from rich.markup import escape
-from rich.table import Table
 
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import COULD_NOT_RUN, FINDINGS, OK, err, failing_with, out, print_json
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
+from spymaster.cli.output import (
+    COULD_NOT_RUN,
+    FINDINGS,
+    OK,
+    Count,
+    Format,
+    failing_with,
+    print_json,
+    remark,
+    show_rows,
+)
 from spymaster.errors import UsageError
-from spymaster.proof import doctor, kill_trials
-from spymaster.settings import Settings
+
+if TYPE_CHECKING:
+    from spymaster.proof.doctor import Check
+    from spymaster.proof.kill_trials import Report, Trial
+    from spymaster.settings import Settings
 
 _COLOURS: Final = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 _LOSSES: Final = ("lost", "doubled", "invented")
@@ -27,6 +37,7 @@ def doctor_command(
     kills: Annotated[int | None, typer.Option(min=1, help="With --torture: so many; default: 50.")] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
+    form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
     """Check whether this machine is fit to record on, a line each; or watch the daemon being killed and lose nothing.
@@ -37,50 +48,65 @@ def doctor_command(
 
     Example: spymaster doctor --torture --minutes 10
     """
+    from spymaster.proof import doctor
+
+    form = chosen(form, as_json=as_json)
     loaded = load(data_root, wal_root)
     if kill:
-        return _torture(loaded, kills or (kill_trials.KILLS if minutes is None else None), minutes, as_json=as_json)
+        return _torture(loaded, kills, minutes, form)
     if minutes is not None or kills is not None:
         raise UsageError("--minutes and --kills go with --torture. Nothing was started. Next: add --torture")
     checks = []
     for check in doctor.examine(loaded):
         checks.append(check)
-        if not as_json:
-            out.print(f"[{_COLOURS[check.verdict]}]{check.verdict:4}[/] {escape(check.name)}: {escape(check.found)}")
-            if check.advice:
-                out.print(f"     -> {check.advice}", markup=False)
+        if form is None:  # as each is done: one of them takes seconds
+            _print_check(check)
     failed = any(check.verdict == "FAIL" for check in checks)
-    if as_json:
+    if form is Format.JSON:
         print_json({"fit": not failed, "checks": [check._asdict() for check in checks]})
+    elif form is not None:
+        show_rows(doctor.Check._fields, checks, form)
     return FINDINGS if failed else OK
 
 
-def _torture(loaded: Settings, kills: int | None, minutes: float | None, *, as_json: bool) -> int:
-    done: list[kill_trials.Trial] = []
+def _print_check(check: "Check") -> None:
+    verdict = f"{check.verdict:4}"
+    typer.echo(f"{typer.style(verdict, fg=_COLOURS[check.verdict])} {check.name}: {check.found}")
+    if check.advice:
+        print(f"     -> {check.advice}")
 
-    def show(trial: kill_trials.Trial) -> None:
+
+def _torture(loaded: "Settings", kills: int | None, minutes: float | None, form: Format | None) -> int:
+    from spymaster.proof import kill_trials
+
+    if kills is None and minutes is None:
+        kills = kill_trials.KILLS
+    as_json = form is Format.JSON
+    done: list[Trial] = []
+
+    def show(trial: "Trial") -> None:
         done.append(trial)
         if not as_json:
-            out.print(_trial_line(trial, kills))
+            print(_trial_line(trial, kills))
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # child and scratch folder go in any case
     if not as_json:
-        out.print("A real daemon records a simulated market, is killed (kill -9) at a random moment, and recovers.")
+        print("A real daemon records a simulated market, is killed (kill -9) at a random moment, and recovers.")
     try:
         report = kill_trials.torture(loaded.wal_root, kills, minutes, secrets.randbits(32), show)
     except KeyboardInterrupt:
-        err.print(f"interrupted after {len(done)} kills; the scratch folder is removed")
+        remark(f"interrupted after {len(done)} kills; the scratch folder is removed")
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
     if as_json:
         print_json(_torture_document(report))
     else:
-        _print_torture(report)
+        _print_torture(report, form)
     return FINDINGS if report.findings else OK
 
 
-def _trial_line(trial: kill_trials.Trial, kills: int | None) -> str:
+def _trial_line(trial: "Trial", kills: int | None) -> str:
     many = "" if kills is None else f" of {kills}"
     found = f"{trial.lost:,} lost, {trial.doubled:,} doubled"
     line = f"kill {trial.number}{many}: {trial.acknowledged:,} rows acknowledged, "
@@ -91,7 +117,7 @@ def _trial_line(trial: kill_trials.Trial, kills: int | None) -> str:
     )
 
 
-def _torture_document(report: kill_trials.Report) -> dict[str, Any]:
+def _torture_document(report: "Report") -> dict[str, Any]:
     totals = {name: sum(getattr(trial, name) for trial in report.trials) for name in ("acknowledged", *_LOSSES)}
     return {
         "held": not report.findings,
@@ -108,32 +134,35 @@ def _torture_document(report: kill_trials.Report) -> dict[str, Any]:
     }
 
 
-def _print_torture(report: kill_trials.Report) -> None:
+def _print_torture(report: "Report", form: Format | None) -> None:
     found = _torture_document(report)
-    table = Table("measured on this disk", "")
-    table.columns[1].justify = "right"
-    for name in ("kills", "torn_tails", "acknowledged", *_LOSSES, "rows_counted"):
-        table.add_row(name.replace("_", " "), f"{found[name]:,}")
+    counted = ("kills", "torn_tails", "acknowledged", *_LOSSES, "rows_counted")
+    rows: list[list[object]] = [[name.replace("_", " "), Count(found[name])] for name in counted]
     for name, unit, factor in (("recovery", "s", 1), ("sync", "ms", 1000)):
         values = " / ".join(f"{found[f'{name}_s'][share] * factor:.2f}" for share in ("p50", "p99", "max"))
-        table.add_row(f"{name} {unit}, p50 / p99 / max", values)
-    out.print(table)
+        rows.append([f"{name} {unit}, p50 / p99 / max", values])
+    show_rows(["on this disk", "measured"], rows, form)
     for line in report.findings:
-        out.print(f"finding: {line}", markup=False)
+        print(f"finding: {line}")
     if report.kept is not None:
-        out.print(f"Log and lake are kept in {report.kept} (seed {report.seed}).", markup=False)
+        print(f"Log and lake are kept in {report.kept} (seed {report.seed}).")
     else:
-        out.print("Every acknowledged row is in Bronze once, as the market gave it; verify finds nothing.")
-    out.print(
-        "A kill keeps what the system has in memory. Power cuts are shown by a model of the disk, in tests/crash."
-    )
+        print("Every acknowledged row is in Bronze once, as the market gave it; verify finds nothing.")
+    print("A kill keeps what the system has in memory. Power cuts are shown by a model of the disk, in tests/crash.")
 
 
-def config_show(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: AsJson = False) -> None:
+def config_show(
+    data_root: DataRoot = None, wal_root: WalRoot = None, form: AsFormat = None, as_json: AsJson = False
+) -> None:
     """Show every setting, its value and what it means; of a secret only whether it is set.
 
     Example: spymaster config show
     """
+    from pydantic import SecretStr
+
+    from spymaster.settings import Settings
+
+    form = chosen(form, as_json=as_json)
     loaded = load(data_root, wal_root)
     shown: dict[str, dict[str, Any]] = {}
     for name, field in Settings.model_fields.items():
@@ -143,10 +172,8 @@ def config_show(data_root: DataRoot = None, wal_root: WalRoot = None, as_json: A
         elif value is None:
             value = "not set"
         shown[name.upper()] = {"value": str(value) if isinstance(value, Path) else value, "meaning": field.description}
-    if as_json:
+    if form is Format.JSON:
         print_json(shown)
         return
-    table = Table("setting", "value", "meaning")
-    for name, entry in shown.items():
-        table.add_row(name, str(entry["value"]), entry["meaning"])
-    out.print(table)
+    rows = [[name, entry["value"], entry["meaning"]] for name, entry in shown.items()]
+    show_rows(["setting", "value", "meaning"], rows, form)

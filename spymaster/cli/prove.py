@@ -1,15 +1,26 @@
 """What reads every byte and judges it: `verify`, `wal verify`, and `wal export` of what a segment has that is sound."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import COULD_NOT_RUN, FINDINGS, OK, err, failing_with, out, print_json, progress
-from spymaster.proof.verify import verify
-from spymaster.wal import audit
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
+from spymaster.cli.output import (
+    COULD_NOT_RUN,
+    FINDINGS,
+    OK,
+    Count,
+    Format,
+    failing_with,
+    print_json,
+    progress,
+    remark,
+    show_rows,
+)
+
+if TYPE_CHECKING:
+    from spymaster.wal.audit import Audit
 
 
 @failing_with(COULD_NOT_RUN)
@@ -25,6 +36,8 @@ def verify_command(
 
     Example: spymaster verify --date 2025-12-22
     """
+    from spymaster.proof.verify import verify
+
     loaded = load(data_root, wal_root)
     with progress("files", as_json=as_json) as advance:
         verdict = verify(loaded.wal_root, loaded.data_root, date, advance)
@@ -49,13 +62,13 @@ def verify_command(
         )
     else:
         for line in verdict.findings:
-            out.print(f"finding: {line}", markup=False)
+            print(f"finding: {line}")
         for line in verdict.notes:
-            err.print(f"note: {line}", markup=False)
+            remark(f"note: {line}")
         for proof in verdict.proofs:
             if not proof.whole:
-                out.print(f"capture {proof.capture_id}, {proof.stream}: proven to row {proof.rows}", markup=False)
-        out.print(
+                print(f"capture {proof.capture_id}, {proof.stream}: proven to row {proof.rows}")
+        print(
             f"{verdict.rows:,} rows in {verdict.files:,} parts read; {whole:,} streams of captures proven whole, "
             f"{len(verdict.proofs) - whole:,} proven to a row; {verdict.silver.audited:,} silver partitions audited, "
             f"{verdict.silver.stale:,} stale: {verdict.silver.rows:,} events of {verdict.silver.rows_in:,} rows, "
@@ -69,6 +82,7 @@ def wal_verify(
     path: Annotated[Path | None, typer.Argument(help="A segment or a folder of them; default: WAL_ROOT.")] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
+    form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
     """Check every byte of every segment, then decode it. Exit 0 sound or torn tails only, 1 damage, 2 could not run.
@@ -77,16 +91,19 @@ def wal_verify(
 
     Example: spymaster wal verify wal/futures_trades_ES.007.arrow
     """
+    from spymaster.wal import audit
+
+    form = chosen(form, as_json=as_json)
     found = audit.audit(path or load(data_root, wal_root).wal_root)
     damaged = [entry for entry in found if entry.verdict == "damaged"]
-    if as_json:
+    if form is Format.JSON:
         print_json({"sound": not damaged, "segments": [_audit_document(entry) for entry in found]})
     else:
-        _print_audits(found)
+        _print_audits(found, form)
     return FINDINGS if damaged else OK
 
 
-def _audit_document(entry: audit.Audit) -> dict[str, Any]:
+def _audit_document(entry: "Audit") -> dict[str, Any]:
     lists = {
         "islands": [island._asdict() for island in entry.islands],
         "missing": [hole._asdict() for hole in entry.missing],
@@ -94,25 +111,24 @@ def _audit_document(entry: audit.Audit) -> dict[str, Any]:
     return {**vars(entry), "path": str(entry.path), "stream": entry.stream and str(entry.stream), **lists}
 
 
-def _print_audits(found: list[audit.Audit]) -> None:
-    table = Table("file", "stream", "state", "sound rows", "durable", "bytes", "verdict")
-    for entry in found:
-        table.add_row(
-            entry.path.name, str(entry.stream or ""), entry.state, f"{entry.rows:,}", f"{entry.durable_rows:,}",
-            f"{entry.size_bytes:,}", entry.verdict,
-        )  # fmt: skip
-    out.print(table)
+def _print_audits(found: list["Audit"], form: Format | None) -> None:
+    rows = [
+        [entry.path.name, entry.stream, entry.state, Count(entry.rows), Count(entry.durable_rows),
+         Count(entry.size_bytes), entry.verdict]
+        for entry in found
+    ]  # fmt: skip
+    show_rows(["file", "stream", "state", "sound rows", "durable", "bytes", "verdict"], rows, form)
     for entry in found:
         if entry.problem is not None:
-            out.print(f"{entry.path}: {entry.problem} at byte {entry.problem_at}", markup=False)
+            print(f"{entry.path}: {entry.problem} at byte {entry.problem_at}")
         for line in entry.details:
-            out.print(f"  {line}", markup=False)
+            print(f"  {line}")
     counts = ", ".join(
         f"{sum(e.verdict == verdict for e in found)} {verdict}" for verdict in ("sound", "torn tail", "damaged")
     )
-    out.print(f"{sum(entry.rows for entry in found):,} sound rows in {len(found)} segments: {counts}.")
+    print(f"{sum(entry.rows for entry in found):,} sound rows in {len(found)} segments: {counts}.")
     if any(entry.verdict == "damaged" for entry in found):
-        out.print("Next: spymaster recover, which keeps the bytes and what reads of them")
+        print("Next: spymaster recover, which keeps the bytes and what reads of them")
 
 
 @failing_with(COULD_NOT_RUN)
@@ -129,13 +145,15 @@ def wal_export(
 
     Example: spymaster wal export wal/futures_trades_ES.arrow --out trades.arrow
     """
+    from spymaster.wal import audit
+
     done = audit.export(segment, target)
     if as_json:
         print_json({**vars(done), "out": str(target), "audit": _audit_document(done.audit)})
     else:
-        out.print(f"{target}: {done.rows:,} rows of {done.audit.stream}, {done.size_bytes:,} bytes.", markup=False)
+        print(f"{target}: {done.rows:,} rows of {done.audit.stream}, {done.size_bytes:,} bytes.")
         if done.left_out_bytes:
-            out.print(f"Left out: {done.left_out_bytes:,} bytes. {done.audit.problem or 'Appended meanwhile'}")
+            print(f"Left out: {done.left_out_bytes:,} bytes. {done.audit.problem or 'Appended meanwhile'}")
         for line in done.audit.details:
-            out.print(f"  {line}", markup=False)
+            print(f"  {line}")
     return FINDINGS if done.audit.verdict == "damaged" else OK

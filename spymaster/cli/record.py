@@ -1,24 +1,35 @@
 """What writes the log and Bronze: `run`, `backfill`, `recover`."""
 
-import asyncio
 import math
 import signal
-from typing import Annotated, Any
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spymaster import clock
 from spymaster.cli import screen
 from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import CANNOT_PROCEED, FINDINGS, OK, err, failing_with, out, print_json, progress, warn
-from spymaster.daemon import Daemon
+from spymaster.cli.output import (
+    CANNOT_PROCEED,
+    FINDINGS,
+    OK,
+    failing_with,
+    print_json,
+    print_line,
+    progress,
+    remark,
+    warn,
+)
 from spymaster.errors import UsageError
-from spymaster.events.captures import random_capture_id
-from spymaster.lake import catalog
-from spymaster.lake.layout import Tier
-from spymaster.lake.locks import writer_locks
-from spymaster.recording.recovery import Recovered, recover
-from spymaster.settings import Settings
+
+if TYPE_CHECKING:
+    from spymaster.daemon import Daemon
+    from spymaster.journal import Journal
+    from spymaster.recording.recovery import Recovered
+    from spymaster.settings import Settings
 
 
 def run(
@@ -61,18 +72,31 @@ def backfill(
         raise UsageError(
             f"{source!r} is no file source. Nothing was read. Next: spymaster backfill dbn:PATH, or flatfile:PATH"
         )
-    return _record(load(data_root, wal_root), [source], 0, None, strict=False, as_json=as_json)
+    return _record(load(data_root, wal_root), [source], 0, None, strict=False, as_json=as_json, quiet=True)
 
 
 def _record(
-    loaded: Settings, sources: list[str], speed: float, duration: float | None, *, strict: bool, as_json: bool
+    loaded: "Settings",
+    sources: list[str],
+    speed: float,
+    duration: float | None,
+    *,
+    strict: bool,
+    as_json: bool,
+    quiet: bool = False,
 ) -> int:
-    started = clock.monotonic_s()
+    """Record, and keep the journal: in LOG_FILE, else on stderr, where it says alarms too; or only there if `quiet`."""
+    import asyncio
 
-    async def record() -> Daemon:
-        daemon = Daemon(loaded, sources, speed, strict=strict, notify=warn)
+    from spymaster.daemon import Daemon
+
+    started = clock.monotonic_s()
+    shown = loaded.log_file is None and not quiet
+
+    async def record(journal: "Journal") -> Daemon:
+        daemon = Daemon(loaded, sources, speed, strict=strict, notify=None if shown else warn, journal=journal)
         _drain_on_signals(daemon)
-        live = asyncio.create_task(screen.show_live(daemon, err)) if err.is_terminal and not as_json else None
+        live = asyncio.create_task(screen.show_live(daemon)) if sys.stderr.isatty() and not as_json else None
         try:
             await daemon.run(duration)
         finally:
@@ -81,13 +105,15 @@ def _record(
                 await asyncio.gather(live, return_exceptions=True)
         return daemon
 
-    daemon = asyncio.run(record())
+    with _journal(loaded, shown=shown) as journal:
+        daemon = asyncio.run(record(journal))
     summary = screen.summarize(daemon, clock.monotonic_s() - started)
     if as_json:
         print_json(summary)
     else:
-        _print_recovery(daemon.recorder.recovered)
-        screen.print_summary(summary, out)
+        if not shown:
+            _print_recovery(daemon.recorder.recovered)
+        screen.print_summary(summary)
     if any(capture["error"] for capture in summary["captures"]):
         return FINDINGS
     if daemon.recorder.recovered is not None and daemon.recorder.recovered.exit_code:
@@ -95,12 +121,28 @@ def _record(
     return FINDINGS if summary["problems"] else OK
 
 
-def _drain_on_signals(daemon: Daemon) -> None:
+@contextmanager
+def _journal(loaded: "Settings", *, shown: bool) -> "Iterator[Journal]":
+    from spymaster.journal import Journal, LogFile
+
+    file = None if loaded.log_file is None else LogFile(loaded.log_file)
+    write = print_line if shown else None if file is None else file.write
+    journal = Journal(write, loaded.log_format, loaded.secrets)
+    try:
+        yield journal
+    finally:
+        if journal.close() and file is not None:
+            file.close()
+
+
+def _drain_on_signals(daemon: "Daemon") -> None:
     """Drain on the first SIGTERM or Ctrl-C; the second ends the process at once, and recovery drains the rest."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
 
     def first(received: signal.Signals) -> None:
-        daemon.stop()
+        daemon.stop(received.name)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
@@ -115,6 +157,12 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
 
     Example: spymaster recover
     """
+    from spymaster.events.captures import random_capture_id
+    from spymaster.lake import catalog
+    from spymaster.lake.layout import Tier
+    from spymaster.lake.locks import writer_locks
+    from spymaster.recording.recovery import recover
+
     loaded = load(data_root, wal_root)
     with writer_locks(loaded.wal_root, loaded.data_root), progress("segments", as_json=as_json) as advance:
         index = catalog.Catalog(loaded.data_root)
@@ -126,11 +174,11 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
         print_json(_recovery_document(report))
     else:
         _print_recovery(report)
-        out.print(f"{report.rows:,} rows brought to Bronze in {len(report.parts):,} parts.")
+        print(f"{report.rows:,} rows brought to Bronze in {len(report.parts):,} parts.")
     return report.exit_code
 
 
-def _recovery_document(report: Recovered) -> dict[str, Any]:
+def _recovery_document(report: "Recovered") -> dict[str, Any]:
     return {
         "rows": report.rows,
         "parts": [part.relative for part in report.parts],
@@ -142,7 +190,7 @@ def _recovery_document(report: Recovered) -> dict[str, Any]:
     }
 
 
-def _print_recovery(report: Recovered | None) -> None:
+def _print_recovery(report: "Recovered | None") -> None:
     if report is not None:
         for line in [*report.salvage.notes, *(hole.describe() for hole in report.salvage.holes)]:
-            err.print(f"recovery: {line}", markup=False)
+            remark(f"recovery: {line}")

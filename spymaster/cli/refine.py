@@ -1,29 +1,28 @@
 """What makes the lake better than it was recorded: `compact`, `archive`, `catalog rebuild`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from spymaster import clock
-from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
     FINDINGS,
     OK,
-    err,
+    Count,
+    Format,
     failing_with,
-    out,
     print_json,
     progress,
+    remark,
+    show_rows,
 )
-from spymaster.compaction import compactor
-from spymaster.compaction.archiver import archive_before
 from spymaster.errors import UsageError
-from spymaster.events import MARKET_SCHEMAS, OPTIONS_TRADES, schema_named
-from spymaster.lake import catalog
-from spymaster.lake.locks import archive_locks, writer_locks
+
+if TYPE_CHECKING:
+    from spymaster.compaction.compactor import Compacted
 
 
 @failing_with(CANNOT_PROCEED)
@@ -32,17 +31,22 @@ def compact_command(
     schema: Annotated[str | None, typer.Option(help="Only this schema, e.g. futures.trades.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every date.")] = False,
     data_root: DataRoot = None,
+    form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
     """Make Silver of Bronze: every event once, of what changed. Exit 0 done, 1 a partition was refused, 4 could not.
 
     Example: spymaster compact --date 2025-12-22
     """
+    from spymaster.compaction import compactor
+    from spymaster.events import MARKET_SCHEMAS, schema_named
+
+    form = chosen(form, as_json=as_json)
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
     loaded = load(data_root, None)
     schemas = [schema_named(schema)] if schema is not None else MARKET_SCHEMAS
-    with compactor.lock(loaded.data_root), progress("partitions", as_json=as_json) as advance:
+    with compactor.lock(loaded.data_root), progress("partitions", as_json=form is Format.JSON) as advance:
         wanted = compactor.partitions(loaded.data_root, schemas, date, date)
         results = compactor.compact(
             loaded.data_root,
@@ -50,14 +54,14 @@ def compact_command(
             progress=advance,
             tolerance_ns=round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND),
         )
-    if as_json:
+    if form is Format.JSON:
         print_json({"partitions": [_compacted_document(result) for result in results]})
     else:
-        _print_compacted(results)
+        _print_compacted(results, form)
     return FINDINGS if any(result.status == "refused" for result in results) else OK
 
 
-def _compacted_document(result: compactor.Compacted) -> dict[str, Any]:
+def _compacted_document(result: "Compacted") -> dict[str, Any]:
     where = result.partition
     return {
         "schema": where.schema, "partition": f"{where.key}={where.value}", "date": where.date, "hour": where.hour,
@@ -67,26 +71,28 @@ def _compacted_document(result: compactor.Compacted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_compacted(results: list[compactor.Compacted]) -> None:
-    """Print a line for each schema and partition value, and one for each that was refused."""
-    table = Table(
-        "schema", "of", "partitions", "new", "rows in", "rows out", "redelivered", "repeats", "unproven", "enriched"
-    )
-    groups: dict[tuple[str, str], list[compactor.Compacted]] = {}
+def _print_compacted(results: list["Compacted"], form: Format | None) -> None:
+    """Print a row for each schema and partition value, and a line for each that was refused."""
+    from spymaster.events import OPTIONS_TRADES
+
+    counted = ["rows in", "rows out", "redelivered", "repeats", "unproven", "enriched"]
+    rows: list[list[object]] = []
+    groups: dict[tuple[str, str], list[Compacted]] = {}
     for result in results:
         groups.setdefault((result.partition.schema, result.partition.value), []).append(result)
     for (name, value), own in groups.items():
         sums = [sum(counts) for counts in zip(*(result.counts for result in own if result.counts), strict=True)]
         new = sum(result.status == "compacted" for result in own)
         shown = sums if name == OPTIONS_TRADES.name else sums[:-1]
-        table.add_row(name, value, f"{len(own):,}", f"{new:,}", *(f"{number:,}" for number in shown))
-    if results:
-        out.print(table)
+        counts = [*map(Count, shown), *[None] * (len(counted) - len(shown))]
+        rows.append([name, value, Count(len(own)), Count(new), *counts])
+    if rows:
+        show_rows(["schema", "of", "partitions", "new", *counted], rows, form)
     for result in results:
         if result.reason is not None:
-            err.print(f"refused: {result.reason}", markup=False)
+            remark(f"refused: {result.reason}")
     new = sum(result.status == "compacted" for result in results)
-    out.print(f"{len(results):,} partitions, {new:,} of them new or changed.")
+    print(f"{len(results):,} partitions, {new:,} of them new or changed.")
 
 
 @failing_with(COULD_NOT_RUN)
@@ -104,6 +110,9 @@ def archive_command(
 
     Example: spymaster archive --before 2025-12-01
     """
+    from spymaster.compaction.archiver import archive_before
+    from spymaster.lake.locks import archive_locks
+
     loaded = load(data_root, wal_root)
     with archive_locks(loaded.wal_root, loaded.data_root), progress("partitions", as_json=as_json) as advance:
         done = archive_before(loaded.data_root, before, advance)
@@ -112,8 +121,8 @@ def archive_command(
         print_json({**vars(done), "stayed": stayed})
     else:
         for each in done.stayed:
-            err.print(f"stays: {each.place} {each.reason}", markup=False)
-        out.print(
+            remark(f"stays: {each.place} {each.reason}")
+        print(
             f"{done.parts:,} parts of {done.partitions:,} partitions archived: {done.rows:,} rows, "
             f"{done.size_bytes:,} bytes, read back and sound; {len(done.stayed):,} partitions stayed."
         )
@@ -125,6 +134,9 @@ def catalog_rebuild(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
 
     Example: spymaster catalog rebuild
     """
+    from spymaster.lake import catalog
+    from spymaster.lake.locks import writer_locks
+
     loaded = load(data_root, wal_root)
     with writer_locks(loaded.wal_root, loaded.data_root):
         catalog.rebuild(loaded.data_root)
@@ -132,4 +144,4 @@ def catalog_rebuild(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
     if as_json:
         print_json({"files": count})
     else:
-        out.print(f"{count:,} parts are in the catalog.")
+        print(f"{count:,} parts are in the catalog.")

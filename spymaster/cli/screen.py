@@ -1,20 +1,20 @@
 """What a person sees of a run: the live table, and the summary after it. Pictures go to stderr, answers to stdout."""
 
-import asyncio
 import dataclasses
-from typing import Any, TypedDict
-
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from spymaster import clock
-from spymaster.control import Gauges, SyncTimes
-from spymaster.daemon import Daemon
-from spymaster.query.status import Status
-from spymaster.recording.gauges import gauges
+from spymaster.cli.output import Count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from spymaster.control import Gauges, SyncTimes
+    from spymaster.daemon import Daemon
+    from spymaster.query.status import Status
 
 REFRESH_S = 0.5
+GAUGES: Final = ["stream", "rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
 
 
 class StreamState(TypedDict):
@@ -37,7 +37,7 @@ class Summary(TypedDict):
     problems: list[str]
 
 
-def stream_states(daemon: Daemon) -> dict[str, StreamState]:
+def stream_states(daemon: "Daemon") -> dict[str, StreamState]:
     return {
         str(stream): {
             "appended": lane.log.appended_rows,
@@ -48,7 +48,7 @@ def stream_states(daemon: Daemon) -> dict[str, StreamState]:
     }
 
 
-def summarize(daemon: Daemon, seconds: float) -> Summary:
+def summarize(daemon: "Daemon", seconds: float) -> Summary:
     """Return what a finished run did."""
     recovered = daemon.recorder.recovered
     return {
@@ -62,42 +62,56 @@ def summarize(daemon: Daemon, seconds: float) -> Summary:
     }
 
 
-async def show_live(daemon: Daemon, console: Console) -> None:
-    """Draw the live table until cancelled."""
+async def show_live(daemon: "Daemon") -> None:
+    """Draw the live table on stderr until cancelled."""
+    import asyncio
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from spymaster.recording.gauges import gauges
+
     before: dict[str, int] = {}
     last_s = clock.monotonic_s()
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    with Live(console=Console(stderr=True, soft_wrap=True), refresh_per_second=4, transient=True) as live:
         while True:
             now_s = clock.monotonic_s()
             now = gauges(daemon.recorder)
             appended = {name: stream["appended"] for name, stream in now["streams"].items()}
             seconds = max(now_s - last_s, 1e-9)
             rates = {name: (rows - before.get(name, rows)) / seconds for name, rows in appended.items()}
-            live.update(gauges_table(now, rates))
+            live.update(_live_table(now, rates))
             before, last_s = appended, now_s
             await asyncio.sleep(REFRESH_S)
 
 
-def gauges_table(now: Gauges, rates: dict[str, float] | None = None) -> Table:
-    """Return the rows of each stream by what they wait for; live with `rates`, in rows a second."""
-    table = Table(title="rows since the daemon began" if rates is None else "spymaster run")
-    names = ["rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
-    for name in ["stream", *([] if rates is None else ["rows/s"]), *names]:
-        table.add_column(name, justify="left" if name == "stream" else "right")
-    for stream, state in now["streams"].items():
-        rate = [] if rates is None else [f"{rates[stream]:,.0f}"]
-        waiting = (state["appended_not_durable"], state["durable_not_in_bronze"])
-        rows = (state["appended"], *waiting, state["in_bronze"])
-        table.add_row(stream, *rate, *(f"{count:,}" for count in rows))
-    if rates is not None:
-        table.caption = (
-            f"a power cut now loses at most {now['appended_not_durable']:,} rows · {_sync_words(now['sync'])}\n"
-            f"newest segment became Bronze in {now['flush_s']:.2f} s · Ctrl-C drains and ends"
-        )
+def gauge_rows(now: "Gauges") -> list[list[object]]:
+    """Return the rows of each stream by what they wait for, in the order of `GAUGES`."""
+    counted = ("appended", "appended_not_durable", "durable_not_in_bronze", "in_bronze")
+    return [
+        [name, *(Count(state[key]) for key in counted)]  # type: ignore[literal-required]  # mypy cannot follow `counted`
+        for name, state in now["streams"].items()
+    ]
+
+
+def _live_table(now: "Gauges", rates: dict[str, float]) -> "Table":
+    """Return the gauges of a run as it goes on, with `rates` in rows a second."""
+    from rich.table import Table
+
+    table = Table(title="spymaster run")
+    table.add_column(GAUGES[0])
+    for column in ["rows/s", *GAUGES[1:]]:
+        table.add_column(column, justify="right")
+    for stream, *counts in gauge_rows(now):
+        table.add_row(str(stream), f"{rates[str(stream)]:,.0f}", *map(str, counts))
+    table.caption = (
+        f"a power cut now loses at most {now['appended_not_durable']:,} rows · {_sync_words(now['sync'])}\n"
+        f"newest segment became Bronze in {now['flush_s']:.2f} s · Ctrl-C drains and ends"
+    )
     return table
 
 
-def contract(found: Status) -> list[str]:
+def contract(found: "Status") -> list[str]:
     """Return what is promised, in words, with the numbers of this machine and this moment."""
     lines = [_who_writes(found)]
     not_durable, not_in_bronze = found["at_risk"]["appended_not_durable"], found["at_risk"]["durable_not_in_bronze"]
@@ -134,7 +148,7 @@ def _waiting_words(not_durable: int, not_in_bronze: int, *, alone: bool) -> str:
     return f"{words}. Next: spymaster recover" if alone else words
 
 
-def _who_writes(found: Status) -> str:
+def _who_writes(found: "Status") -> str:
     if (daemon := found["daemon"]) is not None:
         return f"process {daemon['pid']} (version {daemon['version']}) is {daemon['state']}, for {daemon['uptime_s']} s"
     if found["holder"] is None:
@@ -145,36 +159,36 @@ def _who_writes(found: Status) -> str:
     )
 
 
-def _sync_words(sync: SyncTimes) -> str:
+def _sync_words(sync: "SyncTimes") -> str:
     if not sync["count"]:
         return "no sync measured yet"
     times = f"sync p50 {sync['p50_ms']:.3g} ms, p99 {sync['p99_ms']:.3g} ms, longest {sync['max_ms']:.3g} ms"
     return f"{times} of the last {sync['count']:,}"
 
 
-def print_summary(summary: Summary, console: Console) -> None:
+def print_summary(summary: Summary) -> None:
     """Print what a run did, a line each."""
     if summary["recovered_rows"]:
-        console.print(f"Recovered {summary['recovered_rows']:,} rows that an earlier process had left in the log.")
+        print(f"Recovered {summary['recovered_rows']:,} rows that an earlier process had left in the log.")
     for capture in summary["captures"]:
         if capture["already_captured"]:
-            console.print(f"{capture['origin']}: already captured ({_rows(capture['rows'])}); nothing was added.")
+            print(f"{capture['origin']}: already captured ({_rows(capture['rows'])}); nothing was added.")
             continue
         end = "complete" if capture["complete"] else f"NOT complete: {capture['error'] or 'stopped before its end'}"
-        console.print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.", highlight=False)
+        print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.")
         for kind, count in sorted(capture["ignored"].items()):
-            console.print(f"  {count:,} {kind} records are of a kind that is not recorded.")
+            print(f"  {count:,} {kind} records are of a kind that is not recorded.")
         if capture["unreadable"]:
-            console.print(f"  {capture['unreadable']:,} unreadable records are in quarantine, with their bytes.")
+            print(f"  {capture['unreadable']:,} unreadable records are in quarantine, with their bytes.")
         if capture["unmapped"]:
-            console.print(f"  {capture['unmapped']:,} rows have no symbol: no mapping named their instrument.")
+            print(f"  {capture['unmapped']:,} rows have no symbol: no mapping named their instrument.")
     in_bronze = sum(state["in_bronze"] for state in summary["streams"].values())
-    console.print(
+    print(
         f"{in_bronze:,} rows in {summary['parts']:,} Bronze parts, in {summary['seconds']:.1f} s. "
         f"Next: spymaster verify; spymaster sql 'from futures_trades limit 5'"
     )
     for problem in summary["problems"]:
-        console.print(f"Problem: {problem}")
+        print(f"Problem: {problem}")
 
 
 def _rows(rows: dict[str, int]) -> str:

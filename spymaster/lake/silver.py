@@ -91,11 +91,6 @@ def columns_of(schema: EventSchema) -> pa.Schema:
     )
 
 
-def plain_columns_of(schema: EventSchema) -> pa.Schema:
-    """Return the columns that a row has before its partition is compacted too, if with nulls: not what names events."""
-    return pa.schema([column for column in columns_of(schema) if column not in (EVENT_ID, OCCURRENCE)])
-
-
 def file_of(data_root: Path, partition: Partition) -> Path:
     """Return where a Bronze partition's Silver lies."""
     own = partition._replace(schema=layout.silver_name(events.SCHEMAS[partition.schema]))
@@ -124,7 +119,7 @@ def read_footer(file: Path) -> Footer | None:
     """Return what a Silver file says of itself; None where there is none.
 
     Raises:
-        LayoutError: it is none that this version wrote.
+        LayoutError: this version did not write it.
     """
     try:
         keys = pq.read_metadata(file).metadata or {}

@@ -5,7 +5,6 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,59 +14,72 @@ import duckdb
 import pyarrow as pa
 
 from spymaster import events
-from spymaster.errors import LayoutError
+from spymaster.errors import ReplacedError
 from spymaster.events import EventSchema
-from spymaster.lake import layout, silver
-from spymaster.lake.layout import ALL, Tier, Within
+from spymaster.lake import lake_id, layout, silver
+from spymaster.lake.layout import ALL, Tier, Within, escape_glob
 from spymaster.query import sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
+from spymaster.query.read_only import ReadOnly
+from spymaster.query.statements import Statements
 
-_HIDING: Final = re.compile(r"\b(create|query|query_table)\b", re.IGNORECASE)  # a view's name, from its user
 _ANSWER: Final = "spymaster_answer"
 _Answer = TypeVar("_Answer")
 
 
 class Lake:
-    """All views over one connection. It takes no lock, and reads no file outside the lake and its log.
+    """All views over one connection. It takes no lock, reads no file outside the lake and its log, and writes none.
 
     Each query sees every row that was acknowledged before it began, none twice, and none that was appended after its
-    end, while a daemon records, flushes and compacts beside it. A relation is as of the call that made it, or later; a
-    statement of SQL's own PREPARE is as of that. Relations, and views of Silver alone, read files by their names when
-    they are fetched, and nobody notices a file that a compaction replaces amid that. One thread uses it.
+    end, while a daemon records, flushes and compacts beside it. A relation shows the lake as of the call that made it,
+    a prepared statement as of its PREPARE. Relations, and views of Silver alone, read files by their names when they
+    are fetched, and nobody notices a file that a compaction replaces amid that. One thread uses it.
+
+    Tables, views and macros of your own are kept in memory until it is closed. Times with a zone are in UTC.
 
     Attributes:
-        connection: that queries here run on; asked directly, it has the views as the last query here left them.
+        connection: DuckDB's, which queries here run on, without what writes files; asked directly, it has the views as
+            the last query here left them.
     """
 
     def __init__(self, data_root: Path, wal_root: Path) -> None:
-        """Open a lake; neither folder need exist."""
+        """Open a lake and its log; neither folder need exist.
+
+        Raises:
+            OtherLakeError: the log is another lake's.
+            LayoutError: the lake is laid out otherwise.
+        """
+        lake_id.require_own_log(wal_root, data_root)
+        layout.require_own_layout(data_root, layout.find_parts(data_root))
         self._views = duckdb.connect()
-        self.connection = self._views.cursor()  # of its own, as one with a result under way can make no view
+        self._connection = self._views.cursor()  # of its own, as one with a result under way can make no view
+        self._statements = Statements(self._views.cursor())
+        self.connection = ReadOnly(self._connection, self._statements)
         self._data_root = data_root.resolve()
         self._tables = {schema.name: OneTable(self._data_root, wal_root, schema) for schema in events.SCHEMAS.values()}
-        # Apart, as each remembers what it last looked at.
+        # Apart, as each remembers what it found last.
         self._tables_within = {
             schema.name: OneTable(self._data_root, wal_root, schema) for schema in events.SCHEMAS.values()
         }
-        self._looks: list[tuple[OneTable, Snapshot]] = []  # that the query under way depends on
+        self._snapshots: list[tuple[OneTable, Snapshot]] = []  # that the query under way depends on
         self._shown: dict[str, str] = {}
         self._none: dict[pa.Schema, str] = {}
-        self._hidden = False  # whether a query may use our views by a name of the user's own
         roots = [tier.of(self._data_root) for tier in Tier]
         # DuckDB compares names as they are written, so a pattern must be allowed as a pattern.
         allowed = ", ".join(_quote(name) for root in roots for name in sorted({str(root), escape_glob(root)}))
         self._views.execute(f"set allowed_directories = [{allowed}]")
         self._views.execute("set enable_external_access = false")
         self._views.execute("set enable_external_file_cache = false")  # Silver's names get other files
-        self.connection.execute("set python_enable_replacements = false")  # they would be our variables
+        self._views.execute("set global timezone = 'UTC'")
+        self._connection.execute("set python_enable_replacements = false")  # they would be our variables
         sessions.install(self._views)
         for schema in events.SCHEMAS.values():  # so that they can be listed; a file is opened when it is asked for
             self._view(_plain(schema.name), schema, schema.bronze, [])
             self._view(f"bronze_{_plain(schema.name)}", schema, schema.bronze, [])
-            for view in dict.fromkeys([layout.silver_name(schema), schema.name]):
-                self._view(f"silver_{_plain(view)}", schema, silver.columns_of(schema), [])
+            for view in _silver_views(schema):
+                self._view(view, schema, silver.columns_of(schema), [])
 
-    def execute(self, query: str, parameters: Sequence[Any] | None = None) -> duckdb.DuckDBPyConnection:
+    def execute(self, query: str, parameters: Sequence[Any] | None = None) -> ReadOnly:
         """Run a query over the rows that are there now, to its end, and return the connection to fetch from.
 
         The rows of the answer are in memory until the next call: files that were read while somebody fetches could be
@@ -75,106 +87,120 @@ class Lake:
 
         Raises:
             duckdb.Error: the query is wrong.
+            UsageError: it does more than read, or is empty.
             SpymasterError: log or lake cannot be read.
         """
-        if not self._only_reads(query):
-            return self._asked(query, lambda: self.connection.execute(query, parameters))
-        self.connection.abort()  # of an earlier answer that was not fetched to its end
-        self.connection.unregister(_ANSWER)
-        answer = self._asked(query, lambda: self.connection.sql(query, params=parameters).materialize())
-        self.connection.register(_ANSWER, answer)
-        return self.connection.execute(f"from {_ANSWER}")
+        self._statements.check(query)
+        self._connection.abort()  # an earlier answer that was not fetched to its end
+        self._connection.unregister(_ANSWER)
+        if not self._statements.only_reads(query):
+            self._run(query, lambda: self._connection.execute(query, parameters))
+        else:
+            answer = self._run(query, lambda: self._connection.sql(query, params=parameters).materialize())
+            self._connection.register(_ANSWER, answer)
+            self._connection.execute(f"from {_ANSWER}")
+        return ReadOnly(self._connection, self._statements)  # a new one: it remembers how far it was fetched
 
     def sql(self, query: str) -> Any:
         """Return a query as a DuckDB relation, to go on with or to fetch; None for a statement without a result.
 
         Raises:
             duckdb.Error: the query is wrong.
+            UsageError: it does more than read, or is empty.
             SpymasterError: log or lake cannot be read.
         """
-        return self._asked(query, lambda: self.connection.sql(query))
+        self._statements.check(query)
+        self._connection.abort()
+        return self.guarded(self._run(query, lambda: self._connection.sql(query)))
 
-    def _asked(self, query: str, ask: Callable[[], _Answer]) -> _Answer:
-        def look_and_ask() -> _Answer:
+    def guarded(self, found: Any) -> Any:
+        """Return a relation or connection without what writes files, and anything else as it is."""
+        wraps = isinstance(found, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
+        return ReadOnly(found, self._statements) if wraps else found
+
+    def _run(self, query: str, run: Callable[[], _Answer]) -> _Answer:
+        def refresh_and_run() -> _Answer:
             self.refresh(query)
-            return ask()
+            return run()
 
-        return self.steady(look_and_ask, MAX_TRIES if self._only_reads(query) else 1)
+        return self.retry(refresh_and_run, MAX_TRIES if self._statements.only_reads(query) else 1)
 
-    def _only_reads(self, query: str) -> bool:
-        statements = self.connection.extract_statements(query)
-        return bool(statements) and all(statement.type == duckdb.StatementType.SELECT for statement in statements)
-
-    def steady(self, ask: Callable[[], _Answer], tries: int = MAX_TRIES) -> _Answer:
+    def retry(self, read: Callable[[], _Answer], tries: int = MAX_TRIES) -> _Answer:
         """Return an answer during which no file of Silver was replaced that the one table was read from.
 
         DuckDB opens a file several times: of one that was replaced in between it shows rows of neither, or nonsense.
 
         Args:
-            ask: looks at tables and reads them to the end; is called again if need be.
+            read: takes snapshots of tables and reads them to the end; is called again if need be.
             tries: how often; what inserts must not be done twice.
 
         Raises:
             duckdb.Error: the query is wrong.
-            SpymasterError: log or lake cannot be read, or Silver was replaced each time.
+            ReplacedError: Silver was replaced each time.
+            SpymasterError: log or lake cannot be read.
         """
         failed: duckdb.Error | None = None
         for _ in range(tries):
-            self._looks.clear()
+            self._snapshots.clear()
             try:
-                answer = ask()
+                answer = read()
             except duckdb.Error as error:
                 # Of a file that is gone: a part was archived meanwhile, or the query names a file of its own.
-                if not isinstance(error, duckdb.IOException) and self._held():
+                if not isinstance(error, duckdb.IOException) and self._still_valid():
                     raise
                 failed = error
             else:
-                if self._held():
+                if self._still_valid():
                     return answer
                 failed = None
         if failed is not None:
             raise failed
-        raise LayoutError(
-            f"{self._data_root / 'silver'}: files were replaced by a compaction while they were read. Nothing was "
-            f"shown, and nothing is lost. Next: ask again, or after the compaction"
+        raise self._replaced()
+
+    def _replaced(self) -> ReplacedError:
+        return ReplacedError(
+            f"{self._data_root}: files were replaced by a compaction, or archived, while they were read. What was "
+            f"shown until then is not to be kept, and nothing is lost. Next: ask again, or after the compaction"
         )
 
-    def _held(self) -> bool:
-        return all(table.holds(found) for table, found in self._looks)
+    def _still_valid(self) -> bool:
+        return all(table.still_valid(found) for table, found in self._snapshots)
 
     def refresh(self, query: str = "") -> None:
-        """Let the views that a query names show what is there now; all of them, if it may use some by another name."""
-        text = query.lower()
-        self._hidden |= _HIDING.search(query) is not None
-        named = [schema for schema in events.SCHEMAS.values() if _plain(schema.name) in text]
-        for schema in events.SCHEMAS.values() if self._hidden or not query else named:
-            self._show(schema, self._look(self._tables[schema.name]))
+        """Let the views that a query names show what is there now; all of them, if that cannot be told."""
+        names = self._statements.tables(query) if query else None
+        for schema in events.SCHEMAS.values():
+            name = _plain(schema.name)
+            if names is None or name in names:
+                self._show_table(name, schema, self._snapshot(self._tables[schema.name]), schema.bronze)
+            if names is None or not names.isdisjoint([f"bronze_{name}", *_silver_views(schema)]):
+                self._show_tiers(schema)
 
     def table(self, schema: EventSchema, within: Within) -> duckdb.DuckDBPyRelation:
         """Return a schema's one table of some partitions as a relation in Silver's order; good until asked for again.
 
-        Read it within `steady`.
+        Read it within `retry`.
 
-        Option trades have Silver's columns of enrichment, null where Silver has not got them yet.
+        It has Silver's columns too, null where a partition is not compacted yet.
 
         Raises:
             SpymasterError: log or lake cannot be read.
         """
         own = f"{_plain(schema.name)}_within"
-        found = self._look(self._tables_within[schema.name], within)
-        self._show_table(own, schema, found, silver.plain_columns_of(schema))
-        table = self.connection.table(own)
+        found = self._snapshot(self._tables_within[schema.name], within)
+        self._show_table(own, schema, found, silver.columns_of(schema))
+        table = self._connection.table(own)
         # Silver's files are sorted, and one after another for one symbol; to sort so many rows again takes longest.
         sorted_already = within.value is not None and not (found.bronze or found.doubled or found.log.num_rows)
         return table if sorted_already else table.order("ts_event_ns, ts_recv_ns, capture_id, capture_seq")
 
-    def _look(self, table: OneTable, within: Within = ALL) -> Snapshot:
-        found = table.look(within)
-        self._looks.append((table, found))
+    def _snapshot(self, table: OneTable, within: Within = ALL) -> Snapshot:
+        found = table.snapshot(within)
+        self._snapshots.append((table, found))
         return found
 
     def close(self) -> None:
-        self.connection.close()
+        self._connection.close()
         self._views.close()
 
     def __enter__(self) -> Self:
@@ -185,16 +211,14 @@ class Lake:
     ) -> None:
         self.close()
 
-    def _show(self, schema: EventSchema, found: Snapshot) -> None:
-        """Make a schema's views."""
-        name = _plain(schema.name)
-        self._show_table(name, schema, found, schema.bronze)
+    def _show_tiers(self, schema: EventSchema) -> None:
+        """Make the views of a schema's tiers."""
         twice = layout.parts_in_both(self._data_root, schema)
         bronze = [*self._tier(schema, Tier.BRONZE), *self._tier(schema, Tier.ARCHIVE, twice)]
-        self._view(f"bronze_{name}", schema, schema.bronze, bronze)
+        self._view(f"bronze_{_plain(schema.name)}", schema, schema.bronze, bronze)
         compacted = self._tier(schema, Tier.SILVER)
-        for view in dict.fromkeys([_plain(layout.silver_name(schema)), name]):
-            self._view(f"silver_{view}", schema, silver.columns_of(schema), compacted)
+        for view in _silver_views(schema):
+            self._view(view, schema, silver.columns_of(schema), compacted)
 
     def _tier(self, schema: EventSchema, tier: Tier, without: Sequence[Path] = ()) -> list[str]:
         """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has none."""
@@ -240,9 +264,9 @@ def connect(data_root: Path, wal_root: Path) -> Lake:
     return Lake(data_root, wal_root)
 
 
-def escape_glob(path: Path) -> str:
-    """Return `path` as a DuckDB pattern that matches itself alone."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
+def _silver_views(schema: EventSchema) -> list[str]:
+    """Return the names of Silver's view: option trades have a second one, as they come enriched."""
+    return [f"silver_{_plain(name)}" for name in dict.fromkeys([layout.silver_name(schema), schema.name])]
 
 
 def _computed(schema: EventSchema) -> str:

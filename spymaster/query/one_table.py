@@ -21,23 +21,25 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spymaster.clock import NS_PER_MS
+from spymaster.clock import NS_PER_DAY, NS_PER_HOUR, NS_PER_MS, utc_text
 from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.identity import columns_of, identity_of
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
+from spymaster.lake.bronze import CaptureSpan, read_footer, require_known_version, rows_not_held, split
 from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
 
-MAX_TRIES: Final = 3  # of a look at the lake, each undone by files that were moved meanwhile
+MAX_TRIES: Final = 3  # of a snapshot of the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _CAPTURES_KEY: Final = b"spymaster_captures"
+_VERSION_1: Final = b"schema_version\x18\x011"  # a footer's key, and its value's kind, length and text
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
 
 
@@ -77,7 +79,7 @@ class _Piece(NamedTuple):
     first_ms: int
     last_ms: int
 
-    def meets(self, others: Iterable["_Piece"]) -> bool:
+    def overlaps(self, others: Iterable["_Piece"]) -> bool:
         """Whether it shares a millisecond, the coarsest identity time, with rows of another capture."""
         return any(
             other.first_ms <= self.last_ms and self.first_ms <= other.last_ms and other.captures != self.captures
@@ -86,7 +88,10 @@ class _Piece(NamedTuple):
 
 
 class OneTable:
-    """Looks at one schema's log and lake. Remembers what cannot change: footers, and what is left out of parts."""
+    """Takes snapshots of one schema's log and lake.
+
+    Remembers what cannot change: footers, and what is left out of parts.
+    """
 
     def __init__(self, data_root: Path, wal_root: Path, schema: EventSchema) -> None:
         self._data_root, self._wal_root, self._schema = data_root, wal_root, schema
@@ -96,10 +101,10 @@ class OneTable:
         self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}
         self._times: dict[Path, tuple[int, int]] = {}
         self._once: dict[Partition, tuple[list[Path], _Once]] = {}
-        # Which parts a file is of, while it is not replaced; the latest looked at last.
+        # Which parts a file is of, while it is not replaced; the latest used last.
         self._silver: OrderedDict[Path, tuple[Token, str]] = OrderedDict()
 
-    def look(self, within: Within = ALL) -> Snapshot:
+    def snapshot(self, within: Within = ALL) -> Snapshot:
         """Return what makes up the table now, or some partitions of it.
 
         Memory: the log's rows, and of an hour that several captures deliver at the same times its identity columns.
@@ -110,23 +115,23 @@ class OneTable:
         """
         for _ in range(MAX_TRIES - 1):
             try:
-                return self._look(within)
+                return self._snapshot(within)
             except FileNotFoundError:
                 continue  # archived meanwhile
             except LayoutError as error:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
-        return self._look(within)
+        return self._snapshot(within)
 
-    def holds(self, found: Snapshot) -> bool:
+    def still_valid(self, found: Snapshot) -> bool:
         """Whether the files of Silver that were found are still what has their names."""
         with suppress(FileNotFoundError):
             return all(layout.token(file) == token for file, token in zip(found.silver, found.tokens, strict=True))
         return False
 
-    def _look(self, within: Within) -> Snapshot:
-        rows = read_log(self._wal_root, self._schema)
-        logged = {where: own for where, own in split(self._schema, rows) if within.has(where)} if rows.num_rows else {}
+    def _snapshot(self, within: Within) -> Snapshot:
+        rows = read_log(self._wal_root, self._schema, lambda rows: self._within(rows, within))
+        logged = dict(split(self._schema, rows)) if rows.num_rows else {}
         found = layout.partitions(self._data_root, self._schema, within, tuple(Tier))
         listed = {
             partition: silver.bronze_parts(self._data_root, partition)
@@ -136,7 +141,7 @@ class OneTable:
         tokens = {own: self._is_fresh(own, parts) for own, parts in listed.items() if own in unlogged}
         fresh = {own: token for own, token in tokens.items() if token is not None}
         hot = {partition: parts for partition, parts in listed.items() if partition not in fresh}
-        self._know(list(chain.from_iterable(hot.values())))
+        self._read_footers(list(chain.from_iterable(hot.values())))
         hot = {partition: [path for path in parts if self._captures[path]] for partition, parts in hot.items()}
         once = {partition: self._once_of(partition, parts, logged.get(partition)) for partition, parts in hot.items()}
         self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
@@ -149,6 +154,24 @@ class OneTable:
             removed=pa.concat_tables([self._no_keys, *(found.removed for found in once.values())]),
             log=pa.concat_tables([self._schema.bronze.empty_table(), *(found.log for found in once.values())]),
         )
+
+    def _within(self, rows: pa.Table, within: Within) -> pa.Table:
+        """Return the rows of some partitions."""
+        if within == ALL:
+            return rows
+        length_ns = NS_PER_HOUR if self._schema.hourly else NS_PER_DAY
+        spans = rows["ts_event_ns"].to_numpy() // length_ns
+        wanted = [span for span in np.unique(spans) if self._has_span(within, int(span) * length_ns)]
+        kept = pa.array(np.isin(spans, wanted))
+        if within.value is not None:
+            kept = pc.and_(kept, pc.equal(rows[self._schema.partition_by], pa.scalar(within.value)))
+        return rows.filter(kept)
+
+    def _has_span(self, within: Within, begin_ns: int) -> bool:
+        """Whether the partitions of a date or hour are among them, but for their value."""
+        begins = utc_text(begin_ns)
+        hour = int(begins[11:13]) if self._schema.hourly else None
+        return within._replace(value=None).has(Partition(self._schema.name, "", "", begins[:10], hour))
 
     def _is_fresh(self, partition: Partition, parts: list[Path]) -> Token | None:
         """Return the token of a partition's Silver if it is of these parts, or of parts that someone took away."""
@@ -169,7 +192,7 @@ class OneTable:
             self._silver.popitem(last=False)
         return token if not parts or made_of == silver.inputs_digest(parts) else None
 
-    def _know(self, parts: list[Path]) -> None:
+    def _read_footers(self, parts: list[Path]) -> None:
         """Read the footers of parts that are new, and forget those of parts that are not read any more."""
         captures = {path: self._captures.get(path) or _captures_of(path) for path in parts}
         self._times = {path: times for path, times in self._times.items() if path in captures}
@@ -180,8 +203,10 @@ class OneTable:
         known_parts, known = self._once.get(partition, ([], None))
         if known is not None and logged is None and known_parts == parts:
             return known
-        log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
-        pieces = self._pieces_that_meet(parts, log)
+        log = self._schema.bronze.empty_table()
+        if logged is not None:  # a sealed segment goes a moment after its parts appear
+            log = rows_not_held(logged, {part: self._captures[part] for part in parts})
+        pieces = self._overlapping_pieces(parts, log)
         if not pieces:
             return _Once(frozenset(), self._no_keys, log)
         names = list(dict.fromkeys([*columns_of(self._schema), *_KEYS]))
@@ -204,26 +229,10 @@ class OneTable:
                 keys.append(pa.table([value, *key.columns], schema=self._no_keys.schema))
         return _Once(frozenset(doubled), pa.concat_tables(keys), log)
 
-    def _unpublished(self, parts: list[Path], rows: pa.Table) -> pa.Table:
-        """Return the rows that are in no part: a sealed segment goes a moment after its parts appear."""
-        captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-        missing = np.ones(len(captures), bool)
-        for span in capture_spans(captures, numbers):
-            for part in parts:
-                for held in self._captures[part]:
-                    if (
-                        held.capture_id == span.capture_id
-                        and held.first_seq <= span.last_seq
-                        and span.first_seq <= held.last_seq
-                    ):
-                        stored = recorded_numbers(part, span.capture_id)
-                        missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
-        return rows if missing.all() else rows.filter(pa.array(missing))
-
-    def _pieces_that_meet(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
+    def _overlapping_pieces(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
         """Return the pieces that may hold an event that another capture delivered too; mostly none.
 
-        All rows of an identity time that two captures have are in them, so the others need no look.
+        All rows of an identity time that two captures have are in them, so the others need not be read.
         """
         held = {path: frozenset(span.capture_id for span in self._captures[path]) for path in parts}
         logged = frozenset(np.unique(log["capture_id"].to_numpy()).tolist())
@@ -234,7 +243,7 @@ class OneTable:
             stamps = log["ts_event_ns"].to_numpy()
             pieces.append(_Piece(None, logged, int(stamps.min()) // NS_PER_MS, int(stamps.max()) // NS_PER_MS))
         spans = [_span(capture, pieces) for capture in logged.union(*held.values())]
-        return [piece for piece in pieces if len(piece.captures) > 1 or piece.meets(spans)]
+        return [piece for piece in pieces if len(piece.captures) > 1 or piece.overlaps(spans)]
 
     def _times_of(self, part: Path) -> tuple[int, int]:
         """Return the first and the last millisecond of a part's rows."""
@@ -268,6 +277,8 @@ def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
     begin, end = footer.find(b"[[", at), footer.find(b"]]", at)
     with suppress(ValueError, TypeError):
         if at >= 0:
+            if footer.rfind(_VERSION_1) < 0:
+                require_known_version(part, read_footer(part).version)
             return tuple(CaptureSpan(*span) for span in json.loads(footer[begin : end + 2]))
     return () if is_foreign(part) else read_footer(part).captures  # which says what is wrong with it
 

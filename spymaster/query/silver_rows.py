@@ -10,11 +10,13 @@ from spymaster import clock, events, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
 from spymaster.lake.layout import Within
+from spymaster.lake.silver import EVENT_ID, OCCURRENCE
 from spymaster.query.bronze_rows import Form, shaped
 from spymaster.query.lake import Lake
 
 _MIDNIGHT = "T00"
 _LAST_HOUR = "T23"
+_ONLY_ASKED_FOR = (EVENT_ID.name, OCCURRENCE.name)  # a date reads the same before and after it is compacted
 
 
 class SilverRows:
@@ -50,7 +52,16 @@ class SilverRows:
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Any:
-        """Return one date's rows of a schema, of all symbols or of one; `options.trades` come with greeks."""
+        """Return one date's rows of a schema; `options.trades` come with greeks. Errors are those of a range.
+
+        Args:
+            date: the UTC date, `YYYY-MM-DD`.
+            schema: with or without its version; `options.trades` means the enriched ones.
+            symbol: the root symbol or underlying; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+            columns: as for `read_date_range`.
+        """
         return self.read_date_range(date, date, schema, symbol, start_ns, end_ns, columns)
 
     def read_date_range(
@@ -72,7 +83,8 @@ class SilverRows:
             symbol: the root symbol or underlying; None for all.
             start_ns: first `ts_event_ns`, inclusive.
             end_ns: first `ts_event_ns` after the span, exclusive.
-            columns: only these; None for all.
+            columns: only these; None for all but `event_id` and `occurrence`, which name an event in Silver and are
+                null in hours that are not compacted yet.
 
         Raises:
             UsageError: an argument is not usable.
@@ -81,7 +93,7 @@ class SilverRows:
         kind = events.schema_named(_plain(schema))
         within = _within(kind, start_date, end_date, symbol, start_ns, end_ns)
 
-        def ask() -> Any:
+        def read() -> Any:
             relation = self._lake.table(kind, within)
             unknown = [name for name in columns or () if name not in relation.columns]
             if unknown:
@@ -94,9 +106,10 @@ class SilverRows:
                 relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
             if end_ns is not None:
                 relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
-            return shaped(relation.project(", ".join(f'"{name}"' for name in columns or relation.columns)), self._form)
+            names = columns or [name for name in relation.columns if name not in _ONLY_ASKED_FOR]
+            return self._lake.guarded(shaped(relation.project(", ".join(f'"{name}"' for name in names)), self._form))
 
-        return self._lake.steady(ask)
+        return self._lake.retry(read)
 
 
 def _plain(schema: str) -> str:

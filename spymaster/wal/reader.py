@@ -6,11 +6,13 @@ opened by its name, either in that file; or in a segment that had its sealed nam
 listing, whose segments are all read; or that segment had retired, and whoever lists Bronze next finds its rows there.
 Recovery removes nothing before its rows have a copy, which has a new number, so the same holds beside it.
 
+Segments are read one after another, and of each only the rows that are wanted are kept.
+
 The next segment, ahead of need, is not read: none of its rows is acknowledged. Rows of sound frames beyond damage are,
 as recovery will bring them to Bronze.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,38 +25,59 @@ from spymaster import durable, paths
 from spymaster.errors import WalError
 from spymaster.events import EventSchema, Stream
 from spymaster.paths import SegmentName
-from spymaster.wal.folder import segments
+from spymaster.wal.folder import LOG_ALARM_BYTES, segments
 from spymaster.wal.segment import decode_rows, scan
 
 MAX_LISTINGS: Final = 100  # a stream seals a few times a second at most, and a listing takes far less than that
+# Of one schema's rows, for one query: twice the log that alarms, so that who was warned can still ask. A query needs
+# up to three times as much for a moment.
+MAX_LOG_BYTES: Final = 2 * LOG_ALARM_BYTES
 
 
-def read_log(wal_root: Path, schema: EventSchema) -> pa.Table:
+def read_log(
+    wal_root: Path, schema: EventSchema, wanted: Callable[[pa.Table], pa.Table] = lambda rows: rows
+) -> pa.Table:
     """Return the schema's rows that the log holds, each (`capture_id`, `capture_seq`) of a stream once.
 
-    They are in memory whole, as large as the segments are.
+    In memory are at most `MAX_LOG_BYTES` of them, and the segment that is read.
+
+    Args:
+        wal_root: the log.
+        schema: whose rows.
+        wanted: takes a segment's rows and returns those to keep; of equal rows all or none.
 
     Raises:
-        WalError: a segment is of another version, or the log does not come to rest.
+        WalError: a segment is of another version, the log does not come to rest, or it holds more than that.
     """
     streams: dict[str, list[pa.Table]] = {}
-    files = _read_files(wal_root, paths.stream_stem(schema.name, ""))
-    for name in sorted(files, key=lambda name: (name.number is None, name.number or 0)):  # as they were appended
-        streams.setdefault(name.stem, []).append(_rows(wal_root, schema, name, files[name]))
+    found = _read_segments(wal_root, schema, wanted)
+    for name in sorted(found, key=lambda name: (name.number is None, name.number or 0)):  # as they were appended
+        streams.setdefault(name.stem, []).append(found[name])
     return pa.concat_tables([schema.log.empty_table(), *(_each_once(tables) for tables in streams.values())])
 
 
-def _read_files(wal_root: Path, prefix: str) -> dict[SegmentName, memoryview]:
-    """Return the bytes of every segment of the streams whose names begin so."""
-    found: dict[SegmentName, memoryview] = {}
+def _read_segments(
+    wal_root: Path, schema: EventSchema, wanted: Callable[[pa.Table], pa.Table]
+) -> dict[SegmentName, pa.Table]:
+    """Return the wanted rows of every segment of the schema's streams."""
+    found: dict[SegmentName, pa.Table] = {}
+    held = 0
     before: set[SegmentName] | None = None
     for _ in range(MAX_LISTINGS):
-        listed = _list(wal_root, prefix)
+        listed = _list(wal_root, paths.stream_stem(schema.name, ""))
         if listed == before:
             return found
         for name in listed - found.keys():
             with suppress(FileNotFoundError):  # retired since, or copied by recovery: the next listing is another
-                found[name] = durable.read(_path(wal_root, name))
+                raw = durable.read(_path(wal_root, name))
+                found[name] = wanted(_rows(wal_root, schema, name, raw))
+                held += found[name].nbytes
+            if held > MAX_LOG_BYTES:
+                raise WalError(
+                    f"{wal_root} holds over {MAX_LOG_BYTES / 1e9:.1f} GB of {schema.name} that is not in Bronze, more "
+                    f"than a query keeps in memory. Nothing is lost. Next: if no daemon runs, spymaster recover; else "
+                    f"wait until it has drained (spymaster status), or read fewer hours with SilverReader"
+                )
         before = listed
     raise WalError(
         f"{wal_root} was listed {MAX_LISTINGS} times and was another each time. Nothing was changed. "

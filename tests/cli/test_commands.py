@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, answers, and one clear line for each kind of bad input."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
-from spymaster.simulation.source import SimFeed
+from spymaster.simulation.day import DAY_RATE
+from spymaster.simulation.source import MAX_RATE, SimFeed
 from tests.command_line import clean_environment, spymaster
 from tests.feeding import opened
 
@@ -74,6 +76,61 @@ def test_every_command_has_help_with_an_example(shell, command):
         assert option in done.stdout
 
 
+HEAVY = {
+    "asyncio",
+    "databento",
+    "databento_dbn",
+    "duckdb",
+    "massive",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic_settings",
+    "sqlite3",
+}
+
+
+@pytest.mark.parametrize("command", [[], ["run"]], ids=["all", "one"])
+def test_help_loads_nothing_that_only_an_answer_needs(settings, command):
+    script = "import sys, spymaster.cli as c\ntry: c.main()\nfinally: print('LOADED', *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, "--help"], env=settings, capture_output=True, text=True, timeout=60
+    )
+
+    shown, loaded = done.stdout.split("LOADED ")
+    assert "Usage: " in shown
+    assert HEAVY & set(loaded.split()) == set()
+
+
+def test_the_default_that_the_help_names_is_the_default(shell):
+    assert f"default: {DAY_RATE}" in " ".join(shell("simulate-day", "--help").stdout.replace("│", "").split())
+    assert "give 1 to" in refusal(
+        shell("simulate-day", "--date", "2025-12-16", "--out", "x", "--rate", str(MAX_RATE + 1)), 2
+    )
+
+
+TABLES = [["status"], ["wal", "ls"], ["wal", "verify"], ["config", "show"], ["compact", "--all"], ["doctor"]]
+
+
+def test_what_prints_a_table_prints_it_as_records_and_as_json_too(shell):
+    assert shell("run", "--duration", "0.5").returncode == 0
+    day = ["simulate-day", "--date", "2025-12-16", "--end", "00:01", "--out"]
+
+    for number, command in enumerate([*TABLES, day]):
+        shown = []
+        for form in (["--format", "table"], ["--format", "record"], ["--format", "json"], ["--json"]):
+            done = shell(*command, *([f"{form[-1]}{number}"] if command is day else []), *form)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+            shown.append(done.stdout)
+        table, record, *documents = shown
+        assert re.match(r"\w.*\n-[-+]+\n\w", table), command
+        assert re.match(r"-\[ 1 \]---\n\w+: ", record), command
+        first, second = map(json.loads, documents)
+        assert (type(first), len(first)) == (type(second), len(second)), command
+    both = shell("status", "--json", "--format", "table")
+    assert (both.returncode, "exclude each other" in both.document["error"]) == (2, True)
+
+
 def test_a_first_run_simulates_a_market_and_answers_a_query(process, tmp_path):
     done = process("run", "--duration", "4")
 
@@ -121,7 +178,8 @@ def test_secrets_are_never_shown(shell):
         (["run", "--speed", "nan"], {}, "greater than or equal to 0"),
         (["run"], {"DATA_ROOT": ""}, "DATA_ROOT"),
         (["verify"], {}, "there is no lake"),
-        (["sql", "copy (select 1) to 'x.parquet'"], {}, "sql only reads"),
+        (["sql", "copy (select 1) to 'x.parquet'"], {}, "COPY is refused"),
+        (["sql", " ; -- nothing"], {}, "the query is empty"),
         (["verify", "--date", "2025-02-30"], {}, "'2025-02-30' is not a date"),
         (["sql", "select * from nowhere"], {}, "the query failed"),
         (["backfill", "sim"], {}, "no file source"),

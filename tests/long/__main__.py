@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,7 +30,6 @@ from rich.progress import (
 from rich.table import Table
 
 from bench.recovery import measure
-from spymaster.cli.output import err, out
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls
 from tests.faults.locks import races_for_the_lock
@@ -41,6 +41,7 @@ from tests.normalize.massive_fuzz import torture as fuzz
 WORKERS = 2
 RECOVERY_ROUNDS = 5
 RECOVERY_LIMIT_S = 5.0
+out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
 HOLDS = {True: "yes", False: "NO", None: "not tried"}
 
 Advance = Callable[[int, int], None]

@@ -124,7 +124,7 @@ class Market:
 
 
 class Steps:
-    """Lets something happen before one of the moments at which a look touches log or lake."""
+    """Lets something happen before one of the moments at which a snapshot touches log or lake."""
 
     def __init__(self, monkeypatch):
         self.taken, self.at, self.act = 0, -1, lambda: None
@@ -144,10 +144,10 @@ class Steps:
 
         return step
 
-    def look(self, table, at=-1, act=None):
+    def snapshot(self, table, at=-1, act=None):
         self.taken, self.at, self.act, self._acting = 0, at, act, False
         try:
-            return table.look()
+            return table.snapshot()
         finally:
             self._acting = True
 
@@ -157,8 +157,8 @@ def numbers_of(found):
     return np.sort(np.concatenate([table["capture_seq"].to_numpy() for table in [*pieces, found.log]]))
 
 
-def inexact_looks(folder, monkeypatch, act):
-    """Let a market act before each of the steps of a look; return those looks that were not exact, by the step."""
+def inexact_snapshots(folder, monkeypatch, act):
+    """Let a market act before each of the steps of a snapshot; return those that were not exact, by the step."""
     steps = Steps(monkeypatch)
     market = Market(folder)
     table = OneTable(market.data, market.wal, TRADES)
@@ -167,17 +167,17 @@ def inexact_looks(folder, monkeypatch, act):
     market.drain()
     market.hour += 1
     market.seal()
-    steps.look(table)
+    steps.snapshot(table)
     assert steps.taken > 10
 
     inexact = {}
     for at in range(steps.taken + 4):
         acknowledged = market.acknowledged
-        found = steps.look(table, at, getattr(market, act))
+        found = steps.snapshot(table, at, getattr(market, act))
         try:
             numbers = numbers_of(found)
-        except FileNotFoundError:  # archived between look and read; then SQL looks again
-            numbers = numbers_of(steps.look(table))
+        except FileNotFoundError:  # archived between snapshot and read; then SQL takes another
+            numbers = numbers_of(steps.snapshot(table))
         if not acknowledged <= len(numbers) <= market.appended or np.any(numbers != np.arange(len(numbers))):
             inexact[at] = len(numbers), acknowledged, market.appended
     market.log.close()
@@ -185,20 +185,20 @@ def inexact_looks(folder, monkeypatch, act):
 
 
 @pytest.mark.parametrize("act", ["append", "commit", "seal", "drain", "compact", "hurry", "archive"])
-def test_whatever_happens_between_two_steps_of_a_look_it_is_exact(tmp_path, monkeypatch, act):
-    assert inexact_looks(tmp_path, monkeypatch, act) == {}
+def test_whatever_happens_between_two_steps_of_a_snapshot_it_is_exact(tmp_path, monkeypatch, act):
+    assert inexact_snapshots(tmp_path, monkeypatch, act) == {}
 
 
 def test_these_steps_would_show_silver_that_is_taken_though_bronze_has_more(tmp_path, monkeypatch):
     monkeypatch.setattr(OneTable, "_is_fresh", trusting)
 
-    assert inexact_looks(tmp_path, monkeypatch, "append")
+    assert inexact_snapshots(tmp_path, monkeypatch, "append")
 
 
 def test_these_steps_would_show_a_lake_that_is_listed_before_the_log_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(OneTable, "_look", lake_first(OneTable._look))
+    monkeypatch.setattr(OneTable, "_snapshot", lake_first(OneTable._snapshot))
 
-    assert inexact_looks(tmp_path, monkeypatch, "drain")
+    assert inexact_snapshots(tmp_path, monkeypatch, "drain")
 
 
 def trusting(table, partition, parts):
@@ -207,17 +207,17 @@ def trusting(table, partition, parts):
     return layout.token(file) if file.exists() else None
 
 
-def lake_first(look):
+def lake_first(take):
     """List the lake before the log is read."""
 
-    def looks(table, within):
+    def taken(table, within):
         partitions = layout.partitions(table._data_root, table._schema, within, tuple(layout.Tier))
         listed = {partition: silver.bronze_parts(table._data_root, partition) for partition in partitions}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(silver, "bronze_parts", lambda _, partition: listed.get(partition, []))
-            return look(table, within)
+            return take(table, within)
 
-    return looks
+    return taken
 
 
 def test_a_query_amid_which_silver_is_replaced_is_of_one_file_and_not_of_both(tmp_path):
@@ -351,7 +351,7 @@ def test_polls_beside_flushes_retirements_compactions_and_archiving_hold_each_ev
                 assert np.array_equal(once[:acknowledged], np.arange(acknowledged))
                 assert once[-1:] < appended
                 polls += 1
-                from_silver += bool(beside.look().silver)
+                from_silver += bool(beside.snapshot().silver)
                 assert time.monotonic() < deadline + PATIENCE_S
     finally:
         recording.stopping = True

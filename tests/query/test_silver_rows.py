@@ -131,6 +131,21 @@ def test_option_trades_come_enriched_and_with_nulls_before_they_are(tmp_path, la
     assert len(reader.read_date("2025-12-22", "options.greeks")) == 10
 
 
+def test_what_names_an_event_in_silver_can_be_asked_for_and_is_null_before(tmp_path, lake, reader):
+    three_hours(tmp_path)
+    compacted(lake, [12, 13])
+    names = ["event_id", "occurrence"]
+
+    found = reader.arrow().read_date("2025-12-22", "futures.trades", columns=["capture_seq", *names])
+
+    plain = duckdb.sql(
+        f"select event_id, occurrence from read_parquet('{lake}/silver/**/*.parquet') order by ts_event_ns"
+    )
+    assert found.select(names).to_pylist() == [*plain.to_arrow_table().to_pylist(), *[dict.fromkeys(names)] * 100]
+    assert found["occurrence"][:200].to_pylist() == [1] * 200
+    assert not set(names) & set(reader.read_date("2025-12-22", "futures.trades"))
+
+
 def test_results_come_as_they_are_asked_for_and_integers_stay_exact(tmp_path, lake, reader):
     flush(tmp_path, TRADES, numbered(TRADES, 100))
     expected = NOON_NS + 99_000_000

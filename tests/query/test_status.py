@@ -248,7 +248,8 @@ def test_clients_gone_wild_do_not_disturb_the_recording(roots, tmp_path):
     out, err = process.communicate(timeout=60)
 
     summary = json.loads(out)
-    assert (process.returncode, err, summary["problems"]) == (0, "", [])
+    assert (process.returncode, summary["problems"]) == (0, [])
+    assert {line.split()[1] for line in err.splitlines()} == {"info"}  # of its journal
     assert connected > 100
     assert not Path(address).exists()
     for stream in summary["streams"].values():
@@ -354,7 +355,7 @@ def test_the_bytes_and_files_of_silver_stand_beside_those_of_bronze(roots, tmp_p
     size = sum(path.stat().st_size for path in files)
     assert status(roots)["silver"] == {"bytes": size, "files": len(files)}
     (line,) = [line for line in spymaster("status", environment=roots).stdout.splitlines() if "Silver" in line]
-    assert re.findall(r"[\w,]+(?: \w+)*", line) == ["Silver", str(len(files)), "not counted", f"{size:,}"]
+    assert re.findall(r"[\w,]+(?: \w+)*", line) == ["Silver", str(len(files)), f"{size:,}"]  # its rows are not counted
 
 
 def test_a_sync_that_had_no_row_to_make_durable_says_nothing_of_the_disk(tmp_path):
