@@ -8,7 +8,7 @@ BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_f
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test torture bench lock clean
+.PHONY: run test torture bench docs lock clean
 
 run: .venv/installed
 	@$(BIN)/spymaster run $(ARGS)
@@ -27,6 +27,10 @@ torture: .venv/installed
 # One script per claim about speed, each printing one JSON document.
 bench: .venv/installed
 	@for claim in $(BENCHES); do $(BIN)/python -m bench.$$claim || exit 1; done
+
+# The pages of docs/ that are made from the code; a test says when they are behind.
+docs: .venv/installed
+	@$(BIN)/python -m docs.make_reference
 
 # Resolve pyproject.toml again, for every supported Python, with hashes and without the name of an index.
 lock: .venv/installed

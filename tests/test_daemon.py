@@ -185,8 +185,8 @@ def backfill(roots, *sources, catalog_refuses_until: str | None = None) -> list[
         daemon = Daemon(loaded, [f"dbn:{source}" for source in sources], 0)
         start, flush = daemon.recorder.start, daemon.recorder.flush
 
-        async def start_with_a_refusing_catalog():
-            await start()
+        async def start_with_a_refusing_catalog(*arguments):
+            await start(*arguments)
             await daemon.recorder.whole_catalog(lambda: False)
             daemon.recorder.drain.catalog._db.execute(f"pragma query_only = {catalog_refuses_until is not None}")
             return daemon.recorder.recovered

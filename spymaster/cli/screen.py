@@ -73,7 +73,7 @@ async def show_live(daemon: "Daemon") -> None:
 
     before: dict[str, int] = {}
     last_s = clock.monotonic_s()
-    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+    with Live(console=Console(stderr=True, soft_wrap=True), refresh_per_second=4, transient=True) as live:
         while True:
             now_s = clock.monotonic_s()
             now = gauges(daemon.recorder)

@@ -29,7 +29,7 @@ from spymaster.compaction.spans import spans
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import read_footer
+from spymaster.lake.bronze import read_footer, require_known_version
 from spymaster.lake.layout import Tier, in_time
 from spymaster.lake.parquet import ROW_GROUP_ROWS, damage
 from spymaster.lake.silver import Counts, Footer
@@ -76,7 +76,7 @@ def partitions(
     """Return the partitions of market data that Bronze or the archive has, with both dates included.
 
     Raises:
-        UsageError: a date is none, or a schema has no Silver.
+        UsageError: a date is not a calendar date, or a schema has no Silver.
         LayoutError: the lake is laid out otherwise.
     """
     for date in (start_date, end_date):
@@ -281,7 +281,7 @@ def _require_sound(part: Path) -> None:
     """Refuse a part whose bytes are not those that were written: of some damage a Parquet reader says nothing.
 
     Raises:
-        LayoutError: they are not.
+        LayoutError: they are not, or a later version wrote them.
     """
     wrong = damage(durable.read(part))
     if wrong is not None:
@@ -289,3 +289,4 @@ def _require_sound(part: Path) -> None:
             f"{part} does not read ({wrong}). Nothing was published of its hour. Next: spymaster verify, and restore "
             f"that file from a copy"
         )
+    require_known_version(part, read_footer(part).version)

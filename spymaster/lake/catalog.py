@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from spymaster import durable, events
 from spymaster.errors import DiskFullError, LayoutError, SpymasterError, UsageError
 from spymaster.lake import layout
-from spymaster.lake.bronze import Part, misread, read_footer, recorded_numbers
+from spymaster.lake.bronze import Part, misread, read_footer, recorded_numbers, require_known_version
 from spymaster.lake.layout import Tier
 from spymaster.lake.parquet import is_foreign
 
@@ -148,11 +148,7 @@ class Catalog:
                         foreign.append(f"{found.tier_of(relative)}/{relative}")
                     continue
                 footer = read_footer(path)
-                if footer.version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
-                    raise LayoutError(
-                        f"{path} holds {footer.version}, which this version does not read. Nothing was changed. "
-                        f"Next: use the version of spymaster that wrote it"
-                    )
+                require_known_version(path, footer.version)
                 crc = crc32c(data)
                 parts.append(Part(relative, partition, footer.segment, footer.rows, len(data), crc, footer.captures))
         self.foreign = sorted([*found.foreign, *foreign])[: layout.MAX_FOREIGN]

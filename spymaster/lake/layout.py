@@ -117,6 +117,11 @@ def locate(data_root: Path, key: str) -> Path:
     return archived if archived.exists() else bronze
 
 
+def escape_glob(path: Path) -> str:
+    """Return `path` as a DuckDB pattern that matches itself alone."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path))
+
+
 def quarantine(data_root: Path) -> Path:
     """Return the folder of messages that nobody could read."""
     return data_root / _QUARANTINE

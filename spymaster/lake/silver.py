@@ -154,7 +154,7 @@ def read_footer(file: Path) -> Footer | None:
     """Return what a Silver file says of itself; None where there is none.
 
     Raises:
-        LayoutError: it is none that this version wrote.
+        LayoutError: this version did not write it.
     """
     try:
         keys = pq.read_metadata(file).metadata or {}

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from spymaster import clock, events
 from spymaster.events import EventSchema
 from spymaster.lake import silver
+from spymaster.lake.layout import escape_glob
 from spymaster.paths import Partition
-from spymaster.query.lake import escape_glob
 
 _SLICE_VALUES: Final = 6_000_000  # of due rows in memory at once, all columns together
 _NULL: Final = -(2**63)

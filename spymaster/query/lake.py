@@ -5,7 +5,6 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +16,8 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.errors import ReplacedError
 from spymaster.events import EventSchema
-from spymaster.lake import layout, silver
-from spymaster.lake.layout import ALL, Tier, Within
+from spymaster.lake import lake_id, layout, silver
+from spymaster.lake.layout import ALL, Tier, Within, escape_glob
 from spymaster.query import naming, sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly
@@ -44,7 +43,14 @@ class Lake:
     """
 
     def __init__(self, data_root: Path, wal_root: Path) -> None:
-        """Open a lake; neither folder need exist."""
+        """Open a lake and its log; neither folder need exist.
+
+        Raises:
+            OtherLakeError: the log is another lake's.
+            LayoutError: the lake is laid out otherwise.
+        """
+        lake_id.require_own_log(wal_root, data_root)
+        layout.require_own_layout(data_root, layout.find_parts(data_root))
         self._views = duckdb.connect()
         self._connection = self._views.cursor()  # of its own, as one with a result under way can make no view
         self._statements = Statements(self._views.cursor())
@@ -260,11 +266,6 @@ class Lake:
 def connect(data_root: Path, wal_root: Path) -> Lake:
     """Open a lake and its log for SQL."""
     return Lake(data_root, wal_root)
-
-
-def escape_glob(path: Path) -> str:
-    """Return `path` as a DuckDB pattern that matches itself alone."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))
 
 
 def _silver_views(schema: EventSchema) -> list[str]:

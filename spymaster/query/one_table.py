@@ -32,7 +32,7 @@ from spymaster.events.exactly_once import keep_once
 from spymaster.events.sameness import columns_of, keys_of
 from spymaster.lake import layout, silver
 from spymaster.lake.begins import capture_begins
-from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
+from spymaster.lake.bronze import CaptureSpan, read_footer, require_known_version, rows_not_held, split
 from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
@@ -42,6 +42,7 @@ MAX_TRIES: Final = 3  # of a snapshot of the lake, each undone by files that wer
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _REMOVED: Final = -2  # beside `Once.late`, which has -1 for none
 _CAPTURES_KEY: Final = b"spymaster_captures"
+_VERSION_1: Final = b"schema_version\x18\x011"  # a footer's key, and its value's kind, length and text
 
 
 class Snapshot(NamedTuple):
@@ -211,7 +212,9 @@ class OneTable:
         known_parts, known = self._once.get(partition, ([], None))
         if known is not None and logged is None and known_parts == parts:
             return known
-        log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
+        log = self._schema.bronze.empty_table()
+        if logged is not None:  # a sealed segment goes a moment after its parts appear
+            log = rows_not_held(logged, {part: self._captures[part] for part in parts})
         pieces = self._overlapping_pieces(parts, log)
         if not pieces:
             return _Once(frozenset(), self._no_keys, self._no_late, self._with_late(log, log, np.arange(log.num_rows)))
@@ -257,22 +260,6 @@ class OneTable:
         for column, name in self._late.items():
             table = table.append_column(column, rows[name].take(place))
         return table
-
-    def _unpublished(self, parts: list[Path], rows: pa.Table) -> pa.Table:
-        """Return the rows that are in no part: a sealed segment goes a moment after its parts appear."""
-        captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-        missing = np.ones(len(captures), bool)
-        for span in capture_spans(captures, numbers):
-            for part in parts:
-                for held in self._captures[part]:
-                    if (
-                        held.capture_id == span.capture_id
-                        and held.first_seq <= span.last_seq
-                        and span.first_seq <= held.last_seq
-                    ):
-                        stored = recorded_numbers(part, span.capture_id)
-                        missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
-        return rows if missing.all() else rows.filter(pa.array(missing))
 
     def _overlapping_pieces(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
         """Return the pieces that may hold an event that another capture delivered too; mostly none.
@@ -322,6 +309,8 @@ def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
     begin, end = footer.find(b"[[", at), footer.find(b"]]", at)
     with suppress(ValueError, TypeError):
         if at >= 0:
+            if footer.rfind(_VERSION_1) < 0:
+                require_known_version(part, read_footer(part).version)
             return tuple(CaptureSpan(*span) for span in json.loads(footer[begin : end + 2]))
     return () if is_foreign(part) else read_footer(part).captures  # which says what is wrong with it
 

@@ -50,7 +50,16 @@ class SilverRows:
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Any:
-        """Return one date's rows of a schema, of all symbols or of one; `options.trades` come with greeks."""
+        """Return one date's rows of a schema; `options.trades` come with greeks. Errors are those of a range.
+
+        Args:
+            date: the UTC date, `YYYY-MM-DD`.
+            schema: with or without its version; `options.trades` means the enriched ones.
+            symbol: the root symbol or underlying; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+            columns: as for `read_date_range`.
+        """
         return self.read_date_range(date, date, schema, symbol, start_ns, end_ns, columns)
 
     def read_date_range(

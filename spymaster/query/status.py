@@ -9,7 +9,7 @@ from typing import Final, TypedDict, cast
 from spymaster import control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
-from spymaster.lake import catalog, layout
+from spymaster.lake import catalog, lake_id, layout
 from spymaster.lake.layout import MAX_FOREIGN
 from spymaster.lake.parquet import is_foreign
 from spymaster.wal import folder
@@ -97,12 +97,11 @@ def segments(wal_root: Path) -> list[SegmentRow]:
             if found.header.segment in seen:
                 continue
             seen.add(found.header.segment)
-        state = "poisoned" if name.poisoned else "sealed" if name.sealed else "ahead" if name.ahead else "active"
         rows.append(
             {
                 "file": path.name,
                 "stream": str(found.header.stream) if found.header else None,
-                "state": state,
+                "state": name.state,
                 "rows": found.rows,
                 "durable_rows": found.rows if name.sealed else found.durable_row,
                 "bytes": len(raw),
@@ -152,6 +151,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
             f"Next: if no daemon runs, spymaster recover; else check the disk of {data_root}"
         )
     try:
+        lake_id.require_own_log(wal_root, data_root)
         layout.require_own_layout(data_root, found)
     except LayoutError as error:
         alarms.append(str(error))

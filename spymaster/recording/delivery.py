@@ -11,13 +11,14 @@ from spymaster.errors import DiskFullError, FeedLostError, SourceError, StorageE
 from spymaster.events.captures import CaptureSummary
 from spymaster.events.encoding import Dbn, Encoding, MassiveDayFile
 from spymaster.events.gaps import Gap, gap_id
-from spymaster.feeds.feed import Burst, Delivery
+from spymaster.feeds.feed import Burst, Delivery, Frontiers, Lost
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.normalize.normalizer import Normalized, Normalizer, Unreadable
 from spymaster.recording.capture import OpenCapture, StoppedError
 from spymaster.recording.pace import Pacer
 from spymaster.recording.quarantine import Quarantine
 from spymaster.recording.recorder import Recorder
+from spymaster.recording.told import Told
 
 _STOPPED = "stopped before its end"
 _Result = TypeVar("_Result")
@@ -68,6 +69,7 @@ class DeliveryRecording:
         self._recorder, self._delivery, self._normalizer = recorder, delivery, normalizer
         self._quarantine, self._pacer, self._waits = quarantine, pacer, waits
         self._stopping, self._threads = stopping, threads
+        self._told = Told(recorder.health.journal, opened.capture)
         self._byte = _header_bytes(delivery.info.encoding)  # where the next burst begins in the delivery
 
     async def record(self, before: OpenCapture | None) -> None:
@@ -83,10 +85,13 @@ class DeliveryRecording:
             known = await self._begun(before)
         except StorageError as error:
             self.summary.error = str(error)
+            self._told.refused(self.summary.error)
             return
         if whole := next((record for record in known if record.event == "end" and record.complete), None):
             self.summary.already_captured = self.summary.complete = True
             self.summary.rows = _per_schema(whole.stream_rows)
+            self._told.known(self.summary.rows)
+            await self._tell_delivery()
             return
         detail = None
         try:
@@ -97,9 +102,11 @@ class DeliveryRecording:
             detail = _STOPPED
         except FeedLostError as lost:
             detail = f"{lost.cause}: {lost.evidence}"
+            self._told.lost(lost)
         except (SourceError, DefectError, UsageError) as error:
             detail = self.summary.error = str(error)
             self.defective = not isinstance(error, SourceError)
+            self._told.refused(detail)
         finally:
             self._count()
         await self._ended(known, detail)
@@ -122,24 +129,10 @@ class DeliveryRecording:
             known = await self._in_thread(lambda: catalog.captures(capture.capture_id))
         if not known:
             await self._when_there_is_room(lambda: self._recorder.begin(capture))
-        if gaps := self._gaps(before):
+        self._told.begun(self._delivery.info.after, again=bool(known))
+        if gaps := _gaps(self._delivery.info.after, before, self.opened, self._recorder.frontiers):
             await self._when_there_is_room(lambda: self._recorder.record_gaps(gaps))
         return known
-
-    def _gaps(self, before: OpenCapture | None) -> list[Gap]:
-        """Return what the delivery says was lost before it: of each stream, from its newest durable time on."""
-        lost = self._delivery.info.after
-        if lost is None:
-            return []
-        gaps = []
-        for stream in (before or self.opened).capture.streams:
-            capture_id = None if before is None else before.capture.capture_id
-            seen = None if before is None else before.next_seq(stream.schema)
-            start_ns = self._recorder.frontiers.get(stream)
-            identity = gap_id(lost.cause, stream, capture_id or self.opened.capture.capture_id, seen)
-            detail = f"{stream}: {lost.evidence}"
-            gaps.append(Gap(lost.cause, stream, capture_id, None, None, None, start_ns, None, detail, identity))
-        return gaps
 
     async def _bursts(self) -> None:
         """Normalize a burst, keep what does not read, append the rest when it is due; and again.
@@ -236,11 +229,16 @@ class DeliveryRecording:
             summary.error = summary.error or self._quarantine.lost
         await self._when_there_is_room(lambda: self._record_end(known, detail))
         summary.complete = detail is None
+        self._told.ended(summary, detail)
+        await self._tell_delivery()
+
+    async def _tell_delivery(self) -> None:
+        origin = self.summary.origin
         try:
-            await self._delivery.recorded(summary)
+            await self._delivery.recorded(self.summary)
         except OSError as error:
             self._recorder.health.problem(
-                f"recorded {summary.origin}", f"{summary.origin} is recorded; its own note of that failed: {error}"
+                f"recorded {origin}", f"{origin} is recorded; its own note of that failed: {error}"
             )
 
     async def _record_end(self, known: list[CaptureRecord], detail: str | None) -> None:
@@ -276,6 +274,21 @@ class DeliveryRecording:
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _gaps(lost: Lost | None, before: OpenCapture | None, opened: OpenCapture, frontiers: Frontiers) -> list[Gap]:
+    """Return what a delivery says was lost before it: of each stream, from its newest durable time on."""
+    if lost is None:
+        return []
+    gaps = []
+    for stream in (before or opened).capture.streams:
+        capture_id = None if before is None else before.capture.capture_id
+        seen = None if before is None else before.next_seq(stream.schema)
+        start_ns = frontiers.get(stream)
+        identity = gap_id(lost.cause, stream, capture_id or opened.capture.capture_id, seen)
+        detail = f"{stream}: {lost.evidence}"
+        gaps.append(Gap(lost.cause, stream, capture_id, None, None, None, start_ns, None, detail, identity))
+    return gaps
 
 
 def _header_bytes(encoding: Encoding) -> int:

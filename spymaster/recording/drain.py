@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from spymaster import clock, durable
-from spymaster.errors import BronzeRefusedError, LayoutError, LockedError, StorageError, UsageError, WalError
+from spymaster.errors import (
+    BronzeRefusedError,
+    LayoutError,
+    LockedError,
+    OtherLakeError,
+    StorageError,
+    UsageError,
+    WalError,
+)
+from spymaster.lake import lake_id
 from spymaster.lake.bronze import Part, remove_drafts
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
@@ -79,8 +88,7 @@ class Drain:
         self.waiting: list[Sealed] = []
         self.set_aside: list[Sealed] = []
         self.recovered: list[Part] = []
-        self.parts_written = 0
-        self.flush_seconds = 0.0
+        self.parts_written, self.flush_seconds = 0, 0.0
         self._wal_root, self._data_root, self._bronze = wal_root, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
         self._behind = False  # the catalog, of parts that are published
@@ -93,10 +101,11 @@ class Drain:
         self._pool = ThreadPoolExecutor(1, "bronze")
 
     def lock(self) -> None:
-        """Lock Bronze at the start. One that cannot be asked for now is asked for before anything is written.
+        """Lock Bronze at the start, of the log's own lake. What cannot be asked now is asked before Bronze is written.
 
         Raises:
             LockedError: another process holds it; names its pid.
+            OtherLakeError: the log is another lake's.
             UsageError: the folder cannot be written, for another reason than a full or failing disk.
         """
         try:
@@ -106,6 +115,12 @@ class Drain:
             cause = error.__cause__
             if not isinstance(cause, OSError) or not (durable.is_full(cause) or durable.is_damage(cause)):
                 raise
+        try:
+            lake_id.join(self._wal_root, self._data_root, lake_locked=self._locked)
+        except OtherLakeError:
+            raise
+        except (OSError, LayoutError):
+            pass  # `_opened` asks again, and says so
 
     def add(self, path: Path, lane: "Lane | None" = None) -> None:
         """Queue a sealed segment."""
@@ -152,10 +167,11 @@ class Drain:
         self._change.happened()
 
     def _opened(self) -> Catalog:
-        """Lock Bronze, remove drafts, open the catalog. Runs in the thread."""
+        """Lock Bronze, see that it is the log's, remove drafts, open the catalog. Runs in the thread."""
         if not self._locked:
             self._locks.enter_context(bronze_lock(self._data_root))
             self._locked = True
+        lake_id.join(self._wal_root, self._data_root)
         remove_drafts(self._bronze)
         return Catalog(self._data_root)
 
@@ -180,6 +196,8 @@ class Drain:
         except (OSError, WalError, UsageError, pa.ArrowException) as error:
             refusal = f"{segment.path.name} was not flushed: {error}"
             self._behind = True  # of parts that this try published
+            if segment.refusals == 0:
+                self._health.journal.event("bronze.refused", segment=segment.path.name, reason=str(error))
             if isinstance(error, OSError):
                 segment.refusals += 1
                 self._retry_at_s = clock.monotonic_s() + self._retry_s
@@ -204,6 +222,10 @@ class Drain:
         self.parts_written += len(flushed.parts)
         if segment.lane is None:
             self.recovered += flushed.parts
+            if not any(other.lane is None for other in self.waiting):
+                took_s = round(clock.monotonic_s() - segment.sealed_at_s, 3)
+                rows, parts = sum(part.rows for part in self.recovered), len(self.recovered)
+                self._health.journal.event("recovery.done", rows=rows, parts=parts, seconds=took_s)
         else:
             segment.lane.flushed_rows += flushed.rows
         self._behind = flushed.behind is not None

@@ -1,6 +1,7 @@
 """An index that may be lost: rebuilt from the files, it says the same."""
 
 import sqlite3
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -16,6 +17,7 @@ from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests import bad_sector
+from tests.command_line import clean_environment, spymaster
 from tests.compaction.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, numbered
 from tests.small_disk import small_disk
@@ -83,6 +85,44 @@ def test_a_file_of_another_schema_version_is_refused(lake, monkeypatch):
 
     with pytest.raises(LayoutError, match="which this version does not read"):
         Catalog(lake)
+
+
+def otherwise(part: Path) -> None:
+    """Let a lake hold a part in folders that are not ours."""
+    folder = part.parents[3] / "root=ES" / "date=2025-12-22" / "hour=12"
+    folder.mkdir(parents=True)
+    (folder / part.name).write_bytes(part.read_bytes())
+
+
+def later(part: Path) -> None:
+    """Let a lake hold a part of a later schema, sound, as its version would have written it."""
+    other = bytearray(part.read_bytes().replace(b"schema_version\x18\x011", b"schema_version\x18\x012"))
+    put_sum(memoryview(other))
+    part.with_name(part.name.replace(".parquet", ".1.parquet")).write_bytes(other)
+
+
+@pytest.mark.parametrize("change", [otherwise, later])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("compact", "--all"), {otherwise: 4, later: 1}),
+        (("verify",), {otherwise: 2, later: 2}),
+        (("catalog", "rebuild"), {otherwise: 2, later: 2}),
+        (("recover",), {otherwise: 4, later: 4}),
+        (("sql", "select count(*) from futures_trades"), {otherwise: 2, later: 2}),
+        (("sql", "select count(*) from bronze_futures_trades"), {otherwise: 2, later: 2}),
+    ],
+)
+def test_a_lake_that_another_version_wrote_is_refused_in_one_line_by_whoever_reads_it(lake, change, command, code):
+    change(next((lake / "bronze" / "futures" / "trades").rglob("*.parquet")))
+
+    environment = clean_environment(DATA_ROOT=str(lake), WAL_ROOT=str(lake / "wal"))
+    done = spymaster(*command, environment=environment)
+
+    assert done.returncode == code[change], done
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "refused: "))]
+    assert ("holds futures.trades.v2" if change is later else "laid out otherwise") in line
+    assert "Nothing was changed. Next:" in line
 
 
 DAMAGE = {

@@ -248,7 +248,8 @@ def test_clients_gone_wild_do_not_disturb_the_recording(roots, tmp_path):
     out, err = process.communicate(timeout=60)
 
     summary = json.loads(out)
-    assert (process.returncode, err, summary["problems"]) == (0, "", [])
+    assert (process.returncode, summary["problems"]) == (0, [])
+    assert {line.split()[1] for line in err.splitlines()} == {"info"}  # of its journal
     assert connected > 100
     assert not Path(address).exists()
     for stream in summary["streams"].values():
