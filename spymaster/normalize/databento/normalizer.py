@@ -32,6 +32,7 @@ from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.databento.instruments import Instruments, Names, Span
 from spymaster.normalize.databento.records import (
     DEFINITION,
+    HEADER_MAGIC,
     KIND_NAMES,
     LAYOUTS,
     MAPPING,
@@ -46,6 +47,8 @@ from spymaster.normalize.databento.records import (
     gather,
     mapping_columns,
     market_columns,
+    second_header,
+    text,
 )
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue
@@ -54,6 +57,8 @@ from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue
 # half a millisecond whatever is in it; and of records of 48 bytes or more no batch gets beyond 65,536 rows.
 PIECE_BYTES: Final = 1024 * 1024
 _HEADER_BYTES: Final = 16
+_HEADER_BEGIN_BYTES: Final = 24  # of a delivery's metadata, whose dataset stands behind magic, version and length
+_HEADER_DATASET: Final = slice(8, _HEADER_BEGIN_BYTES)
 _ALL: Final = slice(None)
 
 
@@ -128,17 +133,17 @@ class DatabentoNormalizer:
             messages: any number of bytes each, from where the one before left off.
 
         Raises:
-            SourceError: a record of length zero begins here, so nothing from here on can be framed. The rows before
-                it came with the call before.
+            SourceError: a record of length zero begins here, so nothing from here on can be framed, or another header
+                does. The rows before it came with the call before.
         """
         done = Normalized([], [])
         for number, (piece, arrivals) in enumerate(self._pieces(messages)):
-            if (self._rest or piece)[0] == 0:
-                self._rest = b"\0"
+            self._rest += piece
+            if self._is_unframed():
+                self._rest = self._rest[:_HEADER_BEGIN_BYTES]
                 if number == 0:
                     raise self._unframed()
                 break  # the rows before it go first
-            self._rest += piece
             self._normalize_rest(done, arrivals)
         return done
 
@@ -151,16 +156,27 @@ class DatabentoNormalizer:
         """
         if not self._rest:
             return
-        if self._rest[0] == 0:
+        if self._is_unframed():
             raise self._unframed()
         begun = f"the record that begins at byte {self._rest_begins} has {len(self._rest)} of {self._rest[0] * 4} bytes"
         raise TruncatedError(self._origin, self._rest_begins + len(self._rest), begun)
 
+    def _is_unframed(self) -> bool:
+        """Whether no record can be read from here on."""
+        return self._rest.startswith((b"\0", HEADER_MAGIC))
+
     def _unframed(self) -> SourceError:
+        at = self._rest_begins
+        if self._rest.startswith(HEADER_MAGIC):
+            dataset = text(self._rest[_HEADER_DATASET])
+            why = f"a second DBN header{f', of {dataset},' if dataset else ''} begins there, as where two were joined"
+            step = f"split it there (head -c {at}; tail -c +{at + 1}; first zstd -d a .zst) and record each part"
+        else:
+            why = "a record of length zero begins there, so where the next one begins is unknown"
+            step = "fetch the file again and run the same command"
         return SourceError(
-            f"{self._origin} cannot be read on from byte {self._rest_begins}: a record of length zero begins there, so "
-            f"where the next one begins is unknown. The records before that byte are recorded, and the capture is "
-            f"marked incomplete. Next: fetch the file again and run the same command"
+            f"{self._origin} cannot be read on from byte {at}: {why}. The records before that byte are recorded, none "
+            f"from it on, and the capture is marked incomplete. Next: {step}"
         )
 
     def _pieces(self, messages: Sequence[Message]) -> Iterator[tuple[bytes, _Arrivals]]:
@@ -176,6 +192,8 @@ class DatabentoNormalizer:
 
     def _normalize_rest(self, done: Normalized, arrivals: _Arrivals) -> None:
         offsets, end = frame(self._rest)
+        if (header := second_header(self._rest, offsets, end)) is not None:
+            offsets, end = offsets[offsets < header], header
         if end == 0:
             return
         unreadable: list[Unreadable] = []

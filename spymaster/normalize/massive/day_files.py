@@ -200,8 +200,8 @@ class DayFileNormalizer:
 def _names(header: bytes, origin: str) -> list[str]:
     if encoding := next((name for mark, name in _OTHER_MARKS if header.startswith(mark)), None):
         raise UnsupportedError(
-            f"{origin} begins with the byte order mark of {encoding}, and day files are UTF-8. Nothing was recorded from "
-            f"it. Next: save it as UTF-8 (iconv -f {encoding} -t UTF-8), or fetch it again"
+            f"{origin} begins with the byte order mark of {encoding}, and day files are UTF-8. Nothing was recorded "
+            f"from it. Next: save it as UTF-8 (iconv -f {encoding} -t UTF-8), or fetch it again"
         )
     try:
         (names,) = csv.reader([header.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")], strict=True)
