@@ -68,6 +68,15 @@ def test_an_id_is_read_by_the_utc_date_of_ts_recv() -> None:
     assert run.normalizer.unmapped == 2
 
 
+def test_the_last_instant_of_64_bits_has_its_contract_and_its_rows_stand() -> None:
+    last = 2**63 - 1
+    for data in (trade(ts_event=last), mapping(1, "ESZ5") + trade(ts_event=last)):
+        run = Run(header_of(schema=None, mappings={"ESZ5": [(DAY, dt.date(2300, 1, 1), 1)]}), data)
+
+        (row,) = run.rows("futures.trades")
+        assert (row["contract"], row["ts_event_ns"], row["ts_recv_ns"]) == ("ESZ5", last, last)
+
+
 def test_where_several_symbols_of_the_header_claim_an_id_it_is_always_the_same_one_that_holds() -> None:
     week, tomorrow = DAY + dt.timedelta(7), DAY + dt.timedelta(1)
     spans = {f"UD:1V: GN {number}": [(DAY, week, 1)] for number in range(9)}

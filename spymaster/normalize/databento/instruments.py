@@ -57,6 +57,10 @@ class Span(NamedTuple):
     symbol: str
     asked: Asked
 
+    def covers(self, instant_ns: int) -> bool:
+        """Whether an instant is in it; the last that 64 bits hold is where it has no end."""
+        return self.start_ns <= instant_ns and (instant_ns < self.end_ns or self.end_ns == MAX_NS)
+
 
 # A live session maps its instruments anew each day. Beyond these the oldest go: rows that come so late lose their name.
 MAX_SPANS: Final = 1_000  # of one id
@@ -200,7 +204,7 @@ class Instruments:
     def _at(self, instrument_id: int, instant_ns: int) -> Instrument:
         """Return the instrument that an id stands for at an instant: of the spans that cover it, the latest learned."""
         for span in reversed(self._spans.get(instrument_id, ())):
-            if span.start_ns <= instant_ns < span.end_ns and span.symbol:
+            if span.covers(instant_ns) and span.symbol:
                 return self._described.get(span.symbol) or self._read(span.symbol, span.asked)
         return Instrument(None, self.root or UNMAPPED, self._asked.options)
 
