@@ -68,7 +68,7 @@ class _Dataset(NamedTuple):
     kinds: dict[int, tuple[EventSchema, ...]]  # what its market records become
 
 
-_DATASETS: Final = {
+DATASETS: Final = {
     "GLBX.MDP3": _Dataset("databento.glbx", CME, {TRADE: (FUTURES_TRADES, OPTIONS_TRADES), MBP10: (FUTURES_MBP10,)}),
     "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}),
     "XNAS.ITCH": _Dataset("databento.xnas", STOCKS, {TRADE: (STOCKS_TRADES,)}),
@@ -307,13 +307,13 @@ def _decode_header(header: bytes, origin: str) -> dbn.Metadata:
 
 def _contents(metadata: dbn.Metadata, origin: str) -> tuple[_Dataset, dict[int, tuple[EventSchema, ...]]]:
     """Return the dataset and which of its market records the header announces; without a schema, all of them."""
-    dataset = _DATASETS.get(metadata.dataset)
+    dataset = DATASETS.get(metadata.dataset)
     name = None if metadata.schema is None else str(metadata.schema)
     kind = _SCHEMA_KINDS.get(name or "")
     if dataset is None or (name and kind != DEFINITION and kind not in dataset.kinds):
         known = "; ".join(
             f"{code} with {', '.join(n for n, k in _SCHEMA_KINDS.items() if k == DEFINITION or k in known.kinds)}"
-            for code, known in _DATASETS.items()
+            for code, known in DATASETS.items()
         )
         raise UnsupportedError(
             f"{origin} holds {name or 'records'} of {metadata.dataset!r}, which is not recorded. Nothing "
