@@ -220,12 +220,17 @@ def _in_messages(parts: Iterator[bytes]) -> Iterator[bytes]:
 def _maps(header: bytes) -> bool:
     """Return whether the header says what ids mean. One that cannot be decoded the normalizer refuses."""
     try:
-        return bool(dbn.Metadata.decode(header).mappings)
+        mappings = dbn.Metadata.decode(header).mappings
     except BaseException as error:
         # On some damage the vendor's decoder panics, and a Rust panic is no Exception.
         if not isinstance(error, dbn.DBNError) and type(error).__name__ != "PanicException":
             raise
         return True
+    # An id that stands for itself is no name.
+    return any(
+        not name.isdigit() or any(not interval["symbol"].isdigit() for interval in intervals)
+        for name, intervals in mappings.items()
+    )
 
 
 def _symbols_in_stream(reader: _DbnReader) -> Iterator[str]:
@@ -240,7 +245,7 @@ def _symbols_in_stream(reader: _DbnReader) -> Iterator[str]:
                     break
                 if rest[at + 1] == _MAPPING and size in _MAPPING_SYMBOLS:
                     asked_for, meant = (_text(rest[at : at + size][part]) for part in _MAPPING_SYMBOLS[size])
-                    if name := asked_for if meant.isdigit() else meant:
+                    if name := next((name for name in (meant, asked_for) if not name.isdigit()), ""):
                         yield name
                 at += size
             rest = rest[at:]

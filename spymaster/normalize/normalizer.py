@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -39,7 +39,7 @@ class Normalizer(Protocol):
         unmapped: rows whose instrument nothing named.
     """
 
-    version: ClassVar[int]
+    version: int
     source: str
     streams: dict[str, str]
     ignored: Counter[str]

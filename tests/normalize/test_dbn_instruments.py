@@ -233,6 +233,87 @@ def test_a_definition_in_the_stream_says_more_of_an_option_than_its_symbol() -> 
         assert (after["right"], after["underlying"]) == ("C", "6E")
 
 
+@pytest.mark.parametrize(
+    ("symbol", "asset", "underlying", "root"),
+    [
+        ("EYCH6 C6900", b"EYC", b"ESH6", "ES"),
+        ("XYZH6 C6900", b"XYZ", b"ESH6", "ES"),  # listed after our table was made
+        ("QN3H6 C25000", b"QN3", b"NQH6", "NQ"),
+        ("OZNH6 C110", b"OZN", b"ZNH6", "ZN"),
+        ("EYCH6 C6900", b"EYC", b"", "ES"),
+        ("XYZH6 C6900", b"XYZ", b"", "XYZ"),
+    ],
+)
+def test_an_options_underlying_is_what_its_definition_says(
+    symbol: str, asset: bytes, underlying: bytes, root: str
+) -> None:
+    said = definition(symbol, kind=b"C", asset=asset, underlying=underlying, strike_price=6_900_000_000_000)
+    for data in (mapping(1, symbol) + said + trade(), said + mapping(1, symbol) + trade()):
+        run = Run(header_of(schema=None), data)
+
+        (row,) = run.rows("options.trades")
+        assert (row["underlying"], row["strike"], row["contract"]) == (root, 6900.0, symbol)
+        (defined,) = (row for row in run.rows("reference.instruments") if row["record"] == "definition")
+        assert defined["symbol"] == root
+
+
+def test_what_an_adjusted_stock_option_is_written_on_does_not_move_it_to_another_root() -> None:
+    run = Run(
+        header_of("OPRA.PILLAR", schema="definition"),
+        definition("SPY1  251216C00680000", kind=b"C", asset=b"SPY1", underlying=b"SPY"),
+    )
+
+    assert run.column("reference.instruments", "symbol") == ["SPY1"]
+
+
+def test_a_future_is_not_moved_by_its_underlying() -> None:
+    run = Run(header_of(schema="definition"), definition("ESTH6", asset=b"EST", underlying=b"ESH6"))
+
+    assert run.column("reference.instruments", "symbol") == ["EST"]
+
+
+def test_a_definition_names_its_id_on_its_utc_date_alone_and_a_mapping_goes_before_it() -> None:
+    tomorrow = T0 + DAY_NS
+    said = definition("ESZ5", instrument_id=7, ts_recv=T0) + definition("ESH6", instrument_id=7, ts_recv=tomorrow)
+    times = [T0, tomorrow - 1, tomorrow, tomorrow + DAY_NS]
+    rows = b"".join(trade(instrument_id=7, ts_recv=time) for time in times)
+    run = Run(header_of(schema=None), said + rows)
+
+    assert run.column("futures.trades", "contract") == ["ESZ5", "ESZ5", "ESH6", None]
+    mapped = Run(header_of(schema=None), mapping(7, "ESM6") + said + rows)
+    assert mapped.column("futures.trades", "contract") == ["ESM6"] * 4
+
+
+def test_a_continuous_name_gives_the_root_and_its_definition_the_contract() -> None:
+    header = header_of(
+        stype_in="continuous", symbols=["ES.c.0"], mappings={"ES.c.0": [(DAY, DAY + dt.timedelta(1), 7)]}
+    )
+    run = Run(header, trade(instrument_id=7))
+
+    (row,) = run.rows("futures.trades")
+    assert (row["symbol"], row["contract"], row["instrument_id"]) == ("ES", None, 7)
+    assert run.normalizer.streams["futures.trades"] == "ES"
+    live = Run(
+        header_of(schema=None),
+        mapping(7, "7", asked="ES.c.0")
+        + trade(instrument_id=7)
+        + definition("ESZ5", instrument_id=7)
+        + trade(instrument_id=7),
+    )
+    assert live.column("futures.trades", "contract") == [None, "ESZ5"]
+    assert live.column("futures.trades", "symbol") == ["ES", "ES"]
+    assert live.column("reference.instruments", "contract") == [None, "ESZ5"]
+    named = Run(header_of(schema=None), mapping(7, "ESZ5", asked="ES.c.0") + trade(instrument_id=7))
+    assert named.column("futures.trades", "contract") == ["ESZ5"]
+
+
+def test_an_id_is_no_name_of_itself() -> None:
+    run = Run(header_of(schema=None, stype_in=None), mapping(7, "7", asked="7") + trade(instrument_id=7))
+
+    assert run.column("futures.trades", "contract") == [None]
+    assert run.column("reference.instruments", "contract") == [None]
+
+
 def test_a_definition_makes_an_option_of_a_spread_whose_name_says_nothing() -> None:
     data = mapping(1, "UD:1V: VT 1") + trade() + definition("UD:1V: VT 1", kind=b"T") + trade()
     run = Run(header_of(schema=None), data)

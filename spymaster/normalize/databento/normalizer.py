@@ -10,7 +10,7 @@ nothing named in `unmapped`, and a record that cannot become a row is handed bac
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import databento_dbn as dbn
 import numpy as np
@@ -51,7 +51,7 @@ from spymaster.normalize.databento.records import (
     text,
 )
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
-from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue
+from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue, newly_read
 
 # Decoded at once: what a busy connection gives in one burst, because each piece and each frame that it becomes costs
 # half a millisecond whatever is in it; and of records of 48 bytes or more no batch gets beyond 65,536 rows.
@@ -91,9 +91,11 @@ class DatabentoNormalizer:
     """Turns one delivery of DBN into rows. It keeps the symbols seen so far and the bytes of a record not yet whole.
 
     What it counts as ignored are records of kinds that are not recorded.
-    """
 
-    version: ClassVar[int] = 1
+    Attributes:
+        version: 2 of a file whose rows version 1 made otherwise, which took names that were asked for as contracts, EYC
+            for no option of ES, and asked no definition; any other keeps its capture.
+    """
 
     def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False) -> None:
         """Read the metadata header.
@@ -114,6 +116,7 @@ class DatabentoNormalizer:
         learns = metadata.schema is None and len(self._kinds[TRADE]) > 1
         self._instruments = Instruments(metadata, self._dataset.venue, encoding.symbols_in_stream, learns)
 
+        self.version = _version(metadata, self._dataset, self._instruments)
         self.source = "sim" if simulated else self._dataset.source
         schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
         self.streams = {schema.name: self._instruments.root or WILDCARD for schema in schemas}
@@ -258,13 +261,15 @@ class DatabentoNormalizer:
         parts: list[tuple[Columns, Group]] = []
         if DEFINITION in groups:
             columns = definition_columns(groups[DEFINITION].records)
-            named = zip(columns["asset"].to_pylist(), columns["contract"].to_pylist(), strict=True)
+            said = ("asset", "contract", "underlying", "instrument_class")
+            named = zip(*(columns[name].to_pylist() for name in said), strict=True)
             roots = [self._instruments.root_of_definition(*names) for names in named]
             parts.append((columns | {"symbol": pa.array(roots)}, groups[DEFINITION]))
         if MAPPING in groups:
+            meant = [self._instruments.meant_by(span) for span in spans]
             names = {
-                "symbol": pa.array([self._instruments.root_of_mapping(span) for span in spans]),
-                "contract": pa.array([span.symbol or None for span in spans], pa.string()),
+                "symbol": pa.array([instrument.root for instrument in meant]),
+                "contract": pa.array([instrument.symbol for instrument in meant], pa.string()),
             }
             parts.append((mapping_columns(groups[MAPPING], self._start_ns) | names, groups[MAPPING]))
         if parts:
@@ -320,6 +325,11 @@ def _contents(metadata: dbn.Metadata, origin: str) -> tuple[_Dataset, dict[int, 
             f"was recorded from it. Next: fetch one of these instead: {known}"
         )
     return dataset, {k: schemas for k, schemas in dataset.kinds.items() if name is None or k == kind}
+
+
+def _version(metadata: dbn.Metadata, dataset: _Dataset, instruments: Instruments) -> int:
+    asks_definitions = dataset.venue is CME and _SCHEMA_KINDS.get(str(metadata.schema), DEFINITION) == DEFINITION
+    return 2 if asks_definitions or any(map(newly_read, instruments.names)) else 1
 
 
 def _split(schemas: tuple[EventSchema, ...], names: Names) -> list[tuple[EventSchema, slice | NDArray[np.intp]]]:

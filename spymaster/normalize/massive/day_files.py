@@ -19,7 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +73,7 @@ class DayFileNormalizer:
     What it counts as ignored are columns that are not recorded, once each. Every line names its instrument.
     """
 
-    version: ClassVar[int] = VERSION
+    version: int = VERSION
 
     def __init__(self, encoding: MassiveDayFile, *, origin: str, simulated: bool = False) -> None:
         """Read the header line.
