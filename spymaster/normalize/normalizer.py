@@ -22,10 +22,14 @@ class Unreadable(NamedTuple):
 
 
 class Normalized(NamedTuple):
-    """What some messages became: rows in order of arrival within each schema, and what could not become rows."""
+    """What some messages became: rows in order of arrival within each schema, and what could not become rows.
+
+    `warnings` are lines about what contradicts itself in them, for whoever watches: each kind once in a delivery.
+    """
 
     batches: list[Rows]
     unreadable: list[Unreadable]
+    warnings: Sequence[str] = ()
 
 
 class Normalizer(Protocol):

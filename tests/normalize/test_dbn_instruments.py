@@ -188,6 +188,52 @@ def test_every_row_has_the_instrument_that_reading_record_by_record_gives(events
     assert run.normalizer.unmapped == sum(contracts.count(None) for contracts in expected.values())
 
 
+@pytest.mark.parametrize("cuts", [[10**6], [48] * 20])
+def test_a_mapping_that_contradicts_another_of_its_day_is_told_once_and_the_last_one_holds(cuts: list[int]) -> None:
+    day = [(DAY, DAY + dt.timedelta(1), 1)]
+    both = {"ESZ5": day, "ESH6": [(DAY, DAY + dt.timedelta(2), 1)]}
+    in_header = Run(header_of(mappings=both), trade() * 5, cuts)
+    in_stream = Run(
+        header_of(schema=None), mapping(1, "ESH6") + mapping(1, "ESZ5") + trade() + mapping(1, "ESH6"), cuts
+    )
+    between = Run(header_of(schema=None, mappings={"ESH6": day}), mapping(1, "ESZ5") + trade(), cuts)
+
+    for run in (in_header, in_stream, between):
+        (line,) = run.warnings
+        assert "instrument 1 is mapped to 'ESH6' and to 'ESZ5' for one day" in line
+        assert set(run.column("futures.trades", "contract")) == {"ESZ5"}
+
+
+def test_what_is_said_of_other_days_or_again_or_of_what_was_asked_for_contradicts_nothing() -> None:
+    tomorrow = DAY + dt.timedelta(1)
+    days = {
+        "ESZ5": [(DAY, tomorrow, 1)],
+        "ESH6": [(tomorrow, tomorrow + dt.timedelta(1), 1)],
+        "ES.c.0": [(DAY, tomorrow, 1)],
+    }
+    said = [
+        mapping(1, "ESZ5"),
+        mapping(1, "ESZ5"),
+        mapping(1, "ESH6", ts_event=T0 + DAY_NS),
+        mapping(1, "1", asked="ES.FUT"),
+    ]
+    times = {"start_ts": T0 + DAY_NS, "end_ts": T0 + 2 * DAY_NS}
+    for header in (header_of(mappings=days), header_of(schema=None)):
+        assert Run(header, b"".join(said) + mapping(1, "ESH6", **times) + trade()).warnings == []
+
+
+def test_records_of_several_publishers_are_recorded_and_told_once_where_the_dataset_has_one() -> None:
+    data = (trade() * 3 + trade(publisher_id=2)) * 3
+    for cuts in ([10**6], [48] * 12):
+        run = Run(es_header(), data, cuts)
+
+        (line,) = run.warnings
+        assert "records of the publishers 1, 2 in a delivery of databento.glbx" in line
+        assert run.column("futures.trades", "publisher_id") == [1, 1, 1, 2] * 3
+    assert Run(header_of("OPRA.PILLAR"), data).warnings == []
+    assert Run(es_header(), trade() * 9).warnings == []
+
+
 # Options.
 
 

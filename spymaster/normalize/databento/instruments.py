@@ -61,10 +61,22 @@ class Span(NamedTuple):
     end_ns: int
     symbol: str
     asked: Asked
+    said_on: int | None = None  # UTC day, since 1970, of the mapping record that says it; of a header's none
 
     def covers(self, instant_ns: int) -> bool:
         """Whether an instant is in it; the last that 64 bits hold is where it has no end."""
         return self.start_ns <= instant_ns and (instant_ns < self.end_ns or self.end_ns == MAX_NS)
+
+    def shares_a_day(self, other: "Span") -> bool:
+        """Whether both are said of some instant of one day; a mapping without times speaks of its own day."""
+        own, its = self._of_its_day(), other._of_its_day()
+        return max(own[0], its[0]) < min(own[1], its[1])
+
+    def _of_its_day(self) -> tuple[int, int]:
+        if self.said_on is None:
+            return self.start_ns, self.end_ns
+        begin_ns = self.said_on * NS_PER_DAY
+        return max(self.start_ns, begin_ns), min(self.end_ns, begin_ns + NS_PER_DAY)
 
 
 # A live session maps its instruments anew each day. Beyond these the oldest go: rows that come so late lose their name.
@@ -115,6 +127,7 @@ class Instruments:
     Attributes:
         root: the one root of all symbols known before the first record; None if there are several, or none.
         names: these symbols.
+        contradicted: the first two names that one id was given on one day, and the id; None if that did not happen.
     """
 
     def __init__(self, metadata: dbn.Metadata, venue: Venue, symbols_in_stream: tuple[str, ...], learns: bool) -> None:
@@ -132,6 +145,7 @@ class Instruments:
         self._described: dict[str, Instrument] = {}
         self._spans: dict[int, list[Span]] = {}  # of mappings
         self._defined: dict[int, list[Span]] = {}  # of definitions
+        self.contradicted: tuple[str, str, int] | None = None
         self._edges: NDArray[np.int64] = np.empty(0, np.int64)  # the times, sorted, at which some id may change
 
         spans = _header_spans(metadata, self._asked)
@@ -145,9 +159,11 @@ class Instruments:
 
         Its symbol is empty where that is an id too.
         """
-        names = ("instrument_id", "start_ts", "end_ts", "stype_in_symbol", "stype_out_symbol")
+        names = ("instrument_id", "ts_event", "start_ts", "end_ts", "stype_in_symbol", "stype_out_symbol")
         spans = []
-        for number, start, end, symbol_in, symbol_out in zip(*(mappings[name].tolist() for name in names), strict=True):
+        for number, at, start, end, symbol_in, symbol_out in zip(
+            *(mappings[name].tolist() for name in names), strict=True
+        ):
             asked_for, meant = text(symbol_in), text(symbol_out)
             parent = asked_by([asked_for], self._venue)
             span = Span(
@@ -156,6 +172,7 @@ class Instruments:
                 end_ns=MAX_NS if end == UNDEFINED_TIME else end,
                 symbol=next((name for name in (meant, asked_for) if not name.isdigit()), ""),
                 asked=parent if parent.root else self._asked,
+                said_on=None if at == UNDEFINED_TIME else at // NS_PER_DAY,
             )
             spans.append(span)
         return spans
@@ -247,7 +264,20 @@ class Instruments:
                 self._described[said.instrument.symbol or ""] = said.instrument
                 _remember(self._defined, said.span)
             else:
+                self._compare(said)
                 _remember(self._spans, said)
+
+    def _compare(self, said: Span) -> None:
+        """Note the first mapping that gives an id a second contract on one day."""
+        if self.contradicted is not None or self._contract(said) is None:
+            return
+        for known in self._spans.get(said.instrument_id, ()):
+            if known.symbol != said.symbol and known.shares_a_day(said) and self._contract(known) is not None:
+                self.contradicted = known.symbol, said.symbol, said.instrument_id
+                return
+
+    def _contract(self, span: Span) -> str | None:
+        return self.meant_by(span).symbol
 
     def _add_edges(self, spans: Iterable[Span]) -> None:
         """Tell apart the times before, within and after each of `spans`."""

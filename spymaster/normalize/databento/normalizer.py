@@ -66,11 +66,12 @@ class _Dataset(NamedTuple):
     source: str
     venue: Venue
     kinds: dict[int, tuple[EventSchema, ...]]  # what its market records become
+    several_publishers: bool = False
 
 
 DATASETS: Final = {
     "GLBX.MDP3": _Dataset("databento.glbx", CME, {TRADE: (FUTURES_TRADES, OPTIONS_TRADES), MBP10: (FUTURES_MBP10,)}),
-    "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}),
+    "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}, True),
     "XNAS.ITCH": _Dataset("databento.xnas", STOCKS, {TRADE: (STOCKS_TRADES,)}),
 }
 _SCHEMA_KINDS: Final = {"trades": TRADE, "mbp-10": MBP10, "definition": DEFINITION}
@@ -126,6 +127,8 @@ class DatabentoNormalizer:
         }
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
+        self._publishers: set[int] = set()  # of market records, where the dataset has one
+        self._warned: set[str] = set()
 
     def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
@@ -148,7 +151,7 @@ class DatabentoNormalizer:
                     raise self._unframed()
                 break  # the rows before it go first
             self._normalize_rest(done, arrivals)
-        return done
+        return done._replace(warnings=list(self._new_warnings()))
 
     def finish(self) -> None:
         """Check that the delivery ended where a record ends.
@@ -163,6 +166,25 @@ class DatabentoNormalizer:
             raise self._unframed()
         begun = f"the record that begins at byte {self._rest_begins} has {len(self._rest)} of {self._rest[0] * 4} bytes"
         raise TruncatedError(self._origin, self._rest_begins + len(self._rest), begun)
+
+    def _new_warnings(self) -> Iterator[str]:
+        """Yield what contradicts itself and was not told yet."""
+        if (said := self._instruments.contradicted) and "id" not in self._warned:
+            self._warned.add("id")
+            first, second, number = said
+            yield (
+                f"{self._origin}: instrument {number} is mapped to {first!r} and to {second!r} for one day. Every row "
+                f"is recorded with its instrument_id, and named by the mapping that was said last. Next: compare with "
+                f"the definitions of that day"
+            )
+        if len(self._publishers) > 1 and "publisher" not in self._warned:
+            self._warned.add("publisher")
+            found = ", ".join(map(str, sorted(self._publishers)))
+            yield (
+                f"{self._origin}: records of the publishers {found} in a delivery of {self._dataset.source}, which has "
+                f"one. Every row is recorded under that source, with its publisher_id. Next: fetch each dataset into a "
+                f"file of its own"
+            )
 
     def _is_unframed(self) -> bool:
         """Whether no record can be read from here on."""
@@ -248,6 +270,11 @@ class DatabentoNormalizer:
         controls = self._instruments.controls(groups.get(MAPPING), spans, groups.get(DEFINITION))
         named = self._instruments.name(list(market.values()), controls)
         for (kind, group), names in zip(market.items(), named, strict=True):
+            if not self._dataset.several_publishers and len(self._publishers) < 2:
+                publishers = group.records["publisher_id"]
+                self._publishers |= {int(publishers[0])}
+                if (publishers != publishers[0]).any():
+                    self._publishers |= set(np.unique(publishers).tolist())
             self.unmapped += int(names.where(instrument.symbol is None for instrument in names.distinct).sum())
             for schema, rows in _split(self._kinds[kind], names):
                 records = group.records[rows]
