@@ -67,7 +67,7 @@ class Daemon:
             disk_reserve_mb=settings.disk_reserve_mb,
             notify=notify,
         )
-        self._deliveries = Deliveries(self.recorder, settings.data_root / "quarantine", speed)
+        self._deliveries = Deliveries(self.recorder, settings.data_root, speed)
         self._control = ControlServer(settings.wal_root, {"status": self.status})
         self._started_s = clock.monotonic_s()
         self._strict = strict

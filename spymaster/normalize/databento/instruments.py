@@ -53,6 +53,13 @@ _COLUMNS: Final = {
 }
 
 
+# What `Instruments.know` reads of rows of `reference.instruments`.
+DEFINITION_COLUMNS: Final = (
+    "instrument_id", "ts_recv_ns", "record", "contract", "asset", "underlying", "instrument_class", "strike",
+    "expiration_ns",
+)  # fmt: skip
+
+
 class Span(NamedTuple):
     """A symbol that an id stands for within [start_ns, end_ns), and what was asked for to get it."""
 
@@ -154,6 +161,38 @@ class Instruments:
         names = self.names = {*({span.symbol for span in spans} or _symbols(metadata)), *symbols_in_stream}
         self.root = None if _EVERYTHING in names else one_root(self._read(name, self._asked).root for name in names)
 
+    @property
+    def are_nameless(self) -> bool:
+        """Whether nothing so far names any id, nor will."""
+        return not (self._spans or self._defined or self.names)
+
+    def know(self, defined: pa.Table) -> None:
+        """Learn rows of `reference.instruments`; each names its id on the UTC date of its `ts_recv_ns`.
+
+        Raises:
+            KeyError: a column of `DEFINITION_COLUMNS` is not there.
+        """
+        columns = (defined[name].to_pylist() for name in DEFINITION_COLUMNS)
+        said = []
+        for number, received, record, symbol, asset, underlying, kind, strike, expiration in zip(*columns, strict=True):
+            plain = self._read(symbol, self._asked)
+            if plain.symbol is None:
+                continue
+            if record == "definition":
+                plain = Instrument(
+                    symbol=symbol,
+                    root=self.root_of_definition(asset, symbol, underlying, kind),
+                    is_option=kind in _OPTION_CLASSES,
+                    exp_date=None if expiration is None else _utc_date(expiration),
+                    strike=strike if kind in ("C", "P") else None,
+                    right=kind if kind in ("C", "P") else None,
+                )
+            said.append(Definition(_span_of_day(number, received, symbol, self._asked), plain))
+        self._add_edges(definition.span for definition in said)
+        self._learn(Control(0, definition) for definition in said)
+        if not self.names:
+            self.root = one_root(definition.instrument.root for definition in said)
+
     def mapped(self, mappings: Records) -> list[Span]:
         """Return what mapping records say. Where the new symbol is only an id again, the one asked for names it.
 
@@ -191,8 +230,7 @@ class Instruments:
                 strike=strike / PRICE_SCALE if kind in ("C", "P") and strike != UNDEFINED_PRICE else None,
                 right=kind if kind in ("C", "P") else None,
             )
-            day_ns = received // NS_PER_DAY * NS_PER_DAY
-            yield Definition(Span(number, day_ns, min(day_ns + NS_PER_DAY, MAX_NS), symbol, self._asked), instrument)
+            yield Definition(_span_of_day(number, received, symbol, self._asked), instrument)
 
     def controls(self, mappings: Group | None, spans: list[Span], definitions: Group | None) -> list[Control]:
         """Return what a piece says of instruments, in order. Nothing is learned yet."""
@@ -296,6 +334,35 @@ def _remember(spans: dict[int, list[Span]], said: Span) -> None:
 _NOBODY: Final = Instrument(None, UNMAPPED)
 
 
+class Unnamed(NamedTuple):
+    """Ids that a header names by no contract, and when: UTC nanoseconds, half-open."""
+
+    ids: frozenset[int]
+    begin_ns: int
+    end_ns: int
+
+
+def unnamed(metadata: dbn.Metadata, venue: Venue) -> Unnamed | None:
+    """Return what a header leaves without a contract; None if that is nothing that it tells."""
+    bare = str(metadata.stype_in) == "instrument_id"
+    ids = {int(symbol) for symbol in metadata.symbols if bare and symbol.isascii() and symbol.isdigit()}
+    spans: list[tuple[int, int]] = []
+    for name, intervals in metadata.mappings.items():
+        for interval in intervals:
+            number, symbol = (name, interval["symbol"]) if bare else (interval["symbol"], name)
+            named = not symbol.isdigit() and venue.read(symbol, Asked()).symbol is not None
+            if number.isascii() and number.isdigit() and not named:
+                ids.add(int(number))
+                spans.append((_midnight_ns(interval["start_date"]), _midnight_ns(interval["end_date"])))
+            elif number.isdigit():
+                ids.discard(int(number))
+    if not ids:
+        return None
+    begin_ns = min((begin for begin, _ in spans), default=min(metadata.start, MAX_NS) // NS_PER_DAY * NS_PER_DAY)
+    end_ns = max((end for _, end in spans), default=min(metadata.end or MAX_NS, MAX_NS))
+    return Unnamed(frozenset(ids), begin_ns, end_ns)
+
+
 def _header_spans(metadata: dbn.Metadata, asked: Asked) -> list[Span]:
     """Return what the header says of ids, those that override others last: as with the vendor, the latest to start.
 
@@ -312,6 +379,11 @@ def _header_spans(metadata: dbn.Metadata, asked: Asked) -> list[Span]:
                 start_ns, end_ns = _midnight_ns(interval["start_date"]), _midnight_ns(interval["end_date"])
                 spans.append(Span(int(number), start_ns, end_ns, symbol, asked))
     return sorted(spans, key=lambda span: (span.start_ns, -span.end_ns, span.symbol))
+
+
+def _span_of_day(instrument_id: int, received_ns: int, symbol: str, asked: Asked) -> Span:
+    begin_ns = received_ns // NS_PER_DAY * NS_PER_DAY
+    return Span(instrument_id, begin_ns, min(begin_ns + NS_PER_DAY, MAX_NS), symbol, asked)
 
 
 def _symbols(metadata: dbn.Metadata) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spymaster import clock
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import (
     FUTURES_MBP10,
@@ -29,7 +30,7 @@ from spymaster.events import (
 from spymaster.events.encoding import Dbn
 from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
-from spymaster.normalize.databento.instruments import Instruments, Names, Span
+from spymaster.normalize.databento.instruments import Instruments, Names, Span, Unnamed, unnamed
 from spymaster.normalize.databento.records import (
     DEFINITION,
     HEADER_MAGIC,
@@ -98,12 +99,18 @@ class DatabentoNormalizer:
             for no option of ES, and asked no definition; any other keeps its capture.
     """
 
-    def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False) -> None:
+    def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False, defined: pa.Table | None = None) -> None:
         """Read the metadata header.
+
+        Args:
+            encoding: the header, and what a look ahead found.
+            origin: the delivery as a user would name it.
+            simulated: the rows' source is `sim`.
+            defined: rows of `reference.instruments` that name what `wanted` asks for; None if none are known.
 
         Raises:
             UnsupportedError: it announces a dataset, schema or DBN version that is not recorded.
-            SourceError: it is no DBN header.
+            SourceError: it is no DBN header, or nothing names the ids that it asks for.
         """
         header = encoding.header
         metadata = _decode_header(header, origin)
@@ -117,6 +124,11 @@ class DatabentoNormalizer:
         learns = metadata.schema is None and len(self._kinds[TRADE]) > 1
         self._instruments = Instruments(metadata, self._dataset.venue, encoding.symbols_in_stream, learns)
 
+        if defined is not None:
+            self._instruments.know(defined)
+        bare = metadata.schema is not None and str(metadata.stype_in) == "instrument_id"
+        if bare and self._kinds and self._instruments.are_nameless:  # of a saved live session definitions may follow
+            raise _nameless(metadata, self._dataset, origin)
         self.version = _version(metadata, self._dataset, self._instruments)
         self.source = "sim" if simulated else self._dataset.source
         schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
@@ -352,6 +364,43 @@ def _contents(metadata: dbn.Metadata, origin: str) -> tuple[_Dataset, dict[int, 
             f"was recorded from it. Next: fetch one of these instead: {known}"
         )
     return dataset, {k: schemas for k, schemas in dataset.kinds.items() if name is None or k == kind}
+
+
+class Wanted(NamedTuple):
+    """Definitions that name what a delivery's header does not.
+
+    Attributes:
+        source: of their rows.
+        unnamed: which ids, and of when.
+    """
+
+    source: str
+    unnamed: Unnamed
+
+
+def wanted(encoding: Dbn, origin: str) -> Wanted | None:
+    """Return which definitions a delivery wants beside its header; None if none.
+
+    Raises:
+        SourceError: it is no DBN header.
+    """
+    metadata = _decode_header(encoding.header, origin)
+    dataset = DATASETS.get(metadata.dataset)
+    left = None if dataset is None else unnamed(metadata, dataset.venue)
+    return None if dataset is None or left is None else Wanted(dataset.source, left)
+
+
+def _nameless(metadata: dbn.Metadata, dataset: _Dataset, origin: str) -> SourceError:
+    left = unnamed(metadata, dataset.venue)
+    ids = sorted(left.ids) if left else []
+    some = ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    first = clock.utc_text(left.begin_ns if left else min(metadata.start, MAX_NS))[:10]
+    last = clock.utc_text(left.end_ns - 1)[:10] if left and left.end_ns < MAX_NS else "its end"
+    return SourceError(
+        f"{origin} asks for bare ids ({some or 'none are listed'}), and neither its header, nor its stream, nor "
+        f"definitions in the lake name them. Nothing was recorded from it. Next: backfill the definitions of "
+        f"{metadata.dataset} for these ids from {first} to {last} (schema definition), then run the same command"
+    )
 
 
 def _version(metadata: dbn.Metadata, dataset: _Dataset, instruments: Instruments) -> int:
