@@ -157,8 +157,7 @@ class DeliveryRecording:
                 async for burst in bursts:
                     normalized = await self._normalized(burst)
                     await self._keep(normalized.unreadable)
-                    for line in normalized.warnings:
-                        self._recorder.health.say(line)
+                    self._recorder.health.say(*normalized.warnings)
                     for due_s, batches in self._pacer.pieces(normalized.batches):
                         await self._wait_until(due_s)
                         for schema, batch in batches:
