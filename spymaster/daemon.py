@@ -14,7 +14,6 @@ from spymaster.errors import BronzeRefusedError, StorageError, WalError
 from spymaster.events.captures import CaptureSummary
 from spymaster.feeds.feed import Feed
 from spymaster.journal import SILENT, Journal
-from spymaster.lake import layout
 from spymaster.recording.daily import Daily
 from spymaster.recording.deliveries import Deliveries
 from spymaster.recording.gauges import gauges
@@ -75,7 +74,7 @@ class Daemon:
         )
         self._journal, self._settings, self._speed = journal, settings, speed
         self._sources = [source for source, _ in self._feeds]
-        self._deliveries = Deliveries(self.recorder, layout.quarantine(settings.data_root), speed)
+        self._deliveries = Deliveries(self.recorder, settings.data_root, speed)
         self._control = ControlServer(settings.wal_root, {"status": self.status})
         self._started_s = clock.monotonic_s()
         self._strict = strict

@@ -160,7 +160,7 @@ def _damaged(origin: str, byte: int, reason: str) -> SourceError:
 
 def _tickers(header: bytes, pieces: Iterator[bytes]) -> Iterator[str]:
     """Yield a ticker of the first root and of the second, if there is one; `bursts` reports where a file is bad."""
-    names = header.decode("utf-8", "replace").rstrip("\r\n").split(",")
+    names = next(csv.reader([header.decode("utf-8-sig", "replace").rstrip("\r\n")]), [])
     if "ticker" not in names:
         return
     column = names.index("ticker")
@@ -178,8 +178,8 @@ def _tickers(header: bytes, pieces: Iterator[bytes]) -> Iterator[str]:
 
 def _column(piece: bytes, column: int) -> list[str]:
     """Return a column's distinct texts in order, of the lines that have it."""
-    if column == 0:  # as the vendor writes it
-        begins = dict.fromkeys(line.partition(b",")[0] for line in piece.split(b"\n"))
+    if column == 0 and b'"' not in piece:  # as the vendor writes it
+        begins = dict.fromkeys(line.partition(b",")[0].rstrip(b"\r") for line in piece.split(b"\n"))
         return [begin.decode("utf-8", "replace") for begin in begins if begin]
     texts: dict[str, None] = {}
     with suppress(csv.Error):

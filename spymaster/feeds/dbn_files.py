@@ -26,11 +26,14 @@ from spymaster.feeds.feed import DeliveryInfo
 from spymaster.feeds.files import FileDelivery, FileFeed, check_unchanged, files_meant, open_file, refuse, version_of
 
 MESSAGE_BYTES: Final = 512 * 1024
+# What a frame's decoder may hold: the memory of one open file. It is zstd's own limit, `--long=31`.
+MAX_WINDOW_BYTES: Final = 2 << 30
 _READ_BYTES: Final = 8 * 1024  # a few kB of hostile zstd can hold gigabytes, so little is decompressed at once
 _SUFFIXES: Final = (".dbn", ".dbn.zst")
 _DBN_MAGIC: Final = b"DBN"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE_MAGICS: Final = tuple(bytes([byte, 0x2A, 0x4D, 0x18]) for byte in range(0x50, 0x60))
+_FRAME_HEAD_BYTES: Final = 17  # of a zstd frame, as far as they say its window
 _PREFIX_BYTES: Final = 8  # of the header: magic, version, length of what follows
 _MAPPING: Final = 22
 # Where a mapping record holds the symbol asked for and the one that its id stands for, by its size: DBN version 1,
@@ -156,10 +159,15 @@ def _decompressed(file: BinaryIO, origin: str) -> Iterator[bytes]:
     while data := file.read(_READ_BYTES):
         while data:
             if frame is None:
-                frame, begin = zstandard.ZstdDecompressor().decompressobj(), at
+                frame, begin = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj(), at
+                head = b""
+            if len(head) < _FRAME_HEAD_BYTES:
+                head += data[: _FRAME_HEAD_BYTES - len(head)]
             try:
                 part = frame.decompress(data)
             except zstandard.ZstdError as error:
+                if (window := _window_bytes(head)) > MAX_WINDOW_BYTES or "memory" in str(error).lower():
+                    raise _too_wide(origin, begin, window, str(error)) from error
                 raise SourceError(
                     f"{origin} is damaged at byte {at} of the file or within {len(data)} bytes after it, in the zstd "
                     f"frame that begins at byte {begin} ({error}). What comes before is recorded, and the capture is "
@@ -173,6 +181,30 @@ def _decompressed(file: BinaryIO, origin: str) -> Iterator[bytes]:
                 frame = None
     if frame is not None:
         raise TruncatedError(origin, at, f"the file ends there, inside the zstd frame that begins at its byte {begin}")
+
+
+def _window_bytes(head: bytes) -> int:
+    """Return how much of the past a frame refers to, by its first bytes (RFC 8878, 3.1.1.1); 0 if they are too few.
+
+    A flag says that it has one segment: then that is its whole content, whose length follows the dictionary's id.
+    Else a byte says it: five bits of exponent above 1 KiB, three of eighths.
+    """
+    if len(head) < _FRAME_HEAD_BYTES:
+        return 0
+    flags, window = head[4], head[5]
+    if not flags & 0x20:
+        base = 1 << (10 + (window >> 3))
+        return base + (base >> 3) * (window & 7)
+    begin = 5 + (0, 1, 2, 4)[flags & 3]
+    return int.from_bytes(head[begin : begin + (1, 2, 4, 8)[flags >> 6]], "little")
+
+
+def _too_wide(origin: str, begin: int, window: int, reason: str) -> SourceError:
+    return SourceError(
+        f"{origin} is sound as far as it was read, but the zstd frame that begins at byte {begin} was packed with a "
+        f"window of {window:,} bytes ({reason}); at most {MAX_WINDOW_BYTES:,} are held in memory. What comes before is "
+        f"recorded, and the capture is marked incomplete. Next: unpack it (zstd -d --long=31) and record the .dbn file"
+    )
 
 
 def _in_messages(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -195,25 +227,32 @@ def _in_messages(parts: Iterator[bytes]) -> Iterator[bytes]:
 def _maps(header: bytes) -> bool:
     """Return whether the header says what ids mean. One that cannot be decoded the normalizer refuses."""
     try:
-        return bool(dbn.Metadata.decode(header).mappings)
+        mappings = dbn.Metadata.decode(header).mappings
     except BaseException as error:
         # On some damage the vendor's decoder panics, and a Rust panic is no Exception.
         if not isinstance(error, dbn.DBNError) and type(error).__name__ != "PanicException":
             raise
         return True
+    # An id that stands for itself is no name.
+    return any(
+        not name.isdigit() or any(not interval["symbol"].isdigit() for interval in intervals)
+        for name, intervals in mappings.items()
+    )
 
 
 def _symbols_in_stream(reader: _DbnReader) -> Iterator[str]:
     """Name what mapping records map ids to, as far as the file is sound; `bursts` reports where it is not."""
     rest = b""
     with suppress(SourceError):
-        while rest[:1] != b"\0" and (piece := reader.read()):
+        while not rest.startswith((b"\0", _DBN_MAGIC)) and (piece := reader.read()):
             rest += piece
             at = 0
             while at < len(rest) and (size := rest[at] * 4) and at + size <= len(rest):
+                if rest.startswith(_DBN_MAGIC, at):  # another file's
+                    break
                 if rest[at + 1] == _MAPPING and size in _MAPPING_SYMBOLS:
                     asked_for, meant = (_text(rest[at : at + size][part]) for part in _MAPPING_SYMBOLS[size])
-                    if name := asked_for if meant.isdigit() else meant:
+                    if name := next((name for name in (meant, asked_for) if not name.isdigit()), ""):
                         yield name
                 at += size
             rest = rest[at:]

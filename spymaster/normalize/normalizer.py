@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -22,10 +22,14 @@ class Unreadable(NamedTuple):
 
 
 class Normalized(NamedTuple):
-    """What some messages became: rows in order of arrival within each schema, and what could not become rows."""
+    """What some messages became: rows in order of arrival within each schema, and what could not become rows.
+
+    `warnings` are lines about what contradicts itself in them, for whoever watches: each kind once in a delivery.
+    """
 
     batches: list[Rows]
     unreadable: list[Unreadable]
+    warnings: Sequence[str] = ()
 
 
 class Normalizer(Protocol):
@@ -39,7 +43,7 @@ class Normalizer(Protocol):
         unmapped: rows whose instrument nothing named.
     """
 
-    version: ClassVar[int]
+    version: int
     source: str
     streams: dict[str, str]
     ignored: Counter[str]

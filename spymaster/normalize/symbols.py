@@ -6,10 +6,13 @@ Spellings that come:
     ticker   SPY   BRK/B
     asked    ES.FUT   ES.OPT   ES.c.0                              the vendor's names for many instruments at once
 
+What was asked for is nobody's contract: it gives the root, and the symbol stays unknown.
+
 An odd symbol, `../../etc` say, is data: nothing here raises, and what cannot be read is its own root.
 
 Why a strike is read from ES symbols only: other CME products scale the number (`6EM4 C1085` is a strike of 1.085),
-and no strike is better than a wrong one. A definition record says it exactly, for any product.
+and no strike is better than a wrong one. A definition record says it exactly, for any product, and what the option is
+written on too: the table of roots below is for options that none has defined.
 
 Why an adjusted option such as `SPY1  251216C00680000` keeps its own root: it delivers something else than 100 SPY.
 """
@@ -26,7 +29,12 @@ UNMAPPED: Final = "UNMAPPED"
 _CME_FUTURE = re.compile(r"(?P<root>[A-Z0-9]+)[FGHJKMNQUVXZ][0-9]{1,2}")
 _CME_OPTION = re.compile(r"(?P<future>.*) (?P<right>[CP])(?P<strike>-?[0-9]+(?:\.[0-9]+)?)")
 _ASKED = re.compile(r"(?P<root>.+)\.(?:(?P<kind>FUT|OPT|SPOT)|[cnv]\.[0-9]+)")
-_ES_OPTION_ROOT = re.compile(r"EW[1-4]?|E[1-5][A-D]")  # month's end, Fridays, Mondays to Thursdays
+# The options on the E-mini S&P 500 future by their Globex codes. From CME Group's pages 'E-mini S&P 500 options:
+# Bloomberg cheat sheet' (month's end EW, Fridays EW1 to EW4, Mondays E1A, Wednesdays E1C), 'E-mini S&P 500 Tuesday and
+# Thursday options' (E1B, E1D) and 'E-mini S&P 500 quarterly PM options' (EYC).
+_ES_OPTION_ROOTS: Final = frozenset(
+    ["EW", "EYC", *(f"EW{week}" for week in range(1, 5)), *(f"E{week}{day}" for week in range(1, 6) for day in "ABCD")]
+)
 _OCC = re.compile(r"(?:O:)?(?P<root>.*?) *(?P<yymmdd>[0-9]{6})(?P<right>[CP])(?P<mills>[0-9]{8})")
 
 
@@ -51,10 +59,11 @@ class Asked(NamedTuple):
 
 
 class Venue(NamedTuple):
-    """How a venue's symbols are read, and what a product of its is filed under."""
+    """How a venue's symbols are read, what a product of its is filed under, and an option on an instrument of its."""
 
     read: Callable[[str, Asked], Instrument]
     product_root: Callable[[str], str]
+    root_of_underlying: Callable[[str], str | None]
 
 
 def partition_root(text: str) -> str:
@@ -77,7 +86,7 @@ def asked_by(parents: Iterable[str], venue: Venue) -> Asked:
 
 def cme_product_root(product: str) -> str:
     """Return the root that a CME product is filed under: options of the E-mini S&P, whatever their day, under ES."""
-    return "ES" if _ES_OPTION_ROOT.fullmatch(product) else product
+    return "ES" if product in _ES_OPTION_ROOTS else product
 
 
 def read_cme(symbol: str, asked: Asked) -> Instrument:
@@ -87,11 +96,16 @@ def read_cme(symbol: str, asked: Asked) -> Instrument:
         strike = float(option["strike"]) if written_on == "ES" else None
         return Instrument(symbol, partition_root(written_on), True, None, strike, option["right"])
     if name := _ASKED.fullmatch(symbol):
-        return Instrument(symbol, partition_root(cme_product_root(name["root"])), name["kind"] == "OPT")
+        return Instrument(None, partition_root(cme_product_root(name["root"])), name["kind"] == "OPT")
     if root := one_root(_future_root(leg) for leg in symbol.split("-")):
         return Instrument(symbol, partition_root(root))
     own = "UD" if symbol.startswith("UD:") else symbol
     return Instrument(symbol, partition_root(asked.root or own), asked.options)
+
+
+def newly_read(symbol: str) -> bool:
+    """Whether a symbol says something else than to the first version that read it."""
+    return _ASKED.fullmatch(symbol) is not None or symbol.startswith("EYC")
 
 
 def read_occ(symbol: str, asked: Asked) -> Instrument:
@@ -99,8 +113,9 @@ def read_occ(symbol: str, asked: Asked) -> Instrument:
     match = _OCC.fullmatch(symbol)
     exp_date = _date_of(match["yymmdd"]) if match else None
     if match is None or exp_date is None or not match["root"]:
-        parent = _ASKED.fullmatch(symbol)
-        return Instrument(symbol, partition_root(parent["root"] if parent else asked.root or symbol), True)
+        if parent := _ASKED.fullmatch(symbol):
+            return Instrument(None, partition_root(parent["root"]), True)
+        return Instrument(symbol, partition_root(asked.root or symbol), True)
     strike = int(match["mills"]) / 1000
     return Instrument(symbol, partition_root(match["root"]), True, exp_date, strike, match["right"])
 
@@ -126,6 +141,10 @@ def _plain(product: str) -> str:
     return product
 
 
-CME: Final = Venue(read_cme, cme_product_root)
-OCC: Final = Venue(read_occ, _plain)
-STOCKS: Final = Venue(read_ticker, _plain)
+def _unsaid(underlying: str) -> None:
+    """What an adjusted option such as SPY1 is written on is SPY too, and it is no option of SPY's."""
+
+
+CME: Final = Venue(read_cme, cme_product_root, _future_root)
+OCC: Final = Venue(read_occ, _plain, _unsaid)
+STOCKS: Final = Venue(read_ticker, _plain, _unsaid)

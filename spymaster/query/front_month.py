@@ -1,8 +1,9 @@
 """Which contract of a root is its front month: the outright that traded most in New York's regular hours.
 
 The choice for a date is point-in-time: it rests on the last earlier date with regular hours in which an outright
-traded, which is over before the date's session opens. `as_of="close"` asks for the date's own volume instead. Spreads,
-whose names hold `-`, `:` or a space, are never chosen and their volume counts for nobody.
+traded, which is over before the date's session opens. `as_of="close"` asks for the date's own volume instead. What is
+no outright is never chosen, and its volume counts for nobody: spreads, whose names hold `-`, `:` or a space, names that
+were asked for and stand for another contract each day (`ES.c.0`, `ES.FUT`), bare ids, and rows that nothing named.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from spymaster.events import identity
 from spymaster.lake import layout, silver
 from spymaster.query import sessions
 
-OUTRIGHT: Final = "not regexp_matches(contract, '[-: ]')"  # nor is a contract that no mapping named
+OUTRIGHT: Final = "not regexp_matches(contract, '[-: .]|^[0-9]*$')"  # null, so false, where there is no name
 _LOOK_BACK_DATES: Final = 10  # dates in the lake that may be read for one choice; a gap in the lake is not counted
 
 Hours = Literal["rth", "all"]

@@ -5,7 +5,7 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -284,9 +284,9 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
     late = {column.name: f"case when ts_local_ns is null then {own} end" for column, own in silver.late_columns(schema)}
     pieces = []
     if found.bronze:
-        pieces.append(f"select *{_as(late)} from ({_read(schema, map(escape_glob, found.bronze))})")  # noqa: S608  # ours
+        pieces.append(f"select *{_as(late)} from ({_read(schema, [escape_glob(file) for file in found.bronze])})")  # noqa: S608  # ours
     if found.mended:
-        rows = _read(schema, map(escape_glob, found.mended))
+        rows = _read(schema, [escape_glob(file) for file in found.mended])
         if found.removed.num_rows:
             rows += f" anti join removed_{name} using {keys}"
         if found.late.num_rows:
@@ -299,7 +299,7 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
         pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
     if schema.kind == "market" and pieces:
         pieces = [naming.named(schema, " union all by name ".join(pieces))]
-    return [*([_read(schema, map(escape_glob, found.silver))] if found.silver else []), *pieces]
+    return [*([_read(schema, [escape_glob(file) for file in found.silver])] if found.silver else []), *pieces]
 
 
 def _as(columns: Mapping[str, str]) -> str:
@@ -314,20 +314,29 @@ def _not_cancelled(schema: EventSchema) -> str:
     return f" where coalesce(late_correction, 0) not in {silver.CANCELLED}"
 
 
-def _read(schema: EventSchema, patterns: Iterable[str], without: Sequence[Path] = ()) -> str:
-    """Return a query of files by their patterns. Their folders say where their rows are, so that few are opened."""
+def _read(schema: EventSchema, patterns: Sequence[str], without: Sequence[Path] = ()) -> str:
+    """Return a query of files by their patterns. Their folders say where their rows are, so that few are opened.
+
+    DuckDB takes columns from every `name=value` in a path. Where there are others above the lake, in place of ours or
+    of a file's own, none are taken: then each file is opened, as its rows say where they are too.
+    """
     hour = ", 'hour': int" if schema.hourly else ""
     options = f"hive_partitioning = true, hive_types = {{'{schema.partition_by}': varchar, 'date': date{hour}}}"
+    columns = "*"
+    levels = 3 if schema.hourly else 2
+    if any("=" in "/".join(pattern.split("/")[: -levels - 1]) for pattern in patterns):
+        options, columns = "hive_partitioning = false", "* replace (date::date as date)"
     if schema.version > 1:  # then files of earlier versions lack columns; to find out, each is opened
         options += ", union_by_name = true"
     files = ", ".join(map(_quote, patterns))
     if without:
         others = ", ".join(_quote(str(path)) for path in without)
+        columns = columns.replace("*", "* exclude (filename)", 1)
         return (
-            f"select * exclude (filename) from read_parquet([{files}], {options}, filename = true) "  # noqa: S608
+            f"select {columns} from read_parquet([{files}], {options}, filename = true) "  # noqa: S608
             f"where filename not in ({others})"
         )
-    return f"select * from read_parquet([{files}], {options})"  # noqa: S608  # quoted
+    return f"select {columns} from read_parquet([{files}], {options})"  # noqa: S608  # quoted
 
 
 def _quote(text: str) -> str:

@@ -7,9 +7,12 @@
                                for CME's instruments too
 
 Spans are half-open. `session_date` is null at all other times (weekends, holidays), and both are null for times
-outside of the calendar's years. Which days trade is what the library `exchange_calendars` says (CMES, XNYS). It knows
-no session of CME on a Good Friday, though the exchange opened for a morning on some, and gives other holidays a session
-of their own where CME counts their trades to the next day.
+outside of the calendar's years. Which days trade is what the library `exchange_calendars` says (CMES, XNYS), and for
+CME the days in `CME_OPEN` too, which the library calls closed though equity index futures traded for a morning. It
+gives other holidays a session of their own where CME counts their trades to the next day.
+
+Whose calendar a row follows is its source's: GLBX is CME's whatever the root, OPRA, Nasdaq and Massive are the US
+equities'. A simulated market and rows of a user's program name no venue, and are told apart by schema, then by root.
 
 Every boundary is a whole half hour of UTC, so that both are a lookup by `ts_event_ns // HALF_HOUR_NS`. In SQL the
 table is a string of bits in a macro. A join would be paid by every query on a view; the macro only by one that names
@@ -17,6 +20,7 @@ the column. A list in place of the bits is copied for every 2,048 rows.
 """
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
@@ -36,7 +40,21 @@ if TYPE_CHECKING:
 Market = Literal["cme", "us"]
 
 HALF_HOUR_NS: Final = 1_800 * clock.NS_PER_SECOND
-CME_ROOTS: Final = ("ES",)  # of options and instruments; futures are CME's whatever their root
+CME_SOURCES: Final = ("databento.glbx",)
+US_SOURCES: Final = ("databento.opra", "databento.xnas", "massive.stocks", "massive.options")
+_CME_ROOTS: Final = ("ES",)  # of options and instruments whose source names no venue
+# Days without a session in the library on which CME's equity index futures traded, from the evening before until an
+# hour of the morning in Chicago, and who says so. On other Good Fridays they did not: the exchange opens those on which
+# the Labor Department reports on employment.
+CME_OPEN: Final = {
+    "2012-04-06": "Good Friday, abbreviated: Wall Street Journal, 9 April 2012",
+    "2015-04-03": "Good Friday, until 08:15: MarketWatch, 3 April 2015",
+    "2018-12-05": "mourning of George H. W. Bush, until 08:30: CME Group's press release of 2 December 2018",
+    "2021-04-02": "Good Friday, until 08:15: MarketWatch, 2 April 2021",
+    "2023-04-07": "Good Friday, until 08:15: MarketWatch, 7 April 2023, and CME's trading hours of that date",
+    "2025-01-09": "mourning of Jimmy Carter, until 08:30: CME Group's press release of 30 December 2024",
+    "2026-04-03": "Good Friday, until 08:15: CME's 2026 hours as trade.xyz lists them, docs.trade.xyz",
+}
 _FIRST_DATE: Final = "2000-01-01"
 _A_DAY: Final = 48  # half hours
 _NO_DATE: Final = np.iinfo(np.int32).min
@@ -104,11 +122,12 @@ def session_table(first_date: str, last_date: str) -> SessionTable:
     margin = pd.Timedelta(days=14)
     bounds = {"start": pd.Timestamp(first_date) - margin, "end": pd.Timestamp(last_date) + margin}
     us = exchange_calendars.get_calendar("XNYS", **bounds).schedule
-    cme = exchange_calendars.get_calendar("CMES", **bounds).schedule
+    cme = exchange_calendars.get_calendar("CMES", **bounds).schedule.index
+    opened = pd.DatetimeIndex(list(CME_OPEN))
     day = us.index
     extended = _fill(first, count, _local(day, 4, "America/New_York"), _local(day, 20, "America/New_York"), day)
     rth = _fill(first, count, _half_hours(us["open"]), _half_hours(us["close"]), day)
-    day = cme.index
+    day = cme.union(opened[(opened >= bounds["start"]) & (opened <= bounds["end"])])
     globex = _fill(first, count, _local(day, -7, "America/Chicago"), _local(day, 17, "America/Chicago"), day)
     return SessionTable(first, {"us": extended, "cme": globex}, rth != _NO_DATE)
 
@@ -174,16 +193,21 @@ def _bits(flags: NDArray[np.bool_]) -> str:
 
 
 def columns(schema: EventSchema) -> str:
-    """Return the select expressions of `session_date` and `is_rth` for rows of a schema, by their asset.
+    """Return the select expressions of `session_date` and `is_rth` for rows of a schema, by asset and source.
 
-    `options.*` and `reference.*` hold both markets and are told apart by their root. Our own events are no
-    exchange's, and have neither.
+    `options.*` and `reference.*` hold both markets. Our own events are no exchange's, and have neither.
     """
     asset = schema.name.partition(".")[0]
     if asset == "system":
         return "null::date as session_date, null::boolean as is_rth"
     cme, us = "cme_session_date(ts_event_ns)", "us_session_date(ts_event_ns)"
-    roots = ", ".join(f"'{root}'" for root in CME_ROOTS)
-    by_root = f"case when {schema.partition_by} in ({roots}) then {cme} else {us} end"
-    session = {"futures": cme, "stocks": us}.get(asset, by_root)
+    by_venue = (
+        f"case when source in ({_listed(CME_SOURCES)}) then {cme} when source in ({_listed(US_SOURCES)}) then {us} "
+        f"when {schema.partition_by} in ({_listed(_CME_ROOTS)}) then {cme} else {us} end"
+    )
+    session = {"futures": cme, "stocks": us}.get(asset, by_venue)
     return f"{session} as session_date, is_rth(ts_event_ns) as is_rth"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts)

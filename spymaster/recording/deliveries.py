@@ -14,8 +14,10 @@ from spymaster.events import Stream
 from spymaster.events.captures import Capture, CaptureSummary, capture_id_of
 from spymaster.events.encoding import Encoding
 from spymaster.feeds.feed import Delivery, Feed
+from spymaster.lake import layout
 from spymaster.normalize.open import normalizer_of
 from spymaster.recording.capture import OpenCapture
+from spymaster.recording.definitions import definitions_for
 from spymaster.recording.delivery import DefectError, DeliveryRecording
 from spymaster.recording.drain import BRONZE_RETRY_S
 from spymaster.recording.pace import Pacer
@@ -34,18 +36,18 @@ class Deliveries:
         stopping: set when every delivery is to end.
     """
 
-    def __init__(self, recorder: Recorder, quarantine_root: Path, speed: float) -> None:
+    def __init__(self, recorder: Recorder, data_root: Path, speed: float) -> None:
         """Record nothing yet.
 
         Args:
             recorder: where rows go.
-            quarantine_root: where unreadable messages go.
+            data_root: the lake, which knows definitions, and where unreadable messages go.
             speed: event time per wall time of what is paced; 0 is as fast as it goes.
         """
         self.summaries: list[CaptureSummary] = []
         self.forgotten_rows: Counter[str] = Counter()
         self.stopping = asyncio.Event()
-        self._recorder, self._quarantine_root, self._speed = recorder, quarantine_root, speed
+        self._recorder, self._data_root, self._speed = recorder, data_root, speed
         self._ended: deque[CaptureSummary] = deque()  # of `summaries`, oldest first
         self._forgotten_errors = 0
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
@@ -160,7 +162,13 @@ class Deliveries:
         info = delivery.info
         # In a thread, as a normalizer of frames waits for its scanner, on a new machine some seconds.
         normalizer = await asyncio.get_running_loop().run_in_executor(
-            threads, lambda: normalizer_of(info.encoding, origin=info.origin, simulated=info.simulated)
+            threads,
+            lambda: normalizer_of(
+                info.encoding,
+                origin=info.origin,
+                simulated=info.simulated,
+                defined=definitions_for(self._data_root, info.encoding, info.origin),
+            ),
         )
         if type(info.encoding) not in self._loaded:
             # What stays is 160,000 objects, and to look through them for garbage holds every thread up for 0.1 s.
@@ -180,7 +188,7 @@ class Deliveries:
             delivery,
             normalizer,
             self._recorder.capture(capture, "wait" if feed.waits else "give_up", self.stopping.is_set),
-            Quarantine(self._quarantine_root, capture, waits=feed.waits, health=self._recorder.health),
+            Quarantine(layout.quarantine(self._data_root), capture, waits=feed.waits, health=self._recorder.health),
             Pacer(self._speed, feed.pace_by),
             summary,
             waits=feed.waits,

@@ -150,6 +150,7 @@ class DeliveryRecording:
                 async for burst in bursts:
                     normalized = await self._normalized(burst)
                     await self._keep(normalized.unreadable)
+                    self._recorder.health.say(*normalized.warnings)
                     for due_s, batches in self._pacer.pieces(normalized.batches):
                         await self._wait_until(due_s)
                         for schema, batch in batches:

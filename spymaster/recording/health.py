@@ -52,10 +52,11 @@ class Health:
         if self._problems.pop(about, None) is not None and not told:
             self.journal.event("alarm.mended", about=about)
 
-    def say(self, line: str) -> None:
-        """Tell whoever watches the run one line."""
+    def say(self, *lines: str) -> None:
+        """Tell whoever watches the run these lines."""
         if self._notify is not None:
-            self._notify(line)
+            for line in lines:
+                self._notify(line)
 
     @property
     def has_failed(self) -> bool:

@@ -2,18 +2,17 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from spymaster import settings
 from spymaster.daemon import CaptureSummary, Daemon
 from spymaster.events.captures import capture_id_of
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.normalize.massive.day_files import DayFileNormalizer
+from tests.normalize.dbn_bytes import DAY, es_header, header_of, reader
 
 CONTENT = "0" * 64
-PINNED = 2_136_201_312_788_952_381
+PINNED = {1: 2_136_201_312_788_952_381, 2: 6_228_719_684_507_186_048}  # by version
 DAY_FILE = (
     b"ticker,conditions,correction,exchange,price,sip_timestamp,size\n"
     b"O:SPY251216C00680000,233,0,302,1.54,1629820676333000001,1\n"
@@ -36,9 +35,27 @@ def record(folder: Path) -> CaptureSummary:
     return summary
 
 
-@pytest.mark.parametrize("normalizer", [DatabentoNormalizer, DayFileNormalizer])
-def test_the_id_of_a_files_capture_is_pinned_because_it_tells_what_is_already_captured(normalizer: Any) -> None:
-    assert capture_id_of(CONTENT, normalizer.version) == PINNED
+def test_the_id_of_a_files_capture_is_pinned_because_it_tells_what_is_already_captured() -> None:
+    assert DayFileNormalizer.version == 1
+    assert {version: capture_id_of(CONTENT, version) for version in PINNED} == PINNED
+
+
+@pytest.mark.parametrize(
+    ("header", "version"),
+    [
+        (es_header(), 1),
+        (es_header("mbp-10"), 1),
+        (header_of(stype_in="parent", symbols=["ES.FUT"], mappings={"ESZ5": [(DAY, DAY, 1)]}), 1),
+        (header_of(stype_in="continuous", mappings={"ES.c.0": [(DAY, DAY, 1)]}), 2),
+        (header_of(mappings={"ESZ5": [(DAY, DAY, 1)], "EYCZ5 C6900": [(DAY, DAY, 2)]}), 2),
+        (es_header("definition"), 2),
+        (es_header(None), 2),
+        (header_of("OPRA.PILLAR", schema=None), 1),
+        (header_of("XNAS.ITCH", schema="definition"), 1),
+    ],
+)
+def test_only_a_file_whose_rows_the_version_before_made_otherwise_is_captured_anew(header: bytes, version: int) -> None:
+    assert reader(header).version == version
 
 
 def test_a_file_is_recorded_under_the_id_that_it_always_had(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,3 +198,59 @@ def test_one_bad_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -
     with pytest.raises(TruncatedError):
         following(deliveries)
     assert following(deliveries).info.encoding.header == HEADER
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+def saved_again(text: bytes, quoted: bool, end: bytes) -> bytes:
+    """The text as a spreadsheet or a shell writes it: with a mark, quotes and other line ends."""
+    lines = text.split(b"\n")[:-1]
+    if quoted:
+        lines = [b",".join(b'"%s"' % value for value in line.split(b",")) for line in lines]
+    return MARK + b"".join(line + end for line in lines)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "text", [TEXT, b"size,price,ticker,sip_timestamp\n" + b"1,1.5,O:SPY251216C00680000,9000000000\n" * 40]
+)
+def test_a_file_that_another_program_saved_again_gives_the_rows_of_the_vendors(
+    tmp_path: Path, text: bytes, quoted: bool, end: bytes, packed: bool
+) -> None:
+    def rows(data: bytes) -> Any:
+        delivery = delivery_of(written(tmp_path / "day.csv", gzip.compress(data) if packed else data))
+        assert delivery.info.encoding.tickers == ("O:SPY251216C00680000",)
+        normalizer = normalizer_of(delivery.info.encoding, origin=delivery.info.origin)
+        assert normalizer.streams == {"options.trades": "SPY"}
+        body, failure = read(delivery)
+        assert failure is None
+        done = normalizer.normalize([(body, None)])
+        normalizer.finish()
+        assert done.unreadable == []
+        ((_, batch),) = done.batches
+        return batch
+
+    assert rows(saved_again(text, quoted, end)).equals(rows(text))
+
+
+def test_empty_lines_are_counted_and_nothing_else(tmp_path: Path) -> None:
+    delivery = delivery_of(written(tmp_path / "day.csv", HEADER + b"\n" + LINES[0] + b"\r\n\n" + LINES[1] + b"\n" * 40))
+    normalizer = normalizer_of(delivery.info.encoding, origin=delivery.info.origin)
+    done = normalizer.normalize([(read(delivery)[0], None)])
+
+    assert done.unreadable == []
+    assert sum(batch.num_rows for _, batch in done.batches) == 2
+    assert normalizer.ignored["empty line"] == 43
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_text_that_is_not_utf_8_is_refused_and_its_mark_named(tmp_path: Path, encoding: str, packed: bool) -> None:
+    data = ("\ufeff" + TEXT.decode()).encode(encoding)
+    delivery = delivery_of(written(tmp_path / "day.csv", gzip.compress(data) if packed else data))
+
+    with pytest.raises(SourceError, match=f"byte order mark of {encoding[:6].upper()}"):
+        normalizer_of(delivery.info.encoding, origin=delivery.info.origin)

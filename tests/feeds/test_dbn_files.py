@@ -449,3 +449,70 @@ def test_a_cancelled_reader_leaves_no_file_open(real_data: Path) -> None:
 
     asyncio.run(cancel_half_way())  # an open file would end the test with a ResourceWarning
     assert read(delivery)[1] is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_two_files_joined_the_rows_of_the_first_are_delivered_and_the_second_header_is_named(
+    tmp_path: Path, real_data: Path, packed: bool
+) -> None:
+    one = plain_of(real_data / SMALL)
+    path = tmp_path / ("both.dbn.zst" if packed else "both.dbn")
+    path.write_bytes((zstandard.compress(one) if packed else one) * 2)
+
+    with pytest.raises(SourceError, match=f"from byte {len(one)}: a second DBN header, of GLBX.MDP3, begins there"):
+        normalize(path)
+
+
+def test_the_look_ahead_ends_at_a_second_header(tmp_path: Path, real_data: Path) -> None:
+    live = plain_of(real_data / LIVE)
+    path = tmp_path / "both.dbn"
+    path.write_bytes(live + live[:128] + b"\x16\x16" * 4000)
+
+    assert deliver(path)[0].encoding.symbols_in_stream == ("ESZ4",)
+
+
+# Windows of zstd.
+
+
+def long_packed(plain: bytes, log: int) -> bytes:
+    """As `zstd --long=LOG` packs what comes through a pipe."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=log, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return bytes(packer.compress(plain) + packer.flush())
+
+
+@pytest.mark.parametrize("log", [27, 28, 31])
+def test_a_file_with_a_long_window_is_delivered_whole(tmp_path: Path, real_data: Path, log: int) -> None:
+    plain = plain_of(real_data / SMALL)
+    path = tmp_path / "long.dbn.zst"
+    path.write_bytes(zstandard.compress(plain[:100]) + long_packed(plain[100:], log))
+
+    info, data, failure = deliver(path)
+
+    assert failure is None
+    assert info.encoding.header + data == plain
+
+
+@pytest.mark.parametrize(
+    ("head", "size"),
+    [
+        (b"\x00" + bytes([22 << 3]), "4,294,967,296"),
+        (b"\x00" + bytes([21 << 3 | 1]), "2,415,919,104"),
+        (b"\xe0" + (3 << 30).to_bytes(8, "little"), "3,221,225,472"),
+        (b"\xe2\x00\x00" + (3 << 30).to_bytes(8, "little"), "3,221,225,472"),
+    ],
+)
+def test_a_window_beyond_the_bound_is_refused_with_its_size_and_not_called_damage(
+    tmp_path: Path, real_data: Path, head: bytes, size: str
+) -> None:
+    plain = plain_of(real_data / SMALL)
+    path = tmp_path / "long.dbn.zst"
+    first = zstandard.compress(plain)
+    path.write_bytes(first + long_packed(plain, 31)[:4] + head + bytes(20))
+
+    _, data, failure = deliver(path)
+
+    assert len(data) == 4 * 48
+    assert f"the zstd frame that begins at byte {len(first)} was packed with a window of {size} bytes" in str(failure)
+    assert "zstd -d --long=31" in str(failure)
+    assert "damage" not in str(failure)

@@ -113,10 +113,12 @@ class Run:
         self.normalizer = reader(header, *symbols_in_stream, simulated=simulated)
         self.unreadable: list[Unreadable] = []
         self.sizes: list[int] = []
+        self.warnings: list[str] = []
         batches: dict[str, list[pa.RecordBatch]] = {}
         for piece in pieces_of(data, cuts or [max(len(data), 1)]):
             normalized = self.normalizer.normalize([(piece, ts_local_ns)])
             self.unreadable += normalized.unreadable
+            self.warnings += normalized.warnings
             for schema, batch in normalized.batches:
                 batch.validate(full=True)
                 assert batch.schema.equals(schema.delivered, check_metadata=True)

@@ -236,6 +236,8 @@ def _lines(rng: random.Random, count: int, figures: Figures) -> None:
 
     expected, refused = [], []
     for line in text.split(b"\n")[:-1]:
+        if line in (b"", b"\r"):
+            continue
         try:
             row = oracle.line(line + b"\n", header.split(","), schema)
         except oracle.BadError:

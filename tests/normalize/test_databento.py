@@ -31,6 +31,8 @@ from tests.normalize.dbn_bytes import (
 
 # What a header decides.
 
+ENDS = (b"\0", b"DBN")  # where no record can begin
+
 
 @pytest.mark.parametrize(
     ("dataset", "schema", "streams"),
@@ -264,6 +266,39 @@ def test_a_record_of_length_zero_ends_the_delivery_and_is_named() -> None:
             normalizer.finish()
 
 
+@pytest.mark.parametrize("ts_local_ns", [None, T0 + 9])
+def test_a_second_header_ends_the_delivery_and_is_named_however_the_bytes_are_cut(ts_local_ns: int | None) -> None:
+    header, sound = es_header(), trade() + mapping(7, "ESH6") + trade(instrument_id=7)
+    data = sound + header_of("OPRA.PILLAR", mappings={"SPY   251216C00680000": [(DAY, DAY, 5)]}) + trade() * 9
+    at = len(header) + len(sound)
+    some = [[10**6], [7] * 60, [len(sound), 10**6], [len(sound) + 1, 10**6], [len(sound) + 300, 10**6], [1] * 900]
+    for cuts in some:
+        normalizer = reader(header)
+        rows, failure = 0, ""
+        for piece in [*pieces_of(data, cuts), b"more"]:
+            try:
+                done = normalizer.normalize([(piece, ts_local_ns)])
+            except SourceError as error:
+                failure = str(error)
+                break
+            assert done.unreadable == []
+            rows += sum(batch.num_rows for schema, batch in done.batches if schema.name == "futures.trades")
+        assert f"from byte {at}: a second DBN header" in failure
+        assert f"head -c {at}; tail -c +{at + 1}" in failure
+        assert rows == 2
+        with pytest.raises(SourceError, match=f"byte {at}: a second DBN header"):
+            normalizer.finish()
+
+
+def test_a_second_header_is_named_too_where_nothing_or_little_of_it_follows() -> None:
+    header = es_header()
+    for second in (b"DBN", header_of("OPRA.PILLAR")[:40]):
+        normalizer = reader(header)
+        assert [len(batch) for _, batch in normalizer.normalize([(trade() + second, None)]).batches] == [1]
+        with pytest.raises(SourceError, match="a second DBN header(, of OPRA.PILLAR,)? ?begins there"):
+            normalizer.finish()
+
+
 def test_a_delivery_that_ends_inside_a_record_names_the_byte_where_it_ends() -> None:
     header, data = es_header(), trade() + trade()
     for size in range(len(data) + 1):
@@ -346,7 +381,7 @@ def test_arbitrary_bytes_become_rows_or_are_accounted_for_however_they_are_cut(
 ) -> None:
     header = header_of(dataset, None, symbols=["SPY"])
     at = records = 0
-    while at < len(data) and data[at] and at + data[at] * 4 <= len(data):
+    while at < len(data) and not data.startswith(ENDS, at) and at + data[at] * 4 <= len(data):
         at, records = at + data[at] * 4, records + 1
 
     cut = feed(header, data, cuts)
@@ -363,7 +398,8 @@ def test_arbitrary_bytes_become_rows_or_are_accounted_for_however_they_are_cut(
     if at == len(data):
         cut.normalizer.finish()
     else:
-        with pytest.raises(SpymasterError, match=f"byte {len(header) + (len(data) if data[at] else at)}"):
+        ended = at if data.startswith(ENDS, at) else len(data)
+        with pytest.raises(SpymasterError, match=f"byte {len(header) + ended}"):
             cut.normalizer.finish()
 
 
@@ -373,7 +409,7 @@ def feed(header: bytes, data: bytes, cuts: list[int]) -> Run:
         return Run(header, data, cuts)
     except SourceError:
         end = 0
-        while data[end]:
+        while not data.startswith(ENDS, end):
             end += data[end] * 4
         run = Run(header, data[:end], cuts)
         with pytest.raises(SourceError):

@@ -68,6 +68,15 @@ def test_an_id_is_read_by_the_utc_date_of_ts_recv() -> None:
     assert run.normalizer.unmapped == 2
 
 
+def test_the_last_instant_of_64_bits_has_its_contract_and_its_rows_stand() -> None:
+    last = 2**63 - 1
+    for data in (trade(ts_event=last), mapping(1, "ESZ5") + trade(ts_event=last)):
+        run = Run(header_of(schema=None, mappings={"ESZ5": [(DAY, dt.date(2300, 1, 1), 1)]}), data)
+
+        (row,) = run.rows("futures.trades")
+        assert (row["contract"], row["ts_event_ns"], row["ts_recv_ns"]) == ("ESZ5", last, last)
+
+
 def test_where_several_symbols_of_the_header_claim_an_id_it_is_always_the_same_one_that_holds() -> None:
     week, tomorrow = DAY + dt.timedelta(7), DAY + dt.timedelta(1)
     spans = {f"UD:1V: GN {number}": [(DAY, week, 1)] for number in range(9)}
@@ -179,6 +188,52 @@ def test_every_row_has_the_instrument_that_reading_record_by_record_gives(events
     assert run.normalizer.unmapped == sum(contracts.count(None) for contracts in expected.values())
 
 
+@pytest.mark.parametrize("cuts", [[10**6], [48] * 20])
+def test_a_mapping_that_contradicts_another_of_its_day_is_told_once_and_the_last_one_holds(cuts: list[int]) -> None:
+    day = [(DAY, DAY + dt.timedelta(1), 1)]
+    both = {"ESZ5": day, "ESH6": [(DAY, DAY + dt.timedelta(2), 1)]}
+    in_header = Run(header_of(mappings=both), trade() * 5, cuts)
+    in_stream = Run(
+        header_of(schema=None), mapping(1, "ESH6") + mapping(1, "ESZ5") + trade() + mapping(1, "ESH6"), cuts
+    )
+    between = Run(header_of(schema=None, mappings={"ESH6": day}), mapping(1, "ESZ5") + trade(), cuts)
+
+    for run in (in_header, in_stream, between):
+        (line,) = run.warnings
+        assert "instrument 1 is mapped to 'ESH6' and to 'ESZ5' for one day" in line
+        assert set(run.column("futures.trades", "contract")) == {"ESZ5"}
+
+
+def test_what_is_said_of_other_days_or_again_or_of_what_was_asked_for_contradicts_nothing() -> None:
+    tomorrow = DAY + dt.timedelta(1)
+    days = {
+        "ESZ5": [(DAY, tomorrow, 1)],
+        "ESH6": [(tomorrow, tomorrow + dt.timedelta(1), 1)],
+        "ES.c.0": [(DAY, tomorrow, 1)],
+    }
+    said = [
+        mapping(1, "ESZ5"),
+        mapping(1, "ESZ5"),
+        mapping(1, "ESH6", ts_event=T0 + DAY_NS),
+        mapping(1, "1", asked="ES.FUT"),
+    ]
+    times = {"start_ts": T0 + DAY_NS, "end_ts": T0 + 2 * DAY_NS}
+    for header in (header_of(mappings=days), header_of(schema=None)):
+        assert Run(header, b"".join(said) + mapping(1, "ESH6", **times) + trade()).warnings == []
+
+
+def test_records_of_several_publishers_are_recorded_and_told_once_where_the_dataset_has_one() -> None:
+    data = (trade() * 3 + trade(publisher_id=2)) * 3
+    for cuts in ([10**6], [48] * 12):
+        run = Run(es_header(), data, cuts)
+
+        (line,) = run.warnings
+        assert "records of the publishers 1, 2 in a delivery of databento.glbx" in line
+        assert run.column("futures.trades", "publisher_id") == [1, 1, 1, 2] * 3
+    assert Run(header_of("OPRA.PILLAR"), data).warnings == []
+    assert Run(es_header(), trade() * 9).warnings == []
+
+
 # Options.
 
 
@@ -222,6 +277,87 @@ def test_a_definition_in_the_stream_says_more_of_an_option_than_its_symbol() -> 
         assert (before["strike"], before["exp_date"]) == (None, None)
         assert (after["strike"], after["exp_date"]) == (1.085, dt.date(2026, 1, 5))
         assert (after["right"], after["underlying"]) == ("C", "6E")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "asset", "underlying", "root"),
+    [
+        ("EYCH6 C6900", b"EYC", b"ESH6", "ES"),
+        ("XYZH6 C6900", b"XYZ", b"ESH6", "ES"),  # listed after our table was made
+        ("QN3H6 C25000", b"QN3", b"NQH6", "NQ"),
+        ("OZNH6 C110", b"OZN", b"ZNH6", "ZN"),
+        ("EYCH6 C6900", b"EYC", b"", "ES"),
+        ("XYZH6 C6900", b"XYZ", b"", "XYZ"),
+    ],
+)
+def test_an_options_underlying_is_what_its_definition_says(
+    symbol: str, asset: bytes, underlying: bytes, root: str
+) -> None:
+    said = definition(symbol, kind=b"C", asset=asset, underlying=underlying, strike_price=6_900_000_000_000)
+    for data in (mapping(1, symbol) + said + trade(), said + mapping(1, symbol) + trade()):
+        run = Run(header_of(schema=None), data)
+
+        (row,) = run.rows("options.trades")
+        assert (row["underlying"], row["strike"], row["contract"]) == (root, 6900.0, symbol)
+        (defined,) = (row for row in run.rows("reference.instruments") if row["record"] == "definition")
+        assert defined["symbol"] == root
+
+
+def test_what_an_adjusted_stock_option_is_written_on_does_not_move_it_to_another_root() -> None:
+    run = Run(
+        header_of("OPRA.PILLAR", schema="definition"),
+        definition("SPY1  251216C00680000", kind=b"C", asset=b"SPY1", underlying=b"SPY"),
+    )
+
+    assert run.column("reference.instruments", "symbol") == ["SPY1"]
+
+
+def test_a_future_is_not_moved_by_its_underlying() -> None:
+    run = Run(header_of(schema="definition"), definition("ESTH6", asset=b"EST", underlying=b"ESH6"))
+
+    assert run.column("reference.instruments", "symbol") == ["EST"]
+
+
+def test_a_definition_names_its_id_on_its_utc_date_alone_and_a_mapping_goes_before_it() -> None:
+    tomorrow = T0 + DAY_NS
+    said = definition("ESZ5", instrument_id=7, ts_recv=T0) + definition("ESH6", instrument_id=7, ts_recv=tomorrow)
+    times = [T0, tomorrow - 1, tomorrow, tomorrow + DAY_NS]
+    rows = b"".join(trade(instrument_id=7, ts_recv=time) for time in times)
+    run = Run(header_of(schema=None), said + rows)
+
+    assert run.column("futures.trades", "contract") == ["ESZ5", "ESZ5", "ESH6", None]
+    mapped = Run(header_of(schema=None), mapping(7, "ESM6") + said + rows)
+    assert mapped.column("futures.trades", "contract") == ["ESM6"] * 4
+
+
+def test_a_continuous_name_gives_the_root_and_its_definition_the_contract() -> None:
+    header = header_of(
+        stype_in="continuous", symbols=["ES.c.0"], mappings={"ES.c.0": [(DAY, DAY + dt.timedelta(1), 7)]}
+    )
+    run = Run(header, trade(instrument_id=7))
+
+    (row,) = run.rows("futures.trades")
+    assert (row["symbol"], row["contract"], row["instrument_id"]) == ("ES", None, 7)
+    assert run.normalizer.streams["futures.trades"] == "ES"
+    live = Run(
+        header_of(schema=None),
+        mapping(7, "7", asked="ES.c.0")
+        + trade(instrument_id=7)
+        + definition("ESZ5", instrument_id=7)
+        + trade(instrument_id=7),
+    )
+    assert live.column("futures.trades", "contract") == [None, "ESZ5"]
+    assert live.column("futures.trades", "symbol") == ["ES", "ES"]
+    assert live.column("reference.instruments", "contract") == [None, "ESZ5"]
+    named = Run(header_of(schema=None), mapping(7, "ESZ5", asked="ES.c.0") + trade(instrument_id=7))
+    assert named.column("futures.trades", "contract") == ["ESZ5"]
+
+
+def test_an_id_is_no_name_of_itself() -> None:
+    run = Run(header_of(schema=None, stype_in=None), mapping(7, "7", asked="7") + trade(instrument_id=7))
+
+    assert run.column("futures.trades", "contract") == [None]
+    assert run.column("reference.instruments", "contract") == [None]
 
 
 def test_a_definition_makes_an_option_of_a_spread_whose_name_says_nothing() -> None:

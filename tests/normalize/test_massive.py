@@ -434,7 +434,7 @@ def test_columns_are_known_by_name_in_any_order_and_unknown_ones_counted_once() 
 
 def test_a_line_that_cannot_be_read_goes_to_quarantine_and_the_others_do_not() -> None:
     good = LINES["stocks.trades"][2]
-    bad = ["", "A,12,0", good.replace("1381132800464000001", "1.381e18"), good.replace("A,12", 'A,"12'), good + ",9"]
+    bad = ["A,12,0", good.replace("1381132800464000001", "1.381e18"), good.replace("A,12", 'A,"12'), good + ",9"]
     bad += [good.replace("A,", "O:SPY251216C00680000,", 1), good.replace("A,", ",", 1), good.replace("100", "0x64")]
     bad += [good.replace("167.41", "nan"), good.replace("167.41", " 167.41"), good.replace("1381132800464000001", "0")]
     bad += [good.replace("A,12", 'A,"12"3'), good.replace("A,12", 'A,""12""')]

@@ -32,9 +32,6 @@ ES_OPTIONS = Asked("ES", options=True)
         ("6EM4", "6E"),
         ("M2KH6", "M2K"),
         ("NQZ5", "NQ"),
-        ("ES.FUT", "ES"),
-        ("ES.c.0", "ES"),
-        ("ES.v.1", "ES"),
     ],
 )
 def test_a_future_or_calendar_spread_is_filed_under_its_root(symbol: str, root: str) -> None:
@@ -69,6 +66,21 @@ def test_an_outright_keeps_its_own_root_whatever_was_asked_for() -> None:
 @pytest.mark.parametrize("symbol", ["../../etc", "ESZ5-NQZ5", "Z5", "ESZ5-", "esz5", " ", "ESZ5\n", "·"])
 def test_a_symbol_that_cannot_be_read_is_its_own_root(symbol: str) -> None:
     assert read_cme(symbol, NOTHING) == Instrument(symbol, symbol)
+
+
+@pytest.mark.parametrize("symbol", ["ES.FUT", "ES.c.0", "ES.v.1", "ES.n.0"])
+def test_a_name_that_was_asked_for_gives_a_root_and_no_symbol(symbol: str) -> None:
+    assert read_cme(symbol, NOTHING) == Instrument(None, "ES")
+
+
+@pytest.mark.parametrize("root", ["ES", "EW", "EW1", "EW2", "EW3", "EW4", "E1A", "E5A", "E3B", "E2C", "E4D", "EYC"])
+def test_every_option_on_the_e_mini_is_filed_under_it_with_its_strike(root: str) -> None:
+    assert read_cme(f"{root}Z5 C6900", NOTHING) == Instrument(f"{root}Z5 C6900", "ES", True, None, 6900.0, "C")
+
+
+@pytest.mark.parametrize("root", ["EW5", "E6A", "E0B", "E1E", "EY", "EV1", "QN3", "EYCX"])
+def test_an_option_of_another_root_is_filed_under_its_own_without_a_strike(root: str) -> None:
+    assert read_cme(f"{root}Z5 C6900", NOTHING)[1:5] == (root, True, None, None)
 
 
 def test_parents_of_one_product_ask_for_that_product() -> None:
@@ -106,7 +118,7 @@ def test_what_is_no_occ_symbol_is_an_option_of_itself(symbol: str) -> None:
 
 
 def test_an_option_parent_is_filed_under_its_root() -> None:
-    assert read_occ("SPY.OPT", NOTHING).root == "SPY"
+    assert read_occ("SPY.OPT", NOTHING) == Instrument(None, "SPY", True)
 
 
 @pytest.mark.parametrize("symbol", ["SPY", "BRK/B", "BRK.B", "EW2F6 C7000", "ESZ5"])
@@ -130,5 +142,5 @@ def test_several_roots_are_no_root() -> None:
 def test_every_text_has_a_root_that_can_be_stored(symbol: str, root: str | None, options: bool) -> None:
     for venue in (CME, OCC, STOCKS):
         instrument = venue.read(symbol, Asked(root, options))
-        assert instrument.symbol == symbol
+        assert instrument.symbol in (symbol, None)
         assert paths.decode_symbol(paths.encode_symbol(instrument.root)) == instrument.root

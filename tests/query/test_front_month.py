@@ -97,8 +97,10 @@ def test_the_first_date_of_a_lake_rests_on_itself_and_says_so(lake):
     assert not choice.point_in_time
 
 
-@pytest.mark.parametrize("spread", ["ESZ5-ESH6", "UD:1V:2911", "ESZ5 ESH6"])
-def test_a_spread_is_never_chosen_and_its_volume_counts_for_nobody(lake, spread):
+@pytest.mark.parametrize(
+    "spread", ["ESZ5-ESH6", "UD:1V:2911", "ESZ5 ESH6", "ES.c.0", "ES.v.1", "ES.FUT", "17077", "", None]
+)
+def test_what_is_no_contract_is_never_chosen_and_its_volume_counts_for_nobody(lake, spread):
     record(("2025-12-18", RTH, spread, 900), ("2025-12-18", RTH, "ESZ5", 2), ("2025-12-19", RTH, spread, 900))
     selector = ContractSelector(lake)
 

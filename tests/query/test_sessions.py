@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from spymaster import events
+from spymaster.normalize.databento.normalizer import DATASETS
 from spymaster.query import sessions
 
 CHICAGO, NEW_YORK = ZoneInfo("America/Chicago"), ZoneInfo("America/New_York")
@@ -18,7 +19,7 @@ US_HOLIDAYS = {
     "2025-09-01", "2025-11-27", "2025-12-25", "2026-01-01",
 }  # fmt: skip
 US_HALF_DAYS = {"2025-07-03", "2025-11-28", "2025-12-24"}
-CME_HOLIDAYS = {"2025-01-01", "2025-01-09", "2025-04-18", "2025-12-25", "2026-01-01"}  # as the library has them
+CME_HOLIDAYS = {"2025-01-01", "2025-04-18", "2025-12-25", "2026-01-01"}
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,43 @@ def test_cme_has_a_session_on_thanksgiving_and_none_on_christmas():
     assert cme("2025-12-25 17:00:00") == "2025-12-26"
 
 
+@pytest.mark.parametrize("day", sessions.CME_OPEN)
+def test_a_morning_on_which_only_new_york_was_closed_has_a_session_of_cme_and_no_regular_hours(day):
+    evening = date.fromisoformat(day) - timedelta(1)
+    following = None if date.fromisoformat(day).weekday() == 4 else str(date.fromisoformat(day) + timedelta(1))
+
+    assert cme(f"{evening} 16:59:59.999999999") == str(evening)
+    assert cme(f"{evening} 17:00:00") == day
+    assert cme(f"{day} 08:14:59.999999999") == day
+    assert cme(f"{day} 17:00:00") == following
+    assert us(f"{day} 10:00:00") is None
+    assert not rth(f"{day} 10:00:00")
+
+
+def test_the_other_good_fridays_have_no_session():
+    for day in ("2016-03-25", "2017-04-14", "2018-03-30", "2019-04-19", "2020-04-10", "2022-04-15", "2024-03-29"):
+        assert cme(f"{day} 08:00:00") is None
+
+
+def test_of_what_the_library_calls_closed_every_day_is_new_years_christmas_or_a_good_friday_or_known_to_be_open():
+    import exchange_calendars
+    import pandas as pd
+
+    days = pd.bdate_range("2015-01-01", "2026-12-31")
+    schedule = exchange_calendars.get_calendar("CMES", start="2015-01-01", end="2026-12-31").schedule.index
+    closed = [day for day in days.difference(schedule) if str(day.date()) not in sessions.CME_OPEN]
+
+    assert {(day.month, day.day) for day in closed if day.month in (1, 12)} <= {
+        (1, 1),
+        (1, 2),
+        (12, 24),
+        (12, 25),
+        (12, 26),
+    }
+    assert {day.weekday() for day in closed if day.month in (3, 4)} == {4}
+    assert {day.month for day in closed} == {1, 3, 4, 12}
+
+
 def test_cmes_boundary_follows_chicagos_clock_over_both_changes():
     assert cme("2025-03-09 21:59:59.999999999", UTC) is None
     assert cme("2025-03-09 22:00:00", UTC) == "2025-03-10"
@@ -207,26 +245,44 @@ def test_a_table_of_some_dates_says_what_the_whole_says():
 
 
 @pytest.mark.parametrize(
-    ("schema", "root", "expected"),
+    ("schema", "source", "root", "expected"),
     [
-        ("futures.trades", "NQ", "2025-12-22"),
-        ("futures.mbp10", "ES", "2025-12-22"),
-        ("options.trades", "ES", "2025-12-22"),
-        ("options.greeks_snapshots", "SPY", None),
-        ("reference.instruments", "ES", "2025-12-22"),
-        ("stocks.trades", "ES", None),  # the ticker of a utility
-        ("stocks.quotes", "SPY", None),
-        ("system.gaps", "spymaster", None),
+        ("futures.trades", "databento.glbx", "NQ", "2025-12-22"),
+        ("futures.mbp10", "sim", "ES", "2025-12-22"),
+        ("futures.trades", "api", "NQ", "2025-12-22"),
+        ("options.trades", "databento.glbx", "ES", "2025-12-22"),
+        ("options.trades", "databento.glbx", "QN3", "2025-12-22"),
+        ("options.trades", "databento.glbx", "SPY", "2025-12-22"),
+        ("options.trades", "databento.opra", "ES", None),  # the utility's
+        ("options.trades", "massive.options", "ES", None),
+        ("options.trades", "sim", "ES", "2025-12-22"),
+        ("options.trades", "sim", "SPY", None),
+        ("options.trades", "api", "ES", "2025-12-22"),
+        ("options.trades", "api", "SPY", None),
+        ("options.greeks_snapshots", "massive.options", "SPY", None),
+        ("reference.instruments", "databento.glbx", "CL", "2025-12-22"),
+        ("reference.instruments", "databento.xnas", "ES", None),
+        ("reference.instruments", "sim", "ES", "2025-12-22"),
+        ("stocks.trades", "massive.stocks", "ES", None),
+        ("stocks.quotes", "massive.stocks", "SPY", None),
+        ("system.gaps", "spymaster", "spymaster", None),
     ],
 )
-def test_a_schemas_rows_follow_the_calendar_of_their_market(connection, schema, root, expected):
+def test_rows_follow_the_calendar_of_their_venue(connection, schema, source, root, expected):
     kind = events.schema_named(schema)
-    rows = f"(select {ns('2025-12-21 17:00:00', CHICAGO)} as ts_event_ns, '{root}' as {kind.partition_by})"
+    moment = ns("2025-12-21 17:00:00", CHICAGO)
+    rows = f"(select {moment} as ts_event_ns, '{source}' as source, '{root}' as {kind.partition_by})"
     found = connection.sql(f"select session_date, is_rth from (select {sessions.columns(kind)} from {rows})")
 
     assert [str(column).upper() for column in found.types] == ["DATE", "BOOLEAN"]
     in_rth = None if schema.startswith("system.") else False
     assert found.fetchall() == [(date.fromisoformat(expected) if expected else None, in_rth)]
+
+
+def test_every_source_that_a_vendor_has_is_a_venues():
+    named = {dataset.source for dataset in DATASETS.values()} | {"massive.stocks", "massive.options"}
+
+    assert named == {*sessions.CME_SOURCES, *sessions.US_SOURCES}
 
 
 def test_a_query_that_names_neither_column_does_not_read_the_time(connection, tmp_path):

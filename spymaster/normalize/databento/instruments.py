@@ -2,10 +2,15 @@
 
 A record carries an id; venues may give it to another instrument the next day. What it means: what a mapping record
 says, from its place in the stream on and within the times it gives; else what the header says of the UTC date of the
-record's `ts_recv`. So an instrument is looked up once for each distinct (controls so far, span between two changes,
-id) of a piece, never row by row. A control is a record that changes what later records mean.
+record's `ts_recv`; else what a definition of that date says. So an instrument is looked up once for each distinct
+(controls so far, span between two changes, id) of a piece, never row by row. A control is a record that changes what
+later records mean.
 
-Why a definition is remembered by its symbol, not by its id: tomorrow the id may be another instrument's.
+Why what a definition describes is remembered by its symbol, and its id for its date alone: tomorrow the id may be
+another instrument's. What an option is written on is its definition's `underlying`, a future; its product only where
+that is not said.
+
+A name that was asked for (`ES.c.0`) or an id again is no contract: it gives a root at most.
 """
 
 from collections.abc import Iterable, Iterator
@@ -48,6 +53,13 @@ _COLUMNS: Final = {
 }
 
 
+# What `Instruments.know` reads of rows of `reference.instruments`.
+DEFINITION_COLUMNS: Final = (
+    "instrument_id", "ts_recv_ns", "record", "contract", "asset", "underlying", "instrument_class", "strike",
+    "expiration_ns",
+)  # fmt: skip
+
+
 class Span(NamedTuple):
     """A symbol that an id stands for within [start_ns, end_ns), and what was asked for to get it."""
 
@@ -56,6 +68,22 @@ class Span(NamedTuple):
     end_ns: int
     symbol: str
     asked: Asked
+    said_on: int | None = None  # UTC day, since 1970, of the mapping record that says it; of a header's none
+
+    def covers(self, instant_ns: int) -> bool:
+        """Whether an instant is in it; the last that 64 bits hold is where it has no end."""
+        return self.start_ns <= instant_ns and (instant_ns < self.end_ns or self.end_ns == MAX_NS)
+
+    def shares_a_day(self, other: "Span") -> bool:
+        """Whether both are said of some instant of one day; a mapping without times speaks of its own day."""
+        own, its = self._of_its_day(), other._of_its_day()
+        return max(own[0], its[0]) < min(own[1], its[1])
+
+    def _of_its_day(self) -> tuple[int, int]:
+        if self.said_on is None:
+            return self.start_ns, self.end_ns
+        begin_ns = self.said_on * NS_PER_DAY
+        return max(self.start_ns, begin_ns), min(self.end_ns, begin_ns + NS_PER_DAY)
 
 
 # A live session maps its instruments anew each day. Beyond these the oldest go: rows that come so late lose their name.
@@ -63,11 +91,18 @@ MAX_SPANS: Final = 1_000  # of one id
 MAX_EDGES: Final = 1 << 18
 
 
+class Definition(NamedTuple):
+    """An instrument, and that its id stands for it on a UTC date."""
+
+    span: Span
+    instrument: Instrument
+
+
 class Control(NamedTuple):
     """A record that says that an id stands for a symbol, or describes an instrument."""
 
     offset: int
-    says: Span | Instrument
+    says: Span | Definition
 
 
 class Names(NamedTuple):
@@ -98,6 +133,8 @@ class Instruments:
 
     Attributes:
         root: the one root of all symbols known before the first record; None if there are several, or none.
+        names: these symbols.
+        contradicted: the first two names that one id was given on one day, and the id; None if that did not happen.
     """
 
     def __init__(self, metadata: dbn.Metadata, venue: Venue, symbols_in_stream: tuple[str, ...], learns: bool) -> None:
@@ -113,46 +150,87 @@ class Instruments:
         self._asked = asked_by(metadata.symbols if str(metadata.stype_in) == "parent" else (), venue)
         self._read = lru_cache(65_536)(venue.read)
         self._described: dict[str, Instrument] = {}
-        self._spans: dict[int, list[Span]] = {}
+        self._spans: dict[int, list[Span]] = {}  # of mappings
+        self._defined: dict[int, list[Span]] = {}  # of definitions
+        self.contradicted: tuple[str, str, int] | None = None
         self._edges: NDArray[np.int64] = np.empty(0, np.int64)  # the times, sorted, at which some id may change
 
         spans = _header_spans(metadata, self._asked)
         self._learn(Control(0, span) for span in spans)
         self._add_edges(spans)
-        names = {*({span.symbol for span in spans} or metadata.symbols), *symbols_in_stream}
+        names = self.names = {*({span.symbol for span in spans} or _symbols(metadata)), *symbols_in_stream}
         self.root = None if _EVERYTHING in names else one_root(self._read(name, self._asked).root for name in names)
 
+    @property
+    def are_nameless(self) -> bool:
+        """Whether nothing so far names any id, nor will."""
+        return not (self._spans or self._defined or self.names)
+
+    def know(self, defined: pa.Table) -> None:
+        """Learn rows of `reference.instruments`; each names its id on the UTC date of its `ts_recv_ns`.
+
+        Raises:
+            KeyError: a column of `DEFINITION_COLUMNS` is not there.
+        """
+        columns = (defined[name].to_pylist() for name in DEFINITION_COLUMNS)
+        said = []
+        for number, received, record, symbol, asset, underlying, kind, strike, expiration in zip(*columns, strict=True):
+            plain = self._read(symbol, self._asked)
+            if plain.symbol is None:
+                continue
+            if record == "definition":
+                plain = Instrument(
+                    symbol=symbol,
+                    root=self.root_of_definition(asset, symbol, underlying, kind),
+                    is_option=kind in _OPTION_CLASSES,
+                    exp_date=None if expiration is None else _utc_date(expiration),
+                    strike=strike if kind in ("C", "P") else None,
+                    right=kind if kind in ("C", "P") else None,
+                )
+            said.append(Definition(_span_of_day(number, received, symbol, self._asked), plain))
+        self._add_edges(definition.span for definition in said)
+        self._learn(Control(0, definition) for definition in said)
+        if not self.names:
+            self.root = one_root(definition.instrument.root for definition in said)
+
     def mapped(self, mappings: Records) -> list[Span]:
-        """Return what mapping records say. Where the new symbol is only an id again, the one asked for names it."""
-        names = ("instrument_id", "start_ts", "end_ts", "stype_in_symbol", "stype_out_symbol")
+        """Return what mapping records say. Where the new symbol is only an id again, the one asked for names it.
+
+        Its symbol is empty where that is an id too.
+        """
+        names = ("instrument_id", "ts_event", "start_ts", "end_ts", "stype_in_symbol", "stype_out_symbol")
         spans = []
-        for number, start, end, symbol_in, symbol_out in zip(*(mappings[name].tolist() for name in names), strict=True):
+        for number, at, start, end, symbol_in, symbol_out in zip(
+            *(mappings[name].tolist() for name in names), strict=True
+        ):
             asked_for, meant = text(symbol_in), text(symbol_out)
             parent = asked_by([asked_for], self._venue)
             span = Span(
                 instrument_id=number,
                 start_ns=_MIN_NS if start == UNDEFINED_TIME else start,
                 end_ns=MAX_NS if end == UNDEFINED_TIME else end,
-                symbol=asked_for if meant.isdigit() else meant,
+                symbol=next((name for name in (meant, asked_for) if not name.isdigit()), ""),
                 asked=parent if parent.root else self._asked,
+                said_on=None if at == UNDEFINED_TIME else at // NS_PER_DAY,
             )
             spans.append(span)
         return spans
 
-    def described(self, definitions: Records) -> Iterator[Instrument]:
-        """Say what each definition tells of its instrument."""
-        names = ("raw_symbol", "asset", "instrument_class", "expiration", "strike_price")
-        for fields in zip(*(definitions[name].tolist() for name in names), strict=True):
-            symbol, asset, kind = (text(raw) for raw in fields[:3])
-            expiration, strike = fields[3:]
-            yield Instrument(
+    def described(self, definitions: Records) -> Iterator[Definition]:
+        """Say what each definition tells of its instrument, and of its id on the UTC date of its `ts_recv`."""
+        names = ("instrument_id", "raw_symbol", "asset", "underlying", "instrument_class", "expiration", "strike_price")
+        rows = zip(*(definitions[name].tolist() for name in names), received_ns(definitions).tolist(), strict=True)
+        for number, *texts, expiration, strike, received in rows:
+            symbol, asset, underlying, kind = map(text, texts)
+            instrument = Instrument(
                 symbol=symbol,
-                root=self.root_of_definition(asset, symbol),
+                root=self.root_of_definition(asset, symbol, underlying, kind),
                 is_option=kind in _OPTION_CLASSES,
                 exp_date=None if expiration == UNDEFINED_TIME else _utc_date(expiration),
                 strike=strike / PRICE_SCALE if kind in ("C", "P") and strike != UNDEFINED_PRICE else None,
                 right=kind if kind in ("C", "P") else None,
             )
+            yield Definition(_span_of_day(number, received, symbol, self._asked), instrument)
 
     def controls(self, mappings: Group | None, spans: list[Span], definitions: Group | None) -> list[Control]:
         """Return what a piece says of instruments, in order. Nothing is learned yet."""
@@ -161,7 +239,9 @@ class Instruments:
             self._add_edges(spans)
             controls += map(Control, mappings.offsets.tolist(), spans)
         if definitions and self._learns:
-            controls += map(Control, definitions.offsets.tolist(), self.described(definitions.records))
+            said = list(self.described(definitions.records))
+            self._add_edges(definition.span for definition in said)
+            controls += map(Control, definitions.offsets.tolist(), said)
         return sorted(controls, key=lambda control: control.offset)
 
     def name(self, groups: list[Group], controls: list[Control]) -> list[Names]:
@@ -189,31 +269,53 @@ class Instruments:
         ends = np.cumsum([len(group.records) for group in groups])
         return [Names(distinct, part) for part in np.split(numbers, ends[:-1])]
 
-    def root_of_mapping(self, span: Span) -> str:
-        return self._read(span.symbol, span.asked).root if span.symbol else self.root or UNMAPPED
+    def meant_by(self, span: Span) -> Instrument:
+        """Return what a mapping's symbol says."""
+        return self._read(span.symbol, span.asked) if span.symbol else Instrument(None, self.root or UNMAPPED)
 
-    def root_of_definition(self, asset: str | None, symbol: str | None) -> str:
+    def root_of_definition(
+        self, asset: str | None, symbol: str | None, underlying: str | None, instrument_class: str | None
+    ) -> str:
+        is_option = underlying and instrument_class in _OPTION_CLASSES
+        if is_option and (root := self._venue.root_of_underlying(underlying or "")):
+            return partition_root(root)
         if asset:
             return partition_root(self._venue.product_root(asset))
         return self._read(symbol, self._asked).root if symbol else self.root or UNMAPPED
 
     def _at(self, instrument_id: int, instant_ns: int) -> Instrument:
         """Return the instrument that an id stands for at an instant: of the spans that cover it, the latest learned."""
-        for span in reversed(self._spans.get(instrument_id, ())):
-            if span.start_ns <= instant_ns < span.end_ns and span.symbol:
-                return self._described.get(span.symbol) or self._read(span.symbol, span.asked)
-        return Instrument(None, self.root or UNMAPPED, self._asked.options)
+        asked_for: Instrument | None = None
+        for spans in (self._spans, self._defined):
+            for span in reversed(spans.get(instrument_id, ())):
+                if span.covers(instant_ns) and span.symbol:
+                    found = self._described.get(span.symbol) or self._read(span.symbol, span.asked)
+                    if found.symbol is not None:
+                        return found
+                    asked_for = asked_for or found
+        return asked_for or Instrument(None, self.root or UNMAPPED, self._asked.options)
 
     def _learn(self, controls: Iterable[Control]) -> None:
         for control in controls:
             said = control.says
-            if isinstance(said, Instrument):
-                self._described[said.symbol or ""] = said
+            if isinstance(said, Definition):
+                self._described[said.instrument.symbol or ""] = said.instrument
+                _remember(self._defined, said.span)
             else:
-                known = self._spans.setdefault(said.instrument_id, [])
-                if not known or known[-1] != said:  # a live session repeats each mapping for each of its schemas
-                    known.append(said)
-                    del known[:-MAX_SPANS]
+                self._compare(said)
+                _remember(self._spans, said)
+
+    def _compare(self, said: Span) -> None:
+        """Note the first mapping that gives an id a second contract on one day."""
+        if self.contradicted is not None or self._contract(said) is None:
+            return
+        for known in self._spans.get(said.instrument_id, ()):
+            if known.symbol != said.symbol and known.shares_a_day(said) and self._contract(known) is not None:
+                self.contradicted = known.symbol, said.symbol, said.instrument_id
+                return
+
+    def _contract(self, span: Span) -> str | None:
+        return self.meant_by(span).symbol
 
     def _add_edges(self, spans: Iterable[Span]) -> None:
         """Tell apart the times before, within and after each of `spans`."""
@@ -222,7 +324,43 @@ class Instruments:
             self._edges = np.union1d(self._edges, np.array(list(edges), np.int64))[-MAX_EDGES:]
 
 
+def _remember(spans: dict[int, list[Span]], said: Span) -> None:
+    known = spans.setdefault(said.instrument_id, [])
+    if not known or known[-1] != said:  # a live session repeats each mapping for each of its schemas
+        known.append(said)
+        del known[:-MAX_SPANS]
+
+
 _NOBODY: Final = Instrument(None, UNMAPPED)
+
+
+class Unnamed(NamedTuple):
+    """Ids that a header names by no contract, and when: UTC nanoseconds, half-open."""
+
+    ids: frozenset[int]
+    begin_ns: int
+    end_ns: int
+
+
+def unnamed(metadata: dbn.Metadata, venue: Venue) -> Unnamed | None:
+    """Return what a header leaves without a contract; None if that is nothing that it tells."""
+    bare = str(metadata.stype_in) == "instrument_id"
+    ids = {int(symbol) for symbol in metadata.symbols if bare and symbol.isascii() and symbol.isdigit()}
+    spans: list[tuple[int, int]] = []
+    for name, intervals in metadata.mappings.items():
+        for interval in intervals:
+            number, symbol = (name, interval["symbol"]) if bare else (interval["symbol"], name)
+            named = not symbol.isdigit() and venue.read(symbol, Asked()).symbol is not None
+            if number.isascii() and number.isdigit() and not named:
+                ids.add(int(number))
+                spans.append((_midnight_ns(interval["start_date"]), _midnight_ns(interval["end_date"])))
+            elif number.isdigit():
+                ids.discard(int(number))
+    if not ids:
+        return None
+    begin_ns = min((begin for begin, _ in spans), default=min(metadata.start, MAX_NS) // NS_PER_DAY * NS_PER_DAY)
+    end_ns = max((end for _, end in spans), default=min(metadata.end or MAX_NS, MAX_NS))
+    return Unnamed(frozenset(ids), begin_ns, end_ns)
 
 
 def _header_spans(metadata: dbn.Metadata, asked: Asked) -> list[Span]:
@@ -237,10 +375,19 @@ def _header_spans(metadata: dbn.Metadata, asked: Asked) -> list[Span]:
             number, symbol = interval["symbol"], name
             if str(metadata.stype_in) == "instrument_id":
                 number, symbol = symbol, number
-            if number.isascii() and number.isdigit():
+            if number.isascii() and number.isdigit() and not symbol.isdigit():
                 start_ns, end_ns = _midnight_ns(interval["start_date"]), _midnight_ns(interval["end_date"])
                 spans.append(Span(int(number), start_ns, end_ns, symbol, asked))
     return sorted(spans, key=lambda span: (span.start_ns, -span.end_ns, span.symbol))
+
+
+def _span_of_day(instrument_id: int, received_ns: int, symbol: str, asked: Asked) -> Span:
+    begin_ns = received_ns // NS_PER_DAY * NS_PER_DAY
+    return Span(instrument_id, begin_ns, min(begin_ns + NS_PER_DAY, MAX_NS), symbol, asked)
+
+
+def _symbols(metadata: dbn.Metadata) -> list[str]:
+    return [symbol for symbol in metadata.symbols if not symbol.isdigit()]
 
 
 def _midnight_ns(day: date) -> int:

@@ -10,13 +10,14 @@ nothing named in `unmapped`, and a record that cannot become a row is handed bac
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import databento_dbn as dbn
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spymaster import clock
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
 from spymaster.events import (
     FUTURES_MBP10,
@@ -29,9 +30,10 @@ from spymaster.events import (
 from spymaster.events.encoding import Dbn
 from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
-from spymaster.normalize.databento.instruments import Instruments, Names, Span
+from spymaster.normalize.databento.instruments import Instruments, Names, Span, Unnamed, unnamed
 from spymaster.normalize.databento.records import (
     DEFINITION,
+    HEADER_MAGIC,
     KIND_NAMES,
     LAYOUTS,
     MAPPING,
@@ -46,14 +48,18 @@ from spymaster.normalize.databento.records import (
     gather,
     mapping_columns,
     market_columns,
+    second_header,
+    text,
 )
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
-from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue
+from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue, newly_read
 
 # Decoded at once: what a busy connection gives in one burst, because each piece and each frame that it becomes costs
 # half a millisecond whatever is in it; and of records of 48 bytes or more no batch gets beyond 65,536 rows.
 PIECE_BYTES: Final = 1024 * 1024
 _HEADER_BYTES: Final = 16
+_HEADER_BEGIN_BYTES: Final = 24  # of a delivery's metadata, whose dataset stands behind magic, version and length
+_HEADER_DATASET: Final = slice(8, _HEADER_BEGIN_BYTES)
 _ALL: Final = slice(None)
 
 
@@ -61,11 +67,12 @@ class _Dataset(NamedTuple):
     source: str
     venue: Venue
     kinds: dict[int, tuple[EventSchema, ...]]  # what its market records become
+    several_publishers: bool = False
 
 
-_DATASETS: Final = {
+DATASETS: Final = {
     "GLBX.MDP3": _Dataset("databento.glbx", CME, {TRADE: (FUTURES_TRADES, OPTIONS_TRADES), MBP10: (FUTURES_MBP10,)}),
-    "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}),
+    "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}, True),
     "XNAS.ITCH": _Dataset("databento.xnas", STOCKS, {TRADE: (STOCKS_TRADES,)}),
 }
 _SCHEMA_KINDS: Final = {"trades": TRADE, "mbp-10": MBP10, "definition": DEFINITION}
@@ -86,16 +93,24 @@ class DatabentoNormalizer:
     """Turns one delivery of DBN into rows. It keeps the symbols seen so far and the bytes of a record not yet whole.
 
     What it counts as ignored are records of kinds that are not recorded.
+
+    Attributes:
+        version: 2 of a file whose rows version 1 made otherwise, which took names that were asked for as contracts, EYC
+            for no option of ES, and asked no definition; any other keeps its capture.
     """
 
-    version: ClassVar[int] = 1
-
-    def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False) -> None:
+    def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False, defined: pa.Table | None = None) -> None:
         """Read the metadata header.
+
+        Args:
+            encoding: the header, and what a look ahead found.
+            origin: the delivery as a user would name it.
+            simulated: the rows' source is `sim`.
+            defined: rows of `reference.instruments` that name what `wanted` asks for; None if none are known.
 
         Raises:
             UnsupportedError: it announces a dataset, schema or DBN version that is not recorded.
-            SourceError: it is no DBN header.
+            SourceError: it is no DBN header, or nothing names the ids that it asks for.
         """
         header = encoding.header
         metadata = _decode_header(header, origin)
@@ -109,6 +124,12 @@ class DatabentoNormalizer:
         learns = metadata.schema is None and len(self._kinds[TRADE]) > 1
         self._instruments = Instruments(metadata, self._dataset.venue, encoding.symbols_in_stream, learns)
 
+        if defined is not None:
+            self._instruments.know(defined)
+        bare = metadata.schema is not None and str(metadata.stype_in) == "instrument_id"
+        if bare and self._kinds and self._instruments.are_nameless:  # of a saved live session definitions may follow
+            raise _nameless(metadata, self._dataset, origin)
+        self.version = _version(metadata, self._dataset, self._instruments)
         self.source = "sim" if simulated else self._dataset.source
         schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
         self.streams = {schema.name: self._instruments.root or WILDCARD for schema in schemas}
@@ -118,6 +139,8 @@ class DatabentoNormalizer:
         }
         self.ignored: Counter[str] = Counter()
         self.unmapped = 0
+        self._publishers: set[int] = set()  # of market records, where the dataset has one
+        self._warned: set[str] = set()
 
     def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
@@ -128,19 +151,19 @@ class DatabentoNormalizer:
             messages: any number of bytes each, from where the one before left off.
 
         Raises:
-            SourceError: a record of length zero begins here, so nothing from here on can be framed. The rows before
-                it came with the call before.
+            SourceError: a record of length zero begins here, so nothing from here on can be framed, or another header
+                does. The rows before it came with the call before.
         """
         done = Normalized([], [])
         for number, (piece, arrivals) in enumerate(self._pieces(messages)):
-            if (self._rest or piece)[0] == 0:
-                self._rest = b"\0"
+            self._rest += piece
+            if self._is_unframed():
+                self._rest = self._rest[:_HEADER_BEGIN_BYTES]
                 if number == 0:
                     raise self._unframed()
                 break  # the rows before it go first
-            self._rest += piece
             self._normalize_rest(done, arrivals)
-        return done
+        return done._replace(warnings=list(self._new_warnings()))
 
     def finish(self) -> None:
         """Check that the delivery ended where a record ends.
@@ -151,16 +174,46 @@ class DatabentoNormalizer:
         """
         if not self._rest:
             return
-        if self._rest[0] == 0:
+        if self._is_unframed():
             raise self._unframed()
         begun = f"the record that begins at byte {self._rest_begins} has {len(self._rest)} of {self._rest[0] * 4} bytes"
         raise TruncatedError(self._origin, self._rest_begins + len(self._rest), begun)
 
+    def _new_warnings(self) -> Iterator[str]:
+        """Yield what contradicts itself and was not told yet."""
+        if (said := self._instruments.contradicted) and "id" not in self._warned:
+            self._warned.add("id")
+            first, second, number = said
+            yield (
+                f"{self._origin}: instrument {number} is mapped to {first!r} and to {second!r} for one day. Every row "
+                f"is recorded with its instrument_id, and named by the mapping that was said last. Next: compare with "
+                f"the definitions of that day"
+            )
+        if len(self._publishers) > 1 and "publisher" not in self._warned:
+            self._warned.add("publisher")
+            found = ", ".join(map(str, sorted(self._publishers)))
+            yield (
+                f"{self._origin}: records of the publishers {found} in a delivery of {self._dataset.source}, which has "
+                f"one. Every row is recorded under that source, with its publisher_id. Next: fetch each dataset into a "
+                f"file of its own"
+            )
+
+    def _is_unframed(self) -> bool:
+        """Whether no record can be read from here on."""
+        return self._rest.startswith((b"\0", HEADER_MAGIC))
+
     def _unframed(self) -> SourceError:
+        at = self._rest_begins
+        if self._rest.startswith(HEADER_MAGIC):
+            dataset = text(self._rest[_HEADER_DATASET])
+            why = f"a second DBN header{f', of {dataset},' if dataset else ''} begins there, as where two were joined"
+            step = f"split it there (head -c {at}; tail -c +{at + 1}; first zstd -d a .zst) and record each part"
+        else:
+            why = "a record of length zero begins there, so where the next one begins is unknown"
+            step = "fetch the file again and run the same command"
         return SourceError(
-            f"{self._origin} cannot be read on from byte {self._rest_begins}: a record of length zero begins there, so "
-            f"where the next one begins is unknown. The records before that byte are recorded, and the capture is "
-            f"marked incomplete. Next: fetch the file again and run the same command"
+            f"{self._origin} cannot be read on from byte {at}: {why}. The records before that byte are recorded, none "
+            f"from it on, and the capture is marked incomplete. Next: {step}"
         )
 
     def _pieces(self, messages: Sequence[Message]) -> Iterator[tuple[bytes, _Arrivals]]:
@@ -176,6 +229,8 @@ class DatabentoNormalizer:
 
     def _normalize_rest(self, done: Normalized, arrivals: _Arrivals) -> None:
         offsets, end = frame(self._rest)
+        if (header := second_header(self._rest, offsets, end)) is not None:
+            offsets, end = offsets[offsets < header], header
         if end == 0:
             return
         unreadable: list[Unreadable] = []
@@ -227,6 +282,11 @@ class DatabentoNormalizer:
         controls = self._instruments.controls(groups.get(MAPPING), spans, groups.get(DEFINITION))
         named = self._instruments.name(list(market.values()), controls)
         for (kind, group), names in zip(market.items(), named, strict=True):
+            if not self._dataset.several_publishers and len(self._publishers) < 2:
+                publishers = group.records["publisher_id"]
+                self._publishers |= {int(publishers[0])}
+                if (publishers != publishers[0]).any():
+                    self._publishers |= set(np.unique(publishers).tolist())
             self.unmapped += int(names.where(instrument.symbol is None for instrument in names.distinct).sum())
             for schema, rows in _split(self._kinds[kind], names):
                 records = group.records[rows]
@@ -240,13 +300,15 @@ class DatabentoNormalizer:
         parts: list[tuple[Columns, Group]] = []
         if DEFINITION in groups:
             columns = definition_columns(groups[DEFINITION].records)
-            named = zip(columns["asset"].to_pylist(), columns["contract"].to_pylist(), strict=True)
+            said = ("asset", "contract", "underlying", "instrument_class")
+            named = zip(*(columns[name].to_pylist() for name in said), strict=True)
             roots = [self._instruments.root_of_definition(*names) for names in named]
             parts.append((columns | {"symbol": pa.array(roots)}, groups[DEFINITION]))
         if MAPPING in groups:
+            meant = [self._instruments.meant_by(span) for span in spans]
             names = {
-                "symbol": pa.array([self._instruments.root_of_mapping(span) for span in spans]),
-                "contract": pa.array([span.symbol or None for span in spans], pa.string()),
+                "symbol": pa.array([instrument.root for instrument in meant]),
+                "contract": pa.array([instrument.symbol for instrument in meant], pa.string()),
             }
             parts.append((mapping_columns(groups[MAPPING], self._start_ns) | names, groups[MAPPING]))
         if parts:
@@ -289,19 +351,61 @@ def _decode_header(header: bytes, origin: str) -> dbn.Metadata:
 
 def _contents(metadata: dbn.Metadata, origin: str) -> tuple[_Dataset, dict[int, tuple[EventSchema, ...]]]:
     """Return the dataset and which of its market records the header announces; without a schema, all of them."""
-    dataset = _DATASETS.get(metadata.dataset)
+    dataset = DATASETS.get(metadata.dataset)
     name = None if metadata.schema is None else str(metadata.schema)
     kind = _SCHEMA_KINDS.get(name or "")
     if dataset is None or (name and kind != DEFINITION and kind not in dataset.kinds):
         known = "; ".join(
             f"{code} with {', '.join(n for n, k in _SCHEMA_KINDS.items() if k == DEFINITION or k in known.kinds)}"
-            for code, known in _DATASETS.items()
+            for code, known in DATASETS.items()
         )
         raise UnsupportedError(
             f"{origin} holds {name or 'records'} of {metadata.dataset!r}, which is not recorded. Nothing "
             f"was recorded from it. Next: fetch one of these instead: {known}"
         )
     return dataset, {k: schemas for k, schemas in dataset.kinds.items() if name is None or k == kind}
+
+
+class Wanted(NamedTuple):
+    """Definitions that name what a delivery's header does not.
+
+    Attributes:
+        source: of their rows.
+        unnamed: which ids, and of when.
+    """
+
+    source: str
+    unnamed: Unnamed
+
+
+def wanted(encoding: Dbn, origin: str) -> Wanted | None:
+    """Return which definitions a delivery wants beside its header; None if none.
+
+    Raises:
+        SourceError: it is no DBN header.
+    """
+    metadata = _decode_header(encoding.header, origin)
+    dataset = DATASETS.get(metadata.dataset)
+    left = None if dataset is None else unnamed(metadata, dataset.venue)
+    return None if dataset is None or left is None else Wanted(dataset.source, left)
+
+
+def _nameless(metadata: dbn.Metadata, dataset: _Dataset, origin: str) -> SourceError:
+    left = unnamed(metadata, dataset.venue)
+    ids = sorted(left.ids) if left else []
+    some = ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    first = clock.utc_text(left.begin_ns if left else min(metadata.start, MAX_NS))[:10]
+    last = clock.utc_text(left.end_ns - 1)[:10] if left and left.end_ns < MAX_NS else "its end"
+    return SourceError(
+        f"{origin} asks for bare ids ({some or 'none are listed'}), and neither its header, nor its stream, nor "
+        f"definitions in the lake name them. Nothing was recorded from it. Next: backfill the definitions of "
+        f"{metadata.dataset} for these ids from {first} to {last} (schema definition), then run the same command"
+    )
+
+
+def _version(metadata: dbn.Metadata, dataset: _Dataset, instruments: Instruments) -> int:
+    asks_definitions = dataset.venue is CME and _SCHEMA_KINDS.get(str(metadata.schema), DEFINITION) == DEFINITION
+    return 2 if asks_definitions or any(map(newly_read, instruments.names)) else 1
 
 
 def _split(schemas: tuple[EventSchema, ...], names: Names) -> list[tuple[EventSchema, slice | NDArray[np.intp]]]:

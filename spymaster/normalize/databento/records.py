@@ -20,6 +20,8 @@ from spymaster.normalize.columns import Columns, repeat_text
 
 TRADE, MBP10, DEFINITION, MAPPING = 0, 10, 19, 22
 
+HEADER_MAGIC: Final = b"DBN"  # of a delivery's metadata
+_HEADER_HEAD: Final = int.from_bytes(HEADER_MAGIC[:2], "little")
 MAX_NS: Final = 2**63 - 1
 UNDEFINED_TIME: Final = 2**64 - 1
 UNDEFINED_PRICE: Final = 2**63 - 1
@@ -111,6 +113,23 @@ def frame(piece: bytes) -> tuple[NDArray[np.int64], int]:
         begins.append(at)
         at += size
     return np.array(begins, np.int64), at
+
+
+def second_header(piece: bytes, offsets: NDArray[np.int64], end: int) -> int | None:
+    """Return where a metadata header stands where a record would begin, if one does.
+
+    Its first bytes are `DBN`: as a record's, a length of 272 and a kind that there is none of.
+
+    Args:
+        piece: the bytes that were framed.
+        offsets: where its records begin.
+        end: where the last one ends.
+    """
+    heads = np.ndarray((len(piece) - 1,), "<u2", piece, strides=(1,))[offsets] if len(offsets) else offsets
+    for offset in [*offsets[heads == _HEADER_HEAD].tolist(), end]:
+        if piece.startswith(HEADER_MAGIC, offset):
+            return int(offset)
+    return None
 
 
 def gather(piece: bytes, offsets: NDArray[np.int64], size: int, layout: np.dtype[np.void]) -> Records:

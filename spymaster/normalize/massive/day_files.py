@@ -8,14 +8,18 @@ Blocks of whole lines go through pyarrow's CSV reader with a type for each colum
 not be (it trims blanks, reads `0x10`, takes a quote anywhere), so a block with anything but the vendor's plain form in
 it, or that the reader refuses, is halved again and again until the odd lines stand in a few, which are read value by
 value, some forty times as slowly. A line that cannot be read goes to quarantine.
+
+What programs that save a day file again do to it changes no value: a UTF-8 byte order mark is skipped, lines may end
+in CR LF, values may be quoted, empty lines say nothing and are counted. Text in another encoding is refused.
 """
 
+import codecs
 import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +53,14 @@ _NOT_PLAIN: Final = (b" ", b"\t", b"\r", b"\0", b"+", b"0x", b"0X")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,30}")
 _DECIMAL: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _AS_TEXT: Final = ("ticker", "option", "text", "codes", "size")
+# Of text that is not UTF-8. UTF-32's come first: in little endian its mark begins as that of UTF-16 does.
+_EMPTY_LINES: Final = (b"\n", b"\r\n")
+_OTHER_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 
 
 class _NotPlainError(Exception):
@@ -61,7 +73,7 @@ class DayFileNormalizer:
     What it counts as ignored are columns that are not recorded, once each. Every line names its instrument.
     """
 
-    version: ClassVar[int] = VERSION
+    version: int = VERSION
 
     def __init__(self, encoding: MassiveDayFile, *, origin: str, simulated: bool = False) -> None:
         """Read the header line.
@@ -118,6 +130,9 @@ class DayFileNormalizer:
             unreadable: receives the lines that cannot be read, in order.
         """
         count = lines.count(b"\n")
+        if count == 1 and lines in _EMPTY_LINES:
+            self.ignored["empty line"] += 1
+            return []
         try:
             columns = self._plain_columns(lines) if count > FEW_LINES else self._columns_by_value(lines)
         except (pa.ArrowInvalid, _NotPlainError, UnreadableError) as error:
@@ -135,6 +150,7 @@ class DayFileNormalizer:
         Raises:
             _NotPlainError, pa.ArrowInvalid: not all are plain.
         """
+        lines = lines.replace(b"\r\n", b"\n")  # or a file that Windows saved would be read value by value
         if not lines.isascii() or any(mark in lines for mark in _NOT_PLAIN) or not _plain_quotes(lines):
             raise _NotPlainError
         reader: Any = pa.BufferReader(lines)
@@ -182,8 +198,13 @@ class DayFileNormalizer:
 
 
 def _names(header: bytes, origin: str) -> list[str]:
+    if encoding := next((name for mark, name in _OTHER_MARKS if header.startswith(mark)), None):
+        raise UnsupportedError(
+            f"{origin} begins with the byte order mark of {encoding}, and day files are UTF-8. Nothing was recorded "
+            f"from it. Next: save it as UTF-8 (iconv -f {encoding} -t UTF-8), or fetch it again"
+        )
     try:
-        (names,) = csv.reader([header.decode().removesuffix("\n").removesuffix("\r")], strict=True)
+        (names,) = csv.reader([header.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")], strict=True)
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise SourceError(
             f"{origin} does not begin with a line of column names ({error}). Nothing was recorded from it. "

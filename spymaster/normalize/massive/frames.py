@@ -17,7 +17,7 @@ import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -63,7 +63,7 @@ class FrameNormalizer:
     What it counts as ignored are events that are not recorded. Every event names its instrument.
     """
 
-    version: ClassVar[int] = VERSION
+    version: int = VERSION
 
     def __init__(self, encoding: MassiveFrames, *, origin: str, simulated: bool = False) -> None:
         """Begin a connection."""

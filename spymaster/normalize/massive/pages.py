@@ -17,7 +17,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
@@ -48,7 +48,7 @@ class PageNormalizer:
     Nothing is ignored, as pages hold nothing else, and every row names its instrument.
     """
 
-    version: ClassVar[int] = VERSION
+    version: int = VERSION
 
     def __init__(self, encoding: MassivePages, *, origin: str, simulated: bool = False) -> None:
         """Begin a request."""
