@@ -6,6 +6,7 @@ from pathlib import Path
 from spymaster import clock, events, settings
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import THREADS, Compacted, Progress
+from spymaster.compaction.engines import FASTER, Engine
 from spymaster.events import MARKET_SCHEMAS, EventSchema
 
 
@@ -18,18 +19,19 @@ class SilverCompactor:
         SilverCompactor().compact_date("2025-12-22", schema="futures.trades")
     """
 
-    def __init__(self, data_root: str | Path | None = None, threads: int = THREADS) -> None:
+    def __init__(self, data_root: str | Path | None = None, threads: int = THREADS, engine: str = FASTER.value) -> None:
         """Name a lake; nothing is read.
 
         Args:
             data_root: the lake; the settings' if None.
             threads: partitions that are compacted at once.
+            engine: `numpy` or `duckdb`, which make the same bytes.
 
         Raises:
-            UsageError: a setting is not usable.
+            UsageError: a setting is not usable, or there is no such engine.
         """
         loaded = settings.load(data_root=data_root)
-        self._data_root, self._threads = loaded.data_root, threads
+        self._data_root, self._threads, self._engine = loaded.data_root, threads, Engine.named(engine)
         self._tolerance_ns = round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND)
 
     def compact_date(self, date: str, schema: str, progress: Progress | None = None) -> list[Compacted]:
@@ -76,5 +78,10 @@ class SilverCompactor:
         with compactor.lock(self._data_root):
             wanted = compactor.partitions(self._data_root, schemas, start_date, end_date)
             return compactor.compact(
-                self._data_root, wanted, threads=self._threads, progress=progress, tolerance_ns=self._tolerance_ns
+                self._data_root,
+                wanted,
+                threads=self._threads,
+                progress=progress,
+                tolerance_ns=self._tolerance_ns,
+                engine=self._engine,
             )

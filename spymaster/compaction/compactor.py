@@ -21,10 +21,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from spymaster import durable, events, paths
-from spymaster.compaction.by_columns import Greeks, make, open_parts
 from spymaster.compaction.conservation import Check, ConservationError
-from spymaster.compaction.deliveries import Deliveries, deliveries_of
+from spymaster.compaction.deliveries import Deliveries, deliveries_of, several_captures
+from spymaster.compaction.engines import FASTER, Engine
 from spymaster.compaction.inputs import NextPartitions, inputs_of
+from spymaster.compaction.made import Greeks, open_parts
 from spymaster.compaction.spans import spans
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
@@ -36,6 +37,7 @@ from spymaster.lake.silver import Counts, Footer
 from spymaster.paths import Partition
 
 THREADS: Final = 2
+_MEMORY: Final = {Engine.NUMPY: "256MB", Engine.DUCKDB: "512MB"}  # of DuckDB, of each thread, to prove or to make too
 
 Progress = Callable[[int, int], None]
 
@@ -122,6 +124,7 @@ def compact(
     threads: int = THREADS,
     progress: Progress | None = None,
     tolerance_ns: int = silver.TOLERANCE_NS,
+    engine: Engine = FASTER,
 ) -> list[Compacted]:
     """Make the Silver of some partitions, of those that changed. The caller holds the lock.
 
@@ -131,6 +134,7 @@ def compact(
         threads: partitions at once.
         progress: called with (partitions done, of how many).
         tolerance_ns: how old greeks may be for an option trade.
+        engine: what makes the rows; the bytes are the same.
 
     Raises:
         OSError: the disk refused; what was published before is whole.
@@ -140,7 +144,7 @@ def compact(
     early = [partition for partition in wanted if partition.schema != events.OPTIONS_TRADES.name]
     done: list[Compacted] = []
     # The pool ends first: a thread that still proves a partition needs its connection.
-    with closing(_Worker(data_root, tolerance_ns)) as own, ThreadPoolExecutor(threads) as pool:
+    with closing(_Worker(data_root, tolerance_ns, engine)) as own, ThreadPoolExecutor(threads) as pool:
         try:
             for some in (early, late):
                 for result in pool.map(own.compact, some):
@@ -161,8 +165,8 @@ class _StoppedError(Exception):
 class _Worker:
     """Compacts partitions; each thread has its own connection."""
 
-    def __init__(self, data_root: Path, tolerance_ns: int) -> None:
-        self._data_root, self._tolerance_ns = data_root, tolerance_ns
+    def __init__(self, data_root: Path, tolerance_ns: int, engine: Engine) -> None:
+        self._data_root, self._tolerance_ns, self._engine = data_root, tolerance_ns, engine
         self._next_partitions = NextPartitions(data_root)
         self._own = threading.local()
         self._connections: list[duckdb.DuckDBPyConnection] = []
@@ -203,7 +207,7 @@ class _Worker:
         if before is not None:
             _require_no_fewer_rows(inputs.parts, target, before)
         source = open_parts(schema, inputs.parts)
-        captures = _several_captures(inputs.parts)
+        captures = several_captures(inputs.parts)
         ended = self._next_partitions.ended(partition, captures)
         if ended is None:
             ended = captures  # that none is known to go on is the most that may be unproven
@@ -235,6 +239,7 @@ class _Worker:
         """Write every event of a partition once, and tell the check what was left out."""
         known = None if greeks is None else Greeks(greeks, self._tolerance_ns)
         counts = Counts(0, 0, 0, 0, 0, unordered=deliveries.unordered)
+        make = self._engine.maker(self._connection())
         for span in spans(schema, source):
             self._go_on()
             made = make(schema, source, span, deliveries, known)
@@ -249,17 +254,11 @@ class _Worker:
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if not hasattr(self._own, "connection"):
-            self._own.connection = duckdb.connect(config={"threads": 1, "memory_limit": "256MB"})
+            self._own.connection = duckdb.connect(config={"threads": 1, "memory_limit": _MEMORY[self._engine]})
             self._own.connection.execute("set enable_progress_bar = false")  # on by default where Python is interactive
             self._connections.append(self._own.connection)
         connection: duckdb.DuckDBPyConnection = self._own.connection
         return connection
-
-
-def _several_captures(parts: Sequence[Path]) -> tuple[int, ...]:
-    """Return the captures whose rows parts have, in order; none where it is one alone, as then no event came twice."""
-    found = sorted({span.capture_id for path in parts for span in read_footer(path).captures})
-    return tuple(found) if len(found) > 1 else ()
 
 
 def _require_no_fewer_rows(parts: Sequence[Path], target: Path, before: Footer) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from spymaster.errors import SpymasterError
 from spymaster.events import EventSchema
+from spymaster.lake.layout import escape_glob
 
 
 class ConservationError(SpymasterError):
@@ -49,8 +50,8 @@ class Check:
             ConservationError: they do not agree.
         """
         query = self._content + "read_parquet(?, hive_partitioning = false, union_by_name = true)"
-        before = self._of(query, [[str(path) for path in parts]])
-        after = self._of(query, [[str(draft)]])
+        before = self._of(query, [[escape_glob(path) for path in parts]])
+        after = self._of(query, [[escape_glob(draft)]])
         expected = Content(before.rows - self._removed.rows, before.hashes - self._removed.hashes)
         if after != expected:
             raise ConservationError(

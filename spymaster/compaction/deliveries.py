@@ -1,6 +1,7 @@
 """Where the deliveries of a partition are cut, and which of its files was captured later."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.dataset as ds
 
 from spymaster.events.exactly_once import Edges
 from spymaster.events.identity import identity_time_ns
+from spymaster.lake.bronze import read_footer
 
 
 class Deliveries(NamedTuple):
@@ -31,6 +33,12 @@ class Deliveries(NamedTuple):
     def unordered(self) -> int:
         """How many files nothing says of when they were captured."""
         return len(self.begins) - len(self.began)
+
+
+def several_captures(parts: Sequence[Path]) -> tuple[int, ...]:
+    """Return the captures whose rows parts have, in order; none where it is one alone, as then no event came twice."""
+    found = sorted({span.capture_id for path in parts for span in read_footer(path).captures})
+    return tuple(found) if len(found) > 1 else ()
 
 
 def deliveries_of(

@@ -9,8 +9,7 @@ A number stands instead of price and size only where the vendor documents it as 
 numbers a packet: one column more, deciding nothing alone.
 """
 
-from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+import re
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,7 +22,14 @@ from spymaster.events.identity import NULL, Texts, filled, identity_time_ns, tex
 from spymaster.events.schema import EventSchema
 
 _NONE: Final = frozenset({None, "", "0"})  # texts by which a vendor says that there is no id
-_FRACTIONS: Final = -(2**62)  # from here down sizes are numbered that are no whole number
+# What says how and when a row came, and where it lies: of one event each delivery has its own. The text of a size is
+# compared as the size.
+_ARRIVAL: Final = {
+    "ts_event_ns", "ts_recv_ns", "ts_local_ns", "source", "capture_id", "capture_seq", "date", "hour", "size_decimal",
+}  # fmt: skip
+_DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]*)?", re.ASCII)
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)  # a size that a row may give as a number
+_OTHERS: Final = -(2**62)  # from here down sizes are numbered that are no whole number
 
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -110,11 +116,11 @@ def comes_in_two_precisions(schema: EventSchema) -> bool:
     return schema.name in _MASSIVE or not schema.hourly
 
 
-def said_freely(schema: EventSchema, sources: Sequence[str]) -> list[str]:
-    """Return the columns in which two deliveries of one event may differ."""
-    rules = [rule_of(schema, source) for source in sources]
-    equal = [{*rule.key} - {*rule.content, *rule.zero} for rule in rules]
-    return [name for name in schema.bronze.names if not all(name in fixed for fixed in equal)]
+def said_freely(schema: EventSchema, source: str) -> list[str]:
+    """Return the columns in which two deliveries of one event of a source may say something else of it."""
+    rule = rule_of(schema, source)
+    fixed = {*rule.key} - {*rule.content, *rule.zero} | _ARRIVAL
+    return [name for name in schema.bronze.names if name not in fixed]
 
 
 def keys_of(schema: EventSchema, rows: pa.Table) -> Keys:
@@ -197,24 +203,21 @@ def _is_none(rows: pa.Table, name: str) -> Flags:
 
 
 def compared_sizes(rows: pa.Table) -> Numbers:
-    """Return sizes as they compare: whole ones as they are, of the others each decimal value as a number of its own."""
+    """Return sizes as they compare: whole ones as they are, of all others each text as a number of its own."""
     sizes, texts = filled(rows["size"].cast(pa.int64()), NULL), texts_of(rows["size_decimal"])
     if texts.distinct == [None]:
         return sizes
-    forms = [None if text is None else _form(text) for text in texts.distinct]
-    fractions = {
-        form: _FRACTIONS - place for place, form in enumerate(sorted({f for f in forms if isinstance(f, str)}))
-    }
-    values = [NULL if form is None else fractions[form] if isinstance(form, str) else form for form in forms]
+    forms = [None if text is None else one_form(text) for text in texts.distinct]
+    others = {form for form in forms if form is not None and not _WHOLE.fullmatch(form)}
+    numbers = {form: _OTHERS - place for place, form in enumerate(sorted(others))}
+    values = [NULL if form is None else numbers[form] if form in numbers else int(form) for form in forms]
     return np.where(rows["size_decimal"].is_null().to_numpy(), sizes, np.array(values, np.int64)[texts.codes])
 
 
-def _form(text: str) -> int | str:
-    """Return a decimal text as a whole number, or in one form; what is no number is itself."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
+def one_form(text: str) -> str:
+    """Return digits, with a fraction or without, without the zeros that say nothing; any other text as it is."""
+    if not _DECIMAL.fullmatch(text):
         return text
-    if not value.is_finite() or abs(value) >= -_FRACTIONS:
-        return text
-    return int(value) if value == value.to_integral_value() else str(value.normalize())
+    whole, _, fraction = text.partition(".")
+    whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole

@@ -382,7 +382,7 @@ def test_a_compaction_closes_the_connections_of_its_threads(tmp_path, monkeypatc
 
 def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeypatch):
     flush(tmp_path, TRADES, numbered(TRADES, 100))
-    keep_once, read = by_columns.keep_once, by_columns._read
+    keep_once, read = by_columns.keep_once, by_columns.read
 
     def forgetful(rows, *more):
         once = keep_once(rows, *more)
@@ -395,7 +395,7 @@ def test_a_draft_that_lost_or_changed_a_row_is_never_published(tmp_path, monkeyp
 
     for name, broken, complaint in (
         ("keep_once", forgetful, "has 99 rows where 100 were due"),
-        ("_read", mistaken, "has 100 rows where 100 were due, and not the same ones"),
+        ("read", mistaken, "has 100 rows where 100 were due, and not the same ones"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(by_columns, name, broken)
