@@ -19,6 +19,7 @@ from tests.command_line import clean_environment, spymaster
 BEFORE = Path(__file__).parent / "data" / "before" / "before.tar.xz"
 TRADES_LEFT = 100 + 100 + 8_192  # sealed; in the active segment below its watermark; above it, in one large frame
 LEFT_IN_LOG = TRADES_LEFT + 1  # the begin row of their capture
+ONE_TABLES = ("futures_trades", "futures_mbp10", "options_greeks_snapshots")
 NOON = "date = '2025-12-22'"
 
 
@@ -54,11 +55,16 @@ def test_what_an_earlier_version_left_is_recovered_proved_refined_and_answered(b
     recovered = asked(environment, "recover")
     assert (recovered["rows"], recovered["missing"]) == (LEFT_IN_LOG, [])
     assert recovered["torn_bytes"] == 200
-    assert asked(environment, "verify")["findings"] == []
+    verdict = asked(environment, "verify")
+    assert (verdict["findings"], verdict["silver"]["stale"]) == ([], len(made["silver"]))  # by the former rule
+    before_it = [answer(environment, f"select count(*) from {table}") for table in ONE_TABLES]
 
-    asked(environment, "compact", "--all")
+    done = asked(environment, "compact", "--all")
     again = silver_of(folder)
-    assert {name: again[name] for name in made["silver"]} == made["silver"]  # what did not change is left alone
+    assert {one["status"] for one in done["partitions"]} == {"compacted"}
+    assert not again.items() & made["silver"].items()
+    assert {one["status"] for one in asked(environment, "compact", "--all")["partitions"]} == {"unchanged"}
+    assert [answer(environment, f"select count(*) from {table}") for table in ONE_TABLES] == before_it
     if pa.__version__ == made["pyarrow"]:
         shutil.rmtree(folder / "lake" / "silver")
         asked(environment, "compact", "--all")

@@ -29,8 +29,9 @@ from spymaster.compaction.made import Greeks, open_parts
 from spymaster.compaction.spans import spans
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import MARKET_SCHEMAS, EventSchema
-from spymaster.lake import layout, silver
+from spymaster.lake import compactions, layout, silver
 from spymaster.lake.bronze import read_footer, require_known_version
+from spymaster.lake.compactions import Compaction
 from spymaster.lake.layout import Tier, in_time
 from spymaster.lake.parquet import ROW_GROUP_ROWS, damage
 from spymaster.lake.silver import Counts, Footer
@@ -155,6 +156,7 @@ def compact(
             pool.shutdown(wait=False, cancel_futures=True)
             own.stop()
             raise
+        compactions.record(data_root, own.published)
     return done
 
 
@@ -163,7 +165,11 @@ class _StoppedError(Exception):
 
 
 class _Worker:
-    """Compacts partitions; each thread has its own connection."""
+    """Compacts partitions; each thread has its own connection.
+
+    Attributes:
+        published: what was, so far.
+    """
 
     def __init__(self, data_root: Path, tolerance_ns: int, engine: Engine) -> None:
         self._data_root, self._tolerance_ns, self._engine = data_root, tolerance_ns, engine
@@ -171,6 +177,7 @@ class _Worker:
         self._own = threading.local()
         self._connections: list[duckdb.DuckDBPyConnection] = []
         self._stopped = False
+        self.published: list[Compaction] = []
 
     def stop(self) -> None:
         """Let every thread give up soon: at its next span, or amid its proof. Their drafts go."""
@@ -223,6 +230,9 @@ class _Worker:
                 )
             self._go_on()
             check.conserved(inputs.parts, draft)
+        place = target.relative_to(self._data_root).as_posix()
+        own = Compaction(place, inputs.digest, self._engine.value, ",".join(map(str, counts)))
+        self.published.append(own)
         return Compacted(
             partition, "compacted", counts, len(inputs.parts), size, target.stat().st_size, time.monotonic() - began
         )

@@ -31,6 +31,7 @@ _COLUMNS: Final = (
     "capture_id", "capture_seq",
 )  # fmt: skip
 _EPOCH: Final = calendar_date(1970, 1, 1)
+NONE: Final = pa.schema([events.OPTIONS_GREEKS_SNAPSHOTS.bronze.field(name) for name in _COLUMNS]).empty_table()
 
 Numbers = NDArray[np.int64]
 
@@ -56,15 +57,14 @@ def greeks_for(data_root: Path, partition: Partition, tolerance_ns: int) -> Gree
     end_ns = begin_ns + (NS_PER_DAY if partition.hour is None else clock.NS_PER_HOUR)
     received = pc.field("ts_recv_ns")
     known = (received >= begin_ns - tolerance_ns) & (received < end_ns)
-    columns = pa.schema([schema.bronze.field(name) for name in _COLUMNS])
     found = [
         pq.read_table(
             file, columns=list(_COLUMNS), filters=known, partitioning=None, page_checksum_verification=True
-        ).cast(columns)
+        ).cast(NONE.schema)
         for file in files
         if file.exists()
     ]
-    rows = pa.concat_tables([columns.empty_table(), *found]).combine_chunks()
+    rows = pa.concat_tables([NONE, *found]).combine_chunks()
     captures, numbers = (rows[name].to_numpy() for name in ("capture_id", "capture_seq"))
     order = np.lexsort((numbers, captures))
     keys = np.stack([captures[order], numbers[order]])

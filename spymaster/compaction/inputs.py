@@ -40,7 +40,11 @@ def inputs_of(data_root: Path, partition: Partition, tolerance_ns: int) -> Input
     Raises:
         LayoutError: an archived part is not there.
     """
-    parts = silver.bronze_parts(data_root, partition)
+    return inputs_of_parts(data_root, partition, silver.bronze_parts(data_root, partition), tolerance_ns)
+
+
+def inputs_of_parts(data_root: Path, partition: Partition, parts: list[Path], tolerance_ns: int) -> Inputs:
+    """Return what a partition's Silver is to be made of if these are its parts."""
     greeks, more = None, b""
     if partition.schema == events.OPTIONS_TRADES.name:
         greeks, keys = enrich.greeks_for(data_root, partition, tolerance_ns)

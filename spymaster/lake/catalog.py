@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +31,12 @@ from spymaster.lake.parquet import is_foreign
 
 FILE_NAME: Final = "catalog.db"
 
-_TABLES: Final = """
+COMPACTIONS: Final = """
+create table if not exists compactions (
+  path text primary key, inputs text not null, engine text not null, counts text not null, row_crc32c integer not null
+) strict;
+"""  # `compactions` fills it
+_TABLES: Final = f"""
 create table if not exists files (
   path text primary key, schema text not null, partition_value text not null, date text not null, hour integer,
   segment text not null, rows integer not null, bytes integer not null, crc32c integer not null,
@@ -52,8 +57,8 @@ create table if not exists gaps (
   first_seq integer, last_seq integer, rows integer, detail text not null, path text not null,
   row_crc32c integer not null
 ) strict;
-"""
-_NAMES: Final = ("files", "file_captures", "captures", "gaps")
+{COMPACTIONS}"""
+_NAMES: Final = ("files", "file_captures", "captures", "gaps", "compactions")
 _LAYOUT: Final = "select name, sql from sqlite_master order by name"
 
 
@@ -182,7 +187,7 @@ class Catalog:
         places = ",".join("?" * (len(rows[0]) + 1)) if rows else ""
         self._db.executemany(
             f"insert or replace into {table} values ({places})",  # noqa: S608  # our own names
-            [(*row, _row_crc32c(row)) for row in rows],
+            [(*row, row_crc32c_of(row)) for row in rows],
         )
 
     def _columns(self, relative: str, names: list[str]) -> list[tuple[object, ...]]:
@@ -246,19 +251,19 @@ class Catalog:
         return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *pieces]))
 
 
-def _row_crc32c(values: tuple[object, ...]) -> int:
+def row_crc32c_of(values: tuple[object, ...]) -> int:
     """Sum up a row's texts, integers and nulls, as they stand in the table."""
     return crc32c(repr(values).encode())
 
 
-def _rows(database: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
+def rows_of(database: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
     """Yield a table's rows without their checksums.
 
     Raises:
         sqlite3.DatabaseError: a row is not as it was written.
     """
     for *values, summed in database.execute(f"select * from {table}"):  # noqa: S608  # our own names
-        if _row_crc32c(tuple(values)) != summed:
+        if row_crc32c_of(tuple(values)) != summed:
             raise sqlite3.DatabaseError(f"a row of its table {table} is not as it was written")
         yield tuple(values)
 
@@ -278,7 +283,7 @@ def _check(database: sqlite3.Connection) -> None:
         if database.execute(_LAYOUT).fetchall() != fresh.execute(_LAYOUT).fetchall():
             raise sqlite3.DatabaseError("its tables are not those of this version")
     for table in _NAMES:
-        for _ in _rows(database, table):
+        for _ in rows_of(database, table):
             pass
     database.execute("begin immediate")  # refused where the file's header says that a later SQLite wrote it
     database.rollback()
@@ -313,24 +318,38 @@ def read_files(data_root: Path) -> dict[str, IndexedFile]:
     Raises:
         LayoutError: the index does not read.
     """
-    index = data_root / FILE_NAME
-    if not index.exists():
-        return {}
     captures: dict[str, set[int]] = {}
-    try:
-        with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", timeout=30, uri=True)) as database:
-            database.execute("begin")  # both tables as of one moment
-            files = list(_rows(database, "files"))
-            for relative, capture_id, *_ in _rows(database, "file_captures"):
-                captures.setdefault(relative, set()).add(capture_id)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise LayoutError(
-            f"{index} does not read ({error}). It is only an index: nothing is lost. Next: spymaster catalog rebuild"
-        ) from error
+    with reading(data_root) as database:
+        if database is None:
+            return {}
+        files = list(rows_of(database, "files"))
+        for relative, capture_id, *_ in rows_of(database, "file_captures"):
+            captures.setdefault(relative, set()).add(capture_id)
     return {
         path: IndexedFile(schema, date, rows, size, crc, frozenset(captures.get(path, ())))
         for path, schema, _, date, _, _, rows, size, crc in files
     }
+
+
+@contextmanager
+def reading(data_root: Path) -> Iterator[sqlite3.Connection | None]:
+    """Give the index, all its tables as of one moment, or None where there is none.
+
+    Raises:
+        LayoutError: the index does not read.
+    """
+    index = data_root / FILE_NAME
+    if not index.exists():
+        yield None
+        return
+    try:
+        with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", timeout=30, uri=True)) as database:
+            database.execute("begin")
+            yield database
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise LayoutError(
+            f"{index} does not read ({error}). It is only an index: nothing is lost. Next: spymaster catalog rebuild"
+        ) from error
 
 
 def rebuild(data_root: Path) -> None:

@@ -1,13 +1,17 @@
-"""Audits Silver against Bronze by another path than the compactor's: `silver_by_sql` says what a file has to hold.
+"""Audits Silver against Bronze: the other engine than the one that made a file makes anew what it has to hold.
+
+Which engine made it the catalog says; where it does not, both have to make what is there.
 
 The file's footer is read before the parts are listed, so that one that is not of these parts is *stale*: Bronze has
 changed since. That is no loss as long as each of its rows is in Bronze, and this is what is audited then. A compactor
 may replace a file while it is read, an archiver move a part; what was found then is dropped and the file read again.
 
-The unproven repeats of a footer are not counted again: they depend on what other hours Bronze had at the time.
+The unproven repeats of a footer are not counted again: they depend on what other hours Bronze had at the time. When
+the files among the captures began decides which is kept; where Bronze says otherwise now, a file is stale too.
 """
 
 from collections.abc import Callable, Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spymaster import events, paths
+from spymaster.compaction import enrich
+from spymaster.compaction.deliveries import Deliveries, deliveries_of, several_captures
+from spymaster.compaction.engines import Engine
+from spymaster.compaction.inputs import Inputs, inputs_of_parts
+from spymaster.compaction.made import Greeks, open_parts
 from spymaster.errors import LayoutError
-from spymaster.lake import layout, silver
+from spymaster.lake import compactions, layout, silver
+from spymaster.lake.begins import capture_begins
 from spymaster.lake.layout import Tier, Token
 from spymaster.paths import Partition
-from spymaster.proof.silver_by_sql import Comparison, Difference, UnreadableError
+from spymaster.proof.comparison import Comparison, Difference, UnreadableError
 from spymaster.proof.spill import spilling
 from spymaster.proof.verdict import SilverVerdict
 
@@ -50,12 +60,12 @@ def audit_silver(
         duckdb.OutOfMemoryException: neither memory nor the disk for temporary files is enough.
     """
     verdict = SilverVerdict()
+    lake = _Lake(data_root)
     harmed = {paths.parse_part(relative) for relative in spoiled}
     with spilling() as connection:
         connection.execute("set enable_external_file_cache = false")  # a name of Silver gets other files
-        connection.execute("set asof_loop_join_threshold = 0")
         for number, (file, partition) in enumerate(files.items(), 1):
-            _audit_until_still(_Audit(connection, data_root, file, partition, partition in harmed), verdict)
+            _audit_until_still(_Audit(connection, lake, file, partition, partition in harmed), verdict)
             progress(number)
     return verdict
 
@@ -67,7 +77,7 @@ def _audit_until_still(audit: "_Audit", verdict: SilverVerdict) -> None:
             return  # it was there a moment ago; without Silver nothing is wrong
         try:
             found = audit.run()
-        except duckdb.IOException:
+        except (duckdb.IOException, pa.ArrowException, OSError, LayoutError):
             if _is_still(audit, before):
                 raise
             continue
@@ -94,6 +104,33 @@ def _state(file: Path) -> Token | None:
         return None
 
 
+class _Lake:
+    """What is asked of a lake once, for the audit of many files.
+
+    Attributes:
+        data_root: where it is.
+        made: what the catalog says of its Silver files, by their paths.
+    """
+
+    def __init__(self, data_root: Path) -> None:
+        self.data_root, self.made = data_root, compactions.read(data_root)
+
+    @cached_property
+    def begins(self) -> dict[int, int] | None:
+        """When captures began, as Bronze says; None where that does not read, which the audit of parts reports."""
+        try:
+            return capture_begins(self.data_root)
+        except (LayoutError, OSError, pa.ArrowException):
+            return None
+
+    def provers(self, place: str, footer: silver.Footer) -> list[Engine]:
+        """Return the engines that a file is proven by."""
+        made = self.made.get(place)
+        if made is None or made.inputs != footer.inputs or made.engine not in list(Engine):
+            return list(Engine)
+        return [Engine(made.engine).other]
+
+
 class _Audit:
     """The audit of one file.
 
@@ -106,13 +143,13 @@ class _Audit:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        data_root: Path,
+        lake: _Lake,
         file: Path,
         partition: Partition | None,
         harmed: bool,
     ) -> None:
-        self._connection, self._data_root, self._partition, self._harmed = connection, data_root, partition, harmed
-        self.file, self.place = file, file.relative_to(data_root).as_posix()
+        self._connection, self._lake, self._partition, self._harmed = connection, lake, partition, harmed
+        self.file, self.place = file, file.relative_to(lake.data_root).as_posix()
         self.parts: list[Path] = []
 
     def run(self) -> SilverVerdict:
@@ -124,7 +161,7 @@ class _Audit:
         except LayoutError as error:
             footer, illegible = None, str(error)
         try:
-            self.parts = silver.bronze_parts(self._data_root, self._partition)
+            self.parts = silver.bronze_parts(self._lake.data_root, self._partition)
         except LayoutError:
             self._harmed = True
         if self._harmed:
@@ -164,23 +201,53 @@ class _Audit:
         comparison = Comparison(self._connection, schema, self.parts, self.file)
         if foreign := comparison.foreign_columns():
             return self._wrong([f"it has columns that no Silver has ({', '.join(foreign)})"])
-        if footer.parts != silver.inputs_digest(self.parts):
-            if unknown := comparison.unknown_rows():
-                return self._finding(
-                    f"has {unknown:,} rows that Bronze has not, and was made of other parts than are there now. It may "
-                    f"be all that is left of them. Next: keep a copy of it before the next spymaster compact"
-                )
-            return self._stale("was not compacted since its Bronze changed, which has each of its rows")
-        known = schema is not events.OPTIONS_TRADES or footer.inputs == comparison.load_greeks(
-            self._data_root, partition, footer.tolerance_ns
+        if footer.parts == silver.inputs_digest(self.parts):
+            return self._prove(comparison, partition, footer)
+        if unknown := comparison.unknown_rows():
+            return self._finding(
+                f"has {unknown:,} rows that Bronze has not, and was made of other parts than are there now. It may "
+                f"be all that is left of them. Next: keep a copy of it before the next spymaster compact"
+            )
+        return self._stale(
+            "was not compacted since its Bronze or the rule that it is made by changed, and Bronze has each of its rows"
         )
-        difference = comparison.run(enriched=known)
-        problems = _problems(difference, footer.counts, comparison.rows_in, enriched=known)
-        if problems:
-            return self._wrong(problems)
-        if not known:
-            return self._stale("took greeks that have changed since, and all else is as its Bronze gives", audited=1)
-        return SilverVerdict(audited=1, rows_in=comparison.rows_in, rows=difference.rows)
+
+    def _prove(self, comparison: Comparison, partition: Partition, footer: silver.Footer) -> SilverVerdict:
+        """Compare a file with what its parts, which are those that are there, give."""
+        schema = events.SCHEMAS[partition.schema]
+        inputs, now = self._inputs(partition, footer), self._deliveries(schema, footer)
+        enriched = schema is not events.OPTIONS_TRADES or (inputs is not None and inputs.digest == footer.inputs)
+        if footer.begins.keys() != now.begins.keys():
+            return self._wrong(["its footer names other files than gave its rows"])
+        as_said, greeks = now._replace(begins=footer.begins), None
+        if schema is events.OPTIONS_TRADES:
+            rows = enrich.NONE if inputs is None or inputs.greeks is None else inputs.greeks
+            greeks = Greeks(rows, footer.tolerance_ns)
+        for engine in self._lake.provers(self.place, footer):
+            found = comparison.run(engine.maker(self._connection), as_said, greeks, enriched=enriched)
+            counted = found.counts._replace(rows_in=comparison.rows_in, unordered=as_said.unordered)
+            if problems := _problems(found, footer.counts, counted, enriched=enriched):
+                return self._wrong(problems)
+        changed = [] if enriched else ["greeks"]
+        if self._lake.begins is not None and now.begins != footer.begins:
+            changed.append("times at which its files were captured")
+        if changed:
+            return self._stale(
+                f"took {' and '.join(changed)} that have changed since, and all else is as its Bronze gives", audited=1
+            )
+        return SilverVerdict(audited=1, rows_in=comparison.rows_in, rows=footer.counts.rows_out)
+
+    def _inputs(self, partition: Partition, footer: silver.Footer) -> Inputs | None:
+        """Return what the file would be made of now; None if its greeks do not read."""
+        try:
+            return inputs_of_parts(self._lake.data_root, partition, self.parts, footer.tolerance_ns)
+        except (OSError, pa.ArrowException):
+            return None
+
+    def _deliveries(self, schema: events.EventSchema, footer: silver.Footer) -> Deliveries:
+        """Return where its captures are cut, and when they began as Bronze says now."""
+        source, captures = open_parts(schema, self.parts), several_captures(self.parts)
+        return deliveries_of(source, captures, footer.ended, self._lake.begins or {} if captures else {})
 
 
 def _require_sound_pages(file: Path) -> None:
@@ -197,7 +264,7 @@ def _require_sound_pages(file: Path) -> None:
         raise UnreadableError(" ".join(str(error).split())) from error
 
 
-def _problems(found: Difference, said: silver.Counts, rows_in: int, *, enriched: bool) -> list[str]:
+def _problems(found: Difference, said: silver.Counts, counted: silver.Counts, *, enriched: bool) -> list[str]:
     """Return in words how a file differs, and where its footer counts otherwise than was counted now."""
     problems = []
     if found.missing:
@@ -210,11 +277,9 @@ def _problems(found: Difference, said: silver.Counts, rows_in: int, *, enriched:
         problems.append(f"first that of capture {found.first[0]}, row {found.first[1]}")
     if found.misplaced:
         problems.append(f"{found.misplaced:,} rows are not in their order")
-    removed = rows_in - found.rows
-    counted = silver.Counts(rows_in, found.rows, removed, found.repeats, said.unproven, found.enriched)
     for name, one, other in zip(silver.Counts._fields, said, counted, strict=True):
-        if one != other and (enriched or name != "enriched"):
+        if one != other and name != "unproven" and (enriched or name != "enriched"):
             problems.append(f"its footer says {name} {one:,} where it is {other:,}")
-    if not 0 <= said.unproven <= removed:
-        problems.append(f"its footer says {said.unproven:,} unproven of {removed:,} that were removed")
+    if not 0 <= said.unproven <= counted.redelivered:
+        problems.append(f"its footer says {said.unproven:,} unproven of {counted.redelivered:,} that were removed")
     return problems

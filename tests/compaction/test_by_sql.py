@@ -218,6 +218,18 @@ def test_both_engines_make_the_same_bytes_whatever_the_threads_and_the_order_of_
     assert sum(result.counts.differing for result in results) > 0
 
 
+@pytest.mark.parametrize("engine", Engine)
+def test_a_lake_in_a_folder_with_glob_characters_is_compacted(tmp_path, engine):
+    root = tmp_path / "a[b]*"
+    root.mkdir()
+    flush(root, events.FUTURES_TRADES, numbered(events.FUTURES_TRADES, 10))
+
+    with lock(root / "lake"):
+        (result,) = compact(root / "lake", partitions(root / "lake", MARKET_SCHEMAS), engine=engine)
+
+    assert (result.status, result.counts.rows_out) == ("compacted", 10), result.reason
+
+
 @given(st.one_of(st.text(), st.from_regex(r"[0-9]{0,4}\.?[0-9]{0,4}", fullmatch=True)))
 def test_the_text_of_a_size_has_one_form_for_both_engines(text):
     with duckdb.connect() as connection:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pyarrow as pa
@@ -11,19 +12,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from spymaster import events
-from spymaster.compaction import compactor
+from spymaster.compaction import by_columns, by_sql, compactor
 from spymaster.compaction.archiver import archive_before
+from spymaster.compaction.engines import Engine
 from spymaster.events import MARKET_SCHEMAS
 from spymaster.lake import silver
 from spymaster.lake.bronze import read_footer
+from spymaster.lake.catalog import Catalog
 from spymaster.paths import Partition
+from spymaster.proof import comparison
 from spymaster.proof import silver as verify_silver
-from spymaster.proof import silver_by_sql
 from spymaster.proof.silver import audit_silver, list_files
 from spymaster.proof.verdict import SilverVerdict
 from spymaster.proof.verify import verify
 from tests.command_line import spymaster
 from tests.compaction.silver_oracle import flush
+from tests.compaction.test_by_sql import say_begun
 from tests.compaction.test_compactor import as_capture
 from tests.proof.test_verify import record
 from tests.rows import NOON_NS, TRADES, numbered
@@ -172,7 +176,7 @@ def test_a_sound_lake_of_every_schema_with_overlapping_captures_and_archived_par
 
 
 def test_a_partition_in_many_slices_is_compared_as_in_one(root, monkeypatch):
-    monkeypatch.setattr(silver_by_sql, "_SLICE_VALUES", 500)
+    monkeypatch.setattr(comparison, "_SLICE_VALUES", 500)
     assert audit(root).findings == []
     rewrite(root, lambda rows: rows.take([*range(1, rows.num_rows), 0]))
 
@@ -250,7 +254,7 @@ def test_a_survivor_that_is_not_the_first_received_is_a_finding(root):
     assert ": 1 rows are missing; 1 rows do not belong in it" in finding_of(root)
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(len(silver.Counts._fields)))
 def test_a_footer_that_counts_otherwise_is_a_finding(root, place):
     counts = list(silver.read_footer(silver.file_of(root / "lake", OPTIONS)).counts)
     counts[place] += 1
@@ -307,7 +311,7 @@ def test_silver_of_before_bronze_changed_is_a_note(root):
 
     assert verdict.findings == []
     (note,) = verdict.notes
-    assert "date=2025-12-22/hour=12/part-0000.parquet was not compacted since its Bronze changed" in note
+    assert "date=2025-12-22/hour=12/part-0000.parquet was not compacted since its Bronze or the rule " in note
     assert note.endswith("Next: spymaster compact")
     assert verdict.silver.stale == 1
     assert verdict.silver.audited == 2 + len(MARKET_SCHEMAS)
@@ -315,7 +319,7 @@ def test_silver_of_before_bronze_changed_is_a_note(root):
 
 @pytest.mark.parametrize("values", [6_000_000, 500])
 def test_silver_of_before_bronze_changed_with_rows_that_bronze_has_not_is_a_finding(root, values, monkeypatch):
-    monkeypatch.setattr(silver_by_sql, "_SLICE_VALUES", values)
+    monkeypatch.setattr(comparison, "_SLICE_VALUES", values)
     for part in silver.bronze_parts(root / "lake", NOON):
         if read_footer(part).captures[0].capture_id == 1:
             part.unlink()
@@ -381,7 +385,7 @@ def test_with_a_date_only_its_silver_is_audited(root):
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(root, monkeypatch):
-    load, tries = silver_by_sql.Comparison._load_held, []
+    load, tries = comparison.Comparison._load_held, []
 
     def replaced_first(self, piece):
         if len(tries) < most:
@@ -390,7 +394,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(root, monkeypatc
             compacted(root / "lake")
         load(self, piece)
 
-    monkeypatch.setattr(silver_by_sql.Comparison, "_load_held", replaced_first)
+    monkeypatch.setattr(comparison.Comparison, "_load_held", replaced_first)
     file = silver.file_of(root / "lake", NOON)
     for most, audited in ((2, 1), (2 + verify_silver.MAX_TRIES, 0)):
         found = audit_silver(root / "lake", {file: NOON}, set(), lambda done: None)
@@ -401,17 +405,103 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_again(root, monkeypatc
 
 
 def test_a_part_that_is_archived_while_it_is_read_is_read_where_it_went(root, monkeypatch):
-    delivered = silver_by_sql.Comparison._delivered
+    parts_of, asked = comparison.Comparison._parts_of, []
 
     def archived_first(self, piece):
-        archive_before(root / "lake", "2025-12-23")
-        return delivered(self, piece)
+        found = parts_of(self, piece)
+        if not asked:
+            archive_before(root / "lake", "2025-12-23")
+        asked.append(found)
+        return found
 
-    monkeypatch.setattr(silver_by_sql.Comparison, "_delivered", archived_first)
+    monkeypatch.setattr(comparison.Comparison, "_parts_of", archived_first)
     file = silver.file_of(root / "lake", NOON)
     found = audit_silver(root / "lake", {file: NOON}, set(), lambda done: None)
 
     assert (found.findings, found.notes, found.audited) == ([], [], 1)
+    assert len(asked) == 1 + 2  # once in vain, then by both engines
+
+
+def test_a_file_is_proven_by_the_engine_that_did_not_make_it_and_by_both_where_none_is_named(root, monkeypatch):
+    used = []
+    for engine, module in ((Engine.NUMPY, by_columns), (Engine.DUCKDB, by_sql)):
+        make = module.make
+        monkeypatch.setattr(module, "make", lambda *given, e=engine, make=make: used.append(e) or make(*given))
+    lake = root / "lake"
+    file = silver.file_of(lake, NOON)
+
+    def provers():
+        used.clear()
+        assert audit_silver(lake, {file: NOON}, set(), lambda done: None).findings == []
+        return used[:]
+
+    assert provers() == [Engine.NUMPY, Engine.DUCKDB]  # there is no catalog
+    Catalog(lake).close()
+    for engine in Engine:
+        file.unlink()
+        with compactor.lock(lake):
+            compactor.compact(lake, [NOON], engine=engine)
+        assert provers() == [engine.other]
+    database = sqlite3.connect(lake / "catalog.db")
+    for change in ("update compactions set engine = 'numpy'", "drop table compactions"):  # whose sum is not so
+        with database:
+            database.execute(change)
+        assert provers() == [Engine.NUMPY, Engine.DUCKDB]
+    database.close()
+    (lake / "catalog.db").write_bytes(b"none of ours")
+    assert provers() == [Engine.NUMPY, Engine.DUCKDB]
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_what_one_engine_makes_otherwise_is_a_finding(root, monkeypatch, engine):
+    module = by_columns if engine is Engine.NUMPY else by_sql
+    make = module.make
+    monkeypatch.setattr(module, "make", lambda *given: (made := make(*given))._replace(rows=made.rows.slice(1)))
+
+    assert "1 rows do not belong in it" in finding_of(root)
+
+
+def test_files_of_which_bronze_says_otherwise_when_they_were_captured_make_silver_stale(root):
+    lake, rows = root / "lake", numbered(TRADES, 20, 40_000)
+    nulls = pa.nulls(20, pa.int64())
+    for capture_id, price in ((21, 1.0), (22, 2.0)):
+        capture(root, TRADES, replaced(rows, ts_local_ns=nulls, exchange=[f"x{price}"] * 20), capture_id)
+    say_begun(root, [21])
+    compacted(lake)
+    file, partitions = silver.file_of(lake, NOON), {silver.file_of(lake, NOON): NOON}
+    footer = silver.read_footer(file)
+    assert (footer.counts.unordered, footer.begins) == (1, {21: NOON_NS, 22: None})
+    assert footer.counts.differing >= 20
+    assert audit_silver(lake, partitions, set(), lambda done: None) == SilverVerdict(
+        audited=1, rows_in=footer.counts.rows_in, rows=footer.counts.rows_out
+    )
+
+    say_begun(root, [1, 2, 22])
+    found = audit_silver(lake, partitions, set(), lambda done: None)
+    results = compacted(lake)
+
+    assert (found.findings, found.stale, found.audited) == ([], 1, 1)
+    assert "took times at which its files were captured that have changed since" in found.notes[0]
+    assert {result.status for result in results if result.partition == NOON} == {"compacted"}
+    assert silver.read_footer(file).begins == {21: NOON_NS, 22: NOON_NS + 2_000_000}
+    rewrite(root, begins=f"21:{NOON_NS}")
+    assert "its footer names other files than gave its rows" in finding_of(root)
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_a_row_at_the_end_of_int64_is_as_any_other(tmp_path, engine):
+    last = 2**63 - 1
+    schema = events.STOCKS_TRADES
+    rows = replaced(numbered(schema, 3, symbol="SPY"), ts_event_ns=[NOON_NS, last - 1, last])
+    for capture_id in (1, 2):
+        capture(tmp_path, schema, rows, capture_id, "SPY")
+    lake = tmp_path / "lake"
+    with compactor.lock(lake):
+        results = compactor.compact(lake, compactor.partitions(lake, MARKET_SCHEMAS), engine=engine)
+
+    assert sum(result.counts.rows_out for result in results) == 3
+    found = audit_silver(lake, list_files(lake), set(), lambda done: None)
+    assert (found.findings, found.notes, found.audited, found.rows) == ([], [], 2, 3)
 
 
 def test_the_command_counts_the_silver_that_it_audited(tmp_path):
