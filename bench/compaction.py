@@ -5,13 +5,16 @@ of the rows were delivered twice; a fifth share their time with the row before, 
 Every run has a process of its own, so that its peak of memory is its own.
 """
 
+import json
 import multiprocessing
 import resource
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -23,6 +26,7 @@ from bench.market import START_NS, delivered
 from bench.rounds import Figures
 from spymaster import clock
 from spymaster.compaction import compactor
+from spymaster.compaction.engines import FASTER, Engine
 from spymaster.events import EventSchema, Stream
 from spymaster.lake.bronze import flush_segment
 from spymaster.paths import Partition
@@ -37,6 +41,15 @@ SAME_TIME = 0.2
 LATE = 0.01
 LATE_NS = 60_000_000_000
 FIRST_HOUR_NS = START_NS // clock.NS_PER_HOUR * clock.NS_PER_HOUR
+
+_BY_ANOTHER_TREE = """
+import json, pathlib, sys
+from bench.compaction import compacted, figures
+from spymaster.compaction import compactor
+from spymaster.events import MARKET_SCHEMAS
+root = pathlib.Path(sys.argv[1])
+print(json.dumps(figures(compacted, root, compactor.partitions(root, MARKET_SCHEMAS))))
+"""
 
 Numbers = NDArray[np.int64]
 Run = Callable[[Path, list[Partition]], tuple[int, int]]
@@ -92,10 +105,20 @@ def flushed(root: Path, schema: EventSchema, rows: pa.Table) -> list[Partition]:
     return [part.partition for part in parts]
 
 
-def compaction(root: Path, wanted: list[Partition]) -> Figures:
+def compaction(root: Path, wanted: list[Partition], engine: Engine = FASTER) -> Figures:
     """Compact partitions of which there is no Silver."""
     shutil.rmtree(root / "silver", ignore_errors=True)
-    return in_a_process(compacted, root, wanted)
+    return in_a_process(partial(compacted, engine=engine), root, wanted)
+
+
+def compaction_before(root: Path, tree: Path) -> Figures:
+    """Compact all partitions of a lake by the code of another tree, e.g. a worktree of the commit before."""
+    shutil.rmtree(root / "silver", ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _BY_ANOTHER_TREE, root], cwd=tree, check=True, capture_output=True, text=True
+    )
+    figures_before: Figures = json.loads(done.stdout)
+    return figures_before
 
 
 def common_way(root: Path, wanted: list[Partition]) -> Figures:
@@ -104,9 +127,9 @@ def common_way(root: Path, wanted: list[Partition]) -> Figures:
     return in_a_process(numbered, root, wanted)
 
 
-def compacted(root: Path, wanted: list[Partition]) -> tuple[int, int]:
+def compacted(root: Path, wanted: list[Partition], engine: Engine = FASTER) -> tuple[int, int]:
     with compactor.lock(root):
-        done = compactor.compact(root, wanted, threads=THREADS)
+        done = compactor.compact(root, wanted, threads=THREADS, engine=engine)
     counts = [one.counts for one in done if one.status == "compacted" and one.counts is not None]
     assert len(counts) == len(wanted), [one.reason for one in done]
     return sum(own.rows_in for own in counts), sum(own.rows_out for own in counts)

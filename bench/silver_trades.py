@@ -2,6 +2,9 @@
 
 `python -m bench.silver_trades 5 10 20 40` measures instead, at so many million rows, that the cost of a row and the
 peak of memory do not grow.
+
+`python -m bench.silver_trades engines` compares the two engines instead, numpy to DuckDB's SQL, and `... before PATH`
+this code to that of another tree, such as a worktree of the commit before.
 """
 
 import os
@@ -9,18 +12,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.compaction import common_way, compaction, write_bronze
+from bench.compaction import common_way, compaction, compaction_before, write_bronze
 from bench.rounds import interleave, report
 from spymaster import events
+from spymaster.compaction.engines import Engine
 
 HOURS, ROWS_AN_HOUR, ROUNDS = 4, 1_000_000, 3
 
 
-def rate() -> dict[str, object]:
+def rate(against: str = "", tree: str = "") -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         wanted = write_bronze(root, events.FUTURES_TRADES, HOURS, ROWS_AN_HOUR)
-        return interleave(lambda: compaction(root, wanted), lambda: common_way(root, wanted), ROUNDS)
+        others = {
+            "": lambda: common_way(root, wanted),
+            "engines": lambda: compaction(root, wanted, Engine.DUCKDB),
+            "before": lambda: compaction_before(root, Path(tree)),
+        }
+        return interleave(lambda: compaction(root, wanted), others[against], ROUNDS)
 
 
 def growth(million_rows: list[int]) -> dict[str, object]:
@@ -32,6 +41,6 @@ def growth(million_rows: list[int]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sizes = [int(size) for size in sys.argv[1:]]
-    results = growth(sizes) if sizes else rate()
+    asked = sys.argv[1:]
+    results = growth([int(size) for size in asked]) if asked and asked[0].isdigit() else rate(*asked)
     report("Silver of trades", {**results, "load": os.getloadavg()[0]})

@@ -1,6 +1,8 @@
 """What makes the lake better than it was recorded: `compact`, `archive`, `catalog rebuild`."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,11 +20,15 @@ from spymaster.cli.output import (
     progress,
     remark,
     show_rows,
+    warn,
 )
 from spymaster.errors import UsageError
 
 if TYPE_CHECKING:
     from spymaster.compaction.compactor import Compacted
+    from spymaster.compaction.differing import Difference
+
+MAX_DIFFERENCES: Final = 100  # rows that are shown
 
 
 @failing_with(CANNOT_PROCEED)
@@ -30,6 +36,12 @@ def compact_command(
     date: Annotated[str | None, typer.Option(help="This UTC date, YYYY-MM-DD.")] = None,
     schema: Annotated[str | None, typer.Option(help="Only this schema, e.g. futures.trades.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every date.")] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="numpy, the faster and the default, or duckdb; the bytes are the same.")
+    ] = None,
+    show: Annotated[
+        str | None, typer.Option(help="differing: also the removed rows that say something else than the kept one.")
+    ] = None,
     data_root: DataRoot = None,
     form: AsFormat = None,
     as_json: AsJson = False,
@@ -39,9 +51,12 @@ def compact_command(
     Example: spymaster compact --date 2025-12-22
     """
     from spymaster.compaction import compactor
+    from spymaster.compaction.engines import FASTER, Engine
     from spymaster.events import MARKET_SCHEMAS, schema_named
 
     form = chosen(form, as_json=as_json)
+    if show not in (None, "differing"):
+        raise UsageError(f"{show!r} cannot be shown. Nothing was done. Next: spymaster compact --all --show differing")
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
     loaded = load(data_root, None)
@@ -53,11 +68,19 @@ def compact_command(
             wanted,
             progress=advance,
             tolerance_ns=round(loaded.greeks_tolerance_sec * clock.NS_PER_SECOND),
+            engine=FASTER if engine is None else Engine.named(engine),
         )
+        differences = _first_differences(loaded.data_root, results) if show else []
     if form is Format.JSON:
-        print_json({"partitions": [_compacted_document(result) for result in results]})
+        document: dict[str, Any] = {"partitions": [_compacted_document(result) for result in results]}
+        if show:
+            document["differing"] = [_difference_document(each) for each in differences]
+        print_json(document)
     else:
         _print_compacted(results, form)
+        if show:
+            _print_differences(differences, results, form)
+    _warn_of_repeated_numbers(results)
     return FINDINGS if any(result.status == "refused" for result in results) else OK
 
 
@@ -74,25 +97,70 @@ def _compacted_document(result: "Compacted") -> dict[str, Any]:
 def _print_compacted(results: list["Compacted"], form: Format | None) -> None:
     """Print a row for each schema and partition value, and a line for each that was refused."""
     from spymaster.events import OPTIONS_TRADES
+    from spymaster.lake.silver import Counts
 
-    counted = ["rows in", "rows out", "redelivered", "repeats", "unproven", "enriched"]
     rows: list[list[object]] = []
     groups: dict[tuple[str, str], list[Compacted]] = {}
     for result in results:
         groups.setdefault((result.partition.schema, result.partition.value), []).append(result)
     for (name, value), own in groups.items():
-        sums = [sum(counts) for counts in zip(*(result.counts for result in own if result.counts), strict=True)]
         new = sum(result.status == "compacted" for result in own)
-        shown = sums if name == OPTIONS_TRADES.name else sums[:-1]
-        counts = [*map(Count, shown), *[None] * (len(counted) - len(shown))]
+        sums = {
+            field: Count(sum(getattr(result.counts, field) for result in own if result.counts))
+            for field in Counts._fields
+        }
+        counts = [None if field == "enriched" and name != OPTIONS_TRADES.name else sums[field] for field in sums]
         rows.append([name, value, Count(len(own)), Count(new), *counts])
     if rows:
-        show_rows(["schema", "of", "partitions", "new", *counted], rows, form)
+        heads = [field.replace("_", " ") for field in Counts._fields]
+        show_rows(["schema", "of", "partitions", "new", *heads], rows, form)
     for result in results:
         if result.reason is not None:
             remark(f"refused: {result.reason}")
     new = sum(result.status == "compacted" for result in results)
     print(f"{len(results):,} partitions, {new:,} of them new or changed.")
+
+
+def _first_differences(data_root: Path, results: list["Compacted"]) -> list["Difference"]:
+    """Return the first removed rows that say something else than the kept one, of each partition that counts some."""
+    from spymaster.compaction.differing import differences
+
+    some = (result.partition for result in results if result.counts is not None and result.counts.differing)
+    return list(islice(chain.from_iterable(differences(data_root, own) for own in some), MAX_DIFFERENCES))
+
+
+def _difference_document(own: "Difference") -> dict[str, Any]:
+    where = own.partition
+    return {
+        "schema": where.schema, "partition": f"{where.key}={where.value}", "ts_event_ns": own.ts_event_ns,
+        "capture_id": own.removed[0], "capture_seq": own.removed[1],
+        "kept_capture_id": own.kept[0], "kept_capture_seq": own.kept[1],
+        "values": {name: {"removed": removed, "kept": kept} for name, (removed, kept) in own.values.items()},
+    }  # fmt: skip
+
+
+def _print_differences(found: list["Difference"], results: list["Compacted"], form: Format | None) -> None:
+    """Print a row for each value that a removed row gives otherwise."""
+    rows: list[list[object]] = []
+    for own in found:
+        head = [own.partition.schema, own.partition.value, own.ts_event_ns, *own.removed, *own.kept]
+        rows += [[*head, name, removed, kept] for name, (removed, kept) in own.values.items()]
+    if rows:
+        heads = ["schema", "of", "ts_event_ns", "capture_id", "capture_seq", "kept capture", "kept seq"]
+        show_rows([*heads, "column", "removed says", "kept says"], rows, form)
+    of = sum(result.counts.differing for result in results if result.counts is not None)
+    print(f"{len(found):,} of {of:,} removed rows that say something else than the row that is kept.")
+
+
+def _warn_of_repeated_numbers(results: list["Compacted"]) -> None:
+    repeated = [own for own in results if own.status == "compacted" and own.counts and own.counts.repeated_numbers]
+    if repeated:
+        rows = sum(own.counts.repeated_numbers for own in repeated if own.counts)
+        schemas = ", ".join(sorted({own.partition.schema for own in repeated}))
+        warn(
+            f"{schemas}: {rows:,} rows have a number that their vendor documents as unique and that their delivery "
+            f"gave before. All of them are kept, in Bronze and in Silver. Next: ask the vendor which of them stand"
+        )
 
 
 @failing_with(COULD_NOT_RUN)

@@ -584,6 +584,44 @@ def test_compact_says_what_it_did_in_a_table_and_in_json(tmp_path):
         assert "name one date, or all" in refused.stderr
 
 
+def test_compact_shows_what_a_removed_row_says_otherwise(tmp_path):
+    """A day's file has another price for one of a live capture's prints, and a second file one number for five."""
+    live = with_columns(
+        numbered(events.STOCKS_TRADES, 5, symbol="SPY"), source=["massive.stocks"] * 5, correction=[None] * 5,
+        seq=[1, 2, 3, 4, 5], trade_id=["1", "2", "3", "4", "5"], exchange=[4] * 5, size=[1] * 5,
+    )  # fmt: skip
+    day = with_columns(live, ts_local_ns=[None] * 5, price=[1.5, *live["price"].to_pylist()[1:]], conditions=[[41]] * 5)
+    again = with_columns(day, trade_id=["7"] * 5, seq=[7] * 5, ts_event_ns=[NOON_NS] * 5)  # one number for five prints
+    for capture_id, rows in ((1, live), (2, day), (3, again)):
+        own = as_capture(events.STOCKS_TRADES, rows.drop_columns(list(KEYS)), capture_id)
+        flush(tmp_path, events.STOCKS_TRADES, own, "SPY", NOON_NS + capture_id)
+
+    def run(*more):
+        return spymaster("compact", "--data-root", str(tmp_path / "lake"), "--all", *more)
+
+    first = run("--json")
+    shown = run("--json", "--show", "differing", "--engine", "duckdb")
+    table = run("--show", "differing", "--format", "table")
+
+    assert first.stderr.count("\n") == 1
+    assert "stocks.trades: 4 rows have a number that their vendor documents as unique" in first.stderr
+    (counts,) = first.document["partitions"]
+    assert (counts["differing"], counts["repeated_numbers"], counts["unordered"]) == (1, 4, 2)
+    assert "differing" not in first.document
+    assert shown.document["differing"] == [
+        {
+            "schema": "stocks.trades", "partition": "symbol=SPY", "ts_event_ns": NOON_NS,
+            "capture_id": 2, "capture_seq": 0, "kept_capture_id": 1, "kept_capture_seq": 0,
+            "values": {"price": {"removed": 1.5, "kept": 6900.0}},
+        }
+    ]  # fmt: skip
+    assert "removed says" in table.stdout
+    assert "1 of 1 removed rows that say something else than the row that is kept." in table.stdout
+    for wrong in (("--show", "all"), ("--engine", "polars")):
+        refused = run(*wrong)
+        assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
+
+
 def test_silver_reads_without_our_code(tmp_path):
     flush(tmp_path, TRADES, numbered(TRADES, 100))
     compacted(tmp_path / "lake")
