@@ -7,7 +7,7 @@ from itertools import pairwise
 import typer
 import typer.exceptions
 
-from spymaster.cli import look, machine, prove, record, refine, simulate
+from spymaster.cli import ask, look, machine, prove, record, refine, simulate
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -40,7 +40,7 @@ app.command("recover")(record.recover_command)
 app.command("compact")(refine.compact_command)
 app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
-app.command("sql")(look.sql_command)
+app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)
 app.command("archive")(refine.archive_command)
 app.command("simulate-day")(simulate.simulate_day)

@@ -21,7 +21,7 @@ from spymaster.lake.layout import Tier
 from spymaster.paths import Partition, SegmentName
 from spymaster.proof.files import read_bytes
 from spymaster.proof.verdict import Verdict
-from spymaster.query.lake import escape_glob
+from spymaster.query.views import escape_glob
 from spymaster.wal import folder
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 

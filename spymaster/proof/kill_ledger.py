@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spymaster import durable
 from spymaster.normalize.open import normalizer_of
 from spymaster.proof.killed_daemon import Line
-from spymaster.query.lake import escape_glob
+from spymaster.query.views import escape_glob
 from spymaster.simulation.source import SimFeed, dbn_info
 
 _OURS: Final = "system"

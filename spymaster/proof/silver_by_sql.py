@@ -26,7 +26,7 @@ from spymaster import clock, events
 from spymaster.events import EventSchema
 from spymaster.lake import silver
 from spymaster.paths import Partition
-from spymaster.query.lake import escape_glob
+from spymaster.query.views import escape_glob
 
 _SLICE_VALUES: Final = 6_000_000  # of due rows in memory at once, all columns together
 _NULL: Final = -(2**63)

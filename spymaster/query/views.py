@@ -1,0 +1,127 @@
+"""The views of every schema in DuckDB: what each reads, by the names of files."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from spymaster import events
+from spymaster.events import EventSchema
+from spymaster.lake import layout, silver
+from spymaster.lake.layout import Tier
+from spymaster.query import sessions
+from spymaster.query.one_table import Snapshot
+
+
+class Views:
+    """Makes the views of a lake on a connection that has no result under way."""
+
+    def __init__(self, data_root: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make all views, without rows, so that they can be listed; a file is opened when it is asked for."""
+        self._data_root, self._connection = data_root, connection
+        self._shown: dict[str, str] = {}
+        self._none: dict[pa.Schema, str] = {}
+        for schema in events.SCHEMAS.values():
+            self._view(plain(schema.name), schema, schema.bronze, [])
+            self._view(f"bronze_{plain(schema.name)}", schema, schema.bronze, [])
+            for view in silver_views(schema):
+                self._view(view, schema, silver.columns_of(schema), [])
+
+    def show_tiers(self, schema: EventSchema) -> None:
+        """Make the views of a schema's tiers."""
+        twice = layout.parts_in_both(self._data_root, schema)
+        bronze = [*self._tier(schema, Tier.BRONZE), *self._tier(schema, Tier.ARCHIVE, twice)]
+        self._view(f"bronze_{plain(schema.name)}", schema, schema.bronze, bronze)
+        compacted = self._tier(schema, Tier.SILVER)
+        for view in silver_views(schema):
+            self._view(view, schema, silver.columns_of(schema), compacted)
+
+    def _tier(self, schema: EventSchema, tier: Tier, without: Sequence[Path] = ()) -> list[str]:
+        """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has none."""
+        if not layout.has_files(self._data_root, tier, schema):
+            return []
+        folder = escape_glob(layout.schema_folder(self._data_root, tier, schema))
+        levels = "*/*/*" if schema.hourly else "*/*"
+        files = layout.SILVER_FILE if tier is Tier.SILVER else layout.PART_PATTERN
+        return [_read(schema, [f"{folder}/{levels}/{files}"], without)]
+
+    def show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema) -> None:
+        """Make a view of what was found."""
+        for kind, rows in (("log", found.log), ("removed", found.removed)):
+            if rows.num_rows:
+                self._connection.from_arrow(rows).create_view(f"{kind}_{name}", replace=True)
+        self._view(name, schema, columns, _one_table(name, schema, found))
+        for kind, rows in (("log", found.log), ("removed", found.removed)):
+            if not rows.num_rows:
+                self._connection.execute(f"drop view if exists {kind}_{name}")  # no view uses it now
+
+    def _none_of(self, columns: pa.Schema) -> str:
+        """Return a query of no rows and these columns."""
+        if columns not in self._none:
+            types = self._connection.from_arrow(columns.empty_table()).types
+            # The date first: of a query that needs no column DuckDB reads the first, and this one is a folder's name.
+            kinds = {"date": "date"} | dict(zip(columns.names, types, strict=True)) | {"date": "date"}
+            nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in kinds.items())
+            self._none[columns] = f"select {nulls} where false"
+        return self._none[columns]
+
+    def _view(self, name: str, schema: EventSchema, columns: pa.Schema, pieces: list[str]) -> None:
+        """Make a view of these columns over pieces, each of which may lack some or have more."""
+        names = ", ".join(f'"{column}"' for column in columns.names)
+        source = " union all by name ".join([self._none_of(columns), *pieces])
+        query = f"select {names}{_computed(schema)} from ({source})"  # noqa: S608  # names of ours, paths quoted
+        if self._shown.get(name) != query:  # its tables have the same names when they have other rows
+            self._connection.execute(f"create or replace view {name} as {query}")
+            self._shown[name] = query
+
+
+def silver_views(schema: EventSchema) -> list[str]:
+    """Return the names of Silver's view: option trades have a second one, as they come enriched."""
+    return [f"silver_{plain(name)}" for name in dict.fromkeys([layout.silver_name(schema), schema.name])]
+
+
+def _computed(schema: EventSchema) -> str:
+    """Return the columns that views have and files have not, each after a comma."""
+    return f", {sessions.columns(schema)}"
+
+
+def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
+    """Return the queries whose rows are the one table's, with the view's name in those of the rows it needs."""
+    pieces = [_read(schema, [escape_glob(file) for file in files]) for files in (found.silver, found.bronze) if files]
+    if found.doubled:
+        again = f"anti join removed_{name} using ({schema.partition_by}, capture_id, capture_seq)"
+        pieces.append(f"{_read(schema, [escape_glob(file) for file in found.doubled])} {again}")
+    if found.log.num_rows:
+        pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
+    return pieces
+
+
+def _read(schema: EventSchema, patterns: Iterable[str], without: Sequence[Path] = ()) -> str:
+    """Return a query of files by their patterns. Their folders say where their rows are, so that few are opened."""
+    hour = ", 'hour': int" if schema.hourly else ""
+    options = f"hive_partitioning = true, hive_types = {{'{schema.partition_by}': varchar, 'date': date{hour}}}"
+    if schema.version > 1:  # then files of earlier versions lack columns; to find out, each is opened
+        options += ", union_by_name = true"
+    files = ", ".join(map(quote, patterns))
+    if without:
+        others = ", ".join(quote(str(path)) for path in without)
+        return (
+            f"select * exclude (filename) from read_parquet([{files}], {options}, filename = true) "  # noqa: S608
+            f"where filename not in ({others})"
+        )
+    return f"select * from read_parquet([{files}], {options})"  # noqa: S608  # quoted
+
+
+def quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def plain(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def escape_glob(path: Path) -> str:
+    """Return `path` as a DuckDB pattern that matches itself alone."""
+    return re.sub(r"([\[*?])", r"[\1]", str(path))
