@@ -132,6 +132,8 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
             report = recover(loaded.wal_root, index, Tier.BRONZE.of(loaded.data_root), random_capture_id(), advance)
         finally:
             index.close()
+    if index.strangers is not None:
+        warn(index.strangers)
     if as_json:
         print_json(_recovery_document(report))
     else:
