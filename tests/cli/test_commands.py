@@ -151,6 +151,11 @@ def test_a_first_run_simulates_a_market_and_answers_a_query(process, tmp_path):
     assert {segment["state"] for segment in segments} == {"active"}
 
 
+def test_a_run_without_the_gateway_records_as_before_and_the_help_says_what_that_is(shell):
+    assert shell("run", "--duration", "0.5", "--no-gateway", "--json").document["captures"][0]["complete"]
+    assert "Serve no page" in shell("run", "--help").stdout
+
+
 def test_json_prints_one_document_and_errors_are_one_too(shell):
     assert json.loads(shell("run", "--duration", "0.5", "--json").stdout)["captures"][0]["complete"]
     done = shell("verify", "--date", "tomorrow", "--json")
