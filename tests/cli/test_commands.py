@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import databento_dbn as dbn
 import numpy as np
 import pytest
 
+from spymaster import cli
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
 from spymaster.simulation.day import DAY_RATE
 from spymaster.simulation.source import MAX_RATE, SimFeed
@@ -59,11 +61,13 @@ def refusal(done, code):
     return lines[0]
 
 
-COMMANDS = [
-    ["run"], ["recover"], ["verify"], ["status"], ["sql"], ["backfill"], ["config", "show"], ["wal", "ls"],
-    ["wal", "verify"], ["wal", "export"], ["catalog", "rebuild"], ["doctor"], ["simulate-day"],
-    ["archive"],
-]  # fmt: skip
+def commands(app, *names):
+    """Return the words of every command that there is."""
+    found = [[*names, command.name] for command in app.registered_commands]
+    return found + [words for group in app.registered_groups for words in commands(group.typer_instance, group.name)]
+
+
+COMMANDS = commands(cli.app)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -72,8 +76,20 @@ def test_every_command_has_help_with_an_example(shell, command):
 
     assert done.returncode == 0
     assert f"Example: spymaster {' '.join(command)}" in done.stdout
-    for option in ("--json", "--data-root", "--wal-root"):
+    for option in ("--json", "--data-root", *(["--wal-root"] if command != ["compact"] else [])):
         assert option in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["wal"]])
+def test_no_command_is_answered_by_the_help_alone(shell, arguments):
+    done = shell(*arguments)
+
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Usage: " in done.stdout
+
+
+def test_the_version_is_that_of_the_installed_package(shell):
+    assert shell("--version").stdout == f"spymaster {metadata.version('spymaster')}\n"
 
 
 HEAVY = {
