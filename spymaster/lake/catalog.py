@@ -222,7 +222,9 @@ class Catalog:
             self._insert("totals", sums)
 
     def _insert(self, table: str, rows: list[tuple[object, ...]]) -> None:
-        places = ",".join("?" * (len(rows[0]) + 1)) if rows else ""
+        if not rows:
+            return
+        places = ",".join("?" * (len(rows[0]) + 1))
         self._db.executemany(
             f"insert or replace into {table} values ({places})",  # noqa: S608  # our own names
             [(*row, _row_crc32c(row)) for row in rows],

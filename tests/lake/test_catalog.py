@@ -116,6 +116,16 @@ def test_the_totals_are_those_of_the_parts_whatever_comes_and_goes(lake):
     assert summed(lake).rows == 200
 
 
+def test_a_lake_whose_last_part_is_gone_keeps_its_catalog(lake):
+    for part in (lake / "bronze").rglob("*.parquet"):
+        part.unlink()
+
+    Catalog(lake).close()
+
+    assert read_totals(lake) == read_files(lake) == {}
+    assert not (lake / "catalog.db.damaged").exists()
+
+
 def test_an_index_of_before_the_totals_gives_them_too_and_has_them_from_the_next_start_on(lake):
     before = dump(lake)
     with sqlite3.connect(lake / "catalog.db") as database:
