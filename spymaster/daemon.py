@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from typing import Final
 
@@ -236,6 +237,7 @@ class Daemon:
             self._deliveries.close()
 
 
+@cache
 def _version() -> str:
     try:
         return metadata.version("spymaster")

@@ -18,6 +18,7 @@ from spymaster.cli.output import (
     progress,
     remark,
     show_rows,
+    warn,
 )
 from spymaster.errors import UsageError
 
@@ -139,8 +140,10 @@ def catalog_rebuild(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
 
     loaded = load(data_root, wal_root)
     with writer_locks(loaded.wal_root, loaded.data_root):
-        catalog.rebuild(loaded.data_root)
-    count = len(catalog.read_files(loaded.data_root))
+        strangers = catalog.rebuild(loaded.data_root)
+    if strangers is not None:
+        warn(strangers)
+    count = sum(totals.files for totals in catalog.read_totals(loaded.data_root).values())
     if as_json:
         print_json({"files": count})
     else:

@@ -138,8 +138,11 @@ def contract(found: "Status") -> list[str]:
     return lines + [f"problem: {problem}" for problem in daemon["problems"]]
 
 
-def _waiting_words(not_durable: int, not_in_bronze: int, *, alone: bool) -> str:
+def _waiting_words(not_durable: int | None, not_in_bronze: int | None, *, alone: bool) -> str:
     """Say what the log's files hold; a part of it may be in Bronze already."""
+    if not_durable is None or not_in_bronze is None:
+        words = "rows wait in the log, which is too large to count them"
+        return f"{words}. Next: spymaster recover" if alone else words
     if not not_durable + not_in_bronze:
         return "no row waits in the log"
     words = f"{not_in_bronze:,} rows wait in the log: durable, not in Bronze"

@@ -50,6 +50,7 @@ class Sealed:
         path: where it lies.
         lane: the stream that sealed it; None for what salvage left.
         sealed_at_s: the monotonic second of its sealing, or of this start.
+        left_rows: what salvage left in it; 0 of a stream's, which counts its own.
         refusals: tries that failed.
         reason: why no try of this run can succeed.
     """
@@ -57,6 +58,7 @@ class Sealed:
     path: Path
     lane: "Lane | None"
     sealed_at_s: float
+    left_rows: int = 0
     refusals: int = 0
     reason: str | None = None
     asked: list[asyncio.Future[str | None]] = field(default_factory=list)
@@ -122,10 +124,15 @@ class Drain:
         except (OSError, LayoutError):
             pass  # `_opened` asks again, and says so
 
-    def add(self, path: Path, lane: "Lane | None" = None) -> None:
-        """Queue a sealed segment."""
-        self.waiting.append(Sealed(path, lane, clock.monotonic_s()))
+    def add(self, path: Path, lane: "Lane | None" = None, left_rows: int = 0) -> None:
+        """Queue a sealed segment: of a stream, or with so many rows that salvage left."""
+        self.waiting.append(Sealed(path, lane, clock.monotonic_s(), left_rows))
         self._change.happened()
+
+    @property
+    def left_rows(self) -> int:
+        """Rows that salvage left and that are not in Bronze."""
+        return sum(segment.left_rows for segment in [*self.waiting, *self.set_aside])
 
     def takes(self, lane: "Lane") -> bool:
         """Whether sealing makes Bronze of rows, or only one more segment that waits, as behind what the start found."""
@@ -154,6 +161,8 @@ class Drain:
             self.catalog = await asyncio.wrap_future(self._opening)
             self._layout = None
             self._health.mended("bronze")
+            if self.catalog.strangers is not None:
+                self._health.say(self.catalog.strangers)
         except LayoutError as error:
             refusal = self._layout = str(error)
         except (OSError, sqlite3.Error, LockedError, UsageError, StorageError) as error:

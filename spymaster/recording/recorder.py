@@ -175,8 +175,8 @@ class Recorder:
             self._locks.close()
             raise
         self.recovered = Recovered(found, self.drain.recovered)
-        for segment in found.sealed:
-            self.drain.add(segment)
+        for segment, rows in zip(found.sealed, found.sealed_rows, strict=True):
+            self.drain.add(segment, left_rows=rows)
         self._watch.tell()
         for work in (self._watch.run(self._own.before_rows_go_on), self._tick(), self.drain.run()):
             self._tasks.append(asyncio.ensure_future(work))
