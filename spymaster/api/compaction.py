@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from spymaster import clock, events, settings
+from spymaster import clock, settings
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import THREADS, Compacted, Progress
 from spymaster.events import MARKET_SCHEMAS, EventSchema
+from spymaster.lake.layout import schema_of_silver
 
 
 class SilverCompactor:
@@ -25,7 +26,7 @@ class SilverCompactor:
 
     def compact_date(self, date: str, schema: str, progress: Progress | None = None) -> list[Compacted]:
         """Compact one UTC date of one schema."""
-        return self._compact([events.schema_named(schema)], date, date, progress)
+        return self._compact([schema_of_silver(schema)], date, date, progress)
 
     def compact_all_schemas(self, date: str, progress: Progress | None = None) -> list[Compacted]:
         """Compact one UTC date of every market schema."""
@@ -35,7 +36,7 @@ class SilverCompactor:
         self, schema: str, start_date: str | None = None, end_date: str | None = None, progress: Progress | None = None
     ) -> list[Compacted]:
         """Compact every UTC date of one schema, or those between two, both included."""
-        return self._compact([events.schema_named(schema)], start_date, end_date, progress)
+        return self._compact([schema_of_silver(schema)], start_date, end_date, progress)
 
     def _compact(
         self, schemas: Sequence[EventSchema], start_date: str | None, end_date: str | None, progress: Progress | None

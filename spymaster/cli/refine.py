@@ -21,8 +21,9 @@ from spymaster.cli.output import (
 from spymaster.compaction import compactor
 from spymaster.compaction.archiver import archive_before
 from spymaster.errors import UsageError
-from spymaster.events import MARKET_SCHEMAS, OPTIONS_TRADES, schema_named
+from spymaster.events import MARKET_SCHEMAS, OPTIONS_TRADES
 from spymaster.lake import catalog
+from spymaster.lake.layout import schema_of_silver
 from spymaster.lake.locks import archive_locks, writer_locks
 
 
@@ -41,7 +42,7 @@ def compact_command(
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
     loaded = load(data_root, None)
-    schemas = [schema_named(schema)] if schema is not None else MARKET_SCHEMAS
+    schemas = [schema_of_silver(schema)] if schema is not None else MARKET_SCHEMAS
     with compactor.lock(loaded.data_root), progress("partitions", as_json=as_json) as advance:
         wanted = compactor.partitions(loaded.data_root, schemas, date, date)
         results = compactor.compact(
