@@ -80,7 +80,14 @@ class BronzeWriter:
 
         Raises:
             LockedError: another process records here.
+            UsageError: what is to be followed is no `Bus`; nothing was opened.
         """
+        followed = bus or self._bus
+        if followed is not None and not isinstance(followed, Bus):
+            raise UsageError(
+                f"bus: a {type(followed).__name__} is no spymaster.bus.Bus. Nothing was opened. Next: publish on a Bus "
+                f"and give that, or call the writer's write methods"
+            )
         async with self._opening:
             if self._recorder is None:
                 recorder = Recorder(
@@ -95,7 +102,6 @@ class BronzeWriter:
                 )
                 await recorder.start()
                 self._recorder = recorder  # only now: without the locks nothing may be written
-        followed = bus or self._bus
         if followed is not None and self._reading is None:
             self.refused_rows, self._first_refusal = 0, None
             self._subscription = followed.subscribe()

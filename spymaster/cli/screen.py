@@ -178,11 +178,13 @@ def print_summary(summary: Summary) -> None:
             print(f"{capture['origin']}: already captured ({_rows(capture['rows'])}); nothing was added.")
             continue
         end = "complete" if capture["complete"] else f"NOT complete: {capture['error'] or 'stopped before its end'}"
+        if capture["complete"] and capture["unreadable"]:
+            end = f"complete, but for {capture['unreadable']:,} unreadable records"
         print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.")
         for kind, count in sorted(capture["ignored"].items()):
             print(f"  {count:,} {kind} records are of a kind that is not recorded.")
         if capture["unreadable"]:
-            print(f"  {capture['unreadable']:,} unreadable records are in quarantine, with their bytes.")
+            print(f"  {capture['unreadable']:,} unreadable records are in DATA_ROOT/quarantine, each with why.")
         if capture["unmapped"]:
             print(f"  {capture['unmapped']:,} rows have no symbol: no mapping named their instrument.")
     in_bronze = sum(state["in_bronze"] for state in summary["streams"].values())

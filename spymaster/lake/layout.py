@@ -143,6 +143,15 @@ def silver_name(schema: EventSchema) -> str:
     return _ENRICHED if schema is events.OPTIONS_TRADES else schema.name
 
 
+def schema_of_silver(name: str) -> EventSchema:
+    """Return the schema whose Silver has this name, or that has it itself; with or without its version.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return events.schema_named(name.replace(_ENRICHED, events.OPTIONS_TRADES.name))
+
+
 def schema_folder(data_root: Path, tier: Tier, schema: EventSchema) -> Path:
     """Return the folder of a schema's partitions in a tier."""
     name = silver_name(schema) if tier is Tier.SILVER else schema.name

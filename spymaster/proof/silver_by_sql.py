@@ -141,7 +141,7 @@ class Comparison:
         keys = self._connection.execute("select capture_id, capture_seq from greeks order by all").fetchnumpy()
         numbers = [np.asarray(keys[name]).astype("<i8").tobytes() for name in ("capture_id", "capture_seq")]
         digest = hashlib.sha256(b"".join(numbers)).digest()
-        return silver.inputs_digest(self._parts, digest + str(tolerance_ns).encode())
+        return silver.inputs_digest(self._schema, self._parts, digest + str(tolerance_ns).encode())
 
     def unknown_rows(self) -> int:
         """Return how many rows of the file the parts have not got."""

@@ -190,7 +190,7 @@ class OneTable:
         self._silver.move_to_end(file)
         if len(self._silver) > MAX_KNOWN_FILES:
             self._silver.popitem(last=False)
-        return token if not parts or made_of == silver.inputs_digest(parts) else None
+        return token if not parts or made_of == silver.inputs_digest(self._schema, parts) else None
 
     def _read_footers(self, parts: list[Path]) -> None:
         """Read the footers of parts that are new, and forget those of parts that are not read any more."""

@@ -362,6 +362,8 @@ def test_unreadable_messages_are_kept_with_their_bytes_and_the_reason(shell, tmp
     (kept,) = (tmp_path / "data/lake/quarantine").rglob("*.bin")
     assert kept.read_bytes() == bytes(data[-96:-48])
     assert json.loads(kept.with_suffix(".json").read_text())["messages"][0]["byte"] == len(data) - 96
+    path.write_bytes(bytes(data[:-8]) + b"\1" * 8)  # another file with the same message
+    assert "2 futures.trades; complete, but for 1 unreadable records." in shell("backfill", "dbn:odd.dbn").stdout
 
 
 def test_a_paced_file_takes_its_time(shell, tmp_path):
