@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
-  silver_trades silver_mbp10 silver_read hot_tail enrich bus live loop_steps start cli_start
+  silver_trades silver_mbp10 silver_read hot_tail enrich bus live loop_steps start cli_start status row_groups
 
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test torture bench lock clean
+.PHONY: run test torture bench docs lock clean
 
 run: .venv/installed
 	@$(BIN)/spymaster run $(ARGS)
@@ -27,6 +27,10 @@ torture: .venv/installed
 # One script per claim about speed, each printing one JSON document.
 bench: .venv/installed
 	@for claim in $(BENCHES); do $(BIN)/python -m bench.$$claim || exit 1; done
+
+# The pages of docs/ that are made from the code; a test says when they are behind.
+docs: .venv/installed
+	@$(BIN)/python -m docs.make_reference
 
 # Resolve pyproject.toml again, for every supported Python, with hashes and without the name of an index.
 lock: .venv/installed

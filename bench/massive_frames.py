@@ -1,9 +1,9 @@
 """Claim: Massive's websocket frames become record batches at more than a million events a second.
 
 Frames of 20 mixed stock trades and quotes, with 50 and with 250 frames a call, as a tick accumulates them: 5 ms of a
-million events a second are 250 frames. Baselines: the `json` module with a list for each column; and, given only the
-decoding, which is the smaller half of their way to columns, msgspec's typed objects and pyarrow's JSON reader over the
-events sorted by kind. Rows are of one symbol, and once of 500.
+million events a second are 250 frames. Baselines: the `json` module with a list for each column; our own slow way,
+value by value; and, given only the decoding, which is the smaller half of their way to columns, msgspec's typed objects
+and pyarrow's JSON reader over the events sorted by kind. Rows are of one symbol, and once of 500.
 """
 
 import json
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +21,7 @@ from pyarrow.json import ParseOptions, ReadOptions, read_json
 from bench.rounds import Figures, interleave, report
 from spymaster.clock import NS_PER_MS
 from spymaster.events.encoding import MassiveFrames
+from spymaster.normalize.massive import frames as frames_module
 from spymaster.normalize.massive.fields import FRAMES
 from spymaster.normalize.massive.frames import FrameNormalizer
 from spymaster.normalize.massive.values import MAX_MS, batch_of
@@ -61,6 +63,12 @@ def normalizer(calls: list[list[bytes]]) -> int:
         done = ours.normalize([(frame, RECEIVED_NS) for frame in call])
         rows += sum(batch.num_rows for _, batch in done.batches)
     return rows
+
+
+def slow_way(calls: list[list[bytes]]) -> int:
+    """Read value by value what the scanner would take: as where numba has no package."""
+    with patch.object(frames_module, "_plain_frames", return_value=None):
+        return normalizer(calls)
 
 
 def decoding(calls: list[list[bytes]]) -> int:
@@ -138,6 +146,7 @@ def main() -> None:
         results[f"{count} frames a call, over msgspec, decoding only"] = interleave(
             ours, partial(timed, decoding, calls), ROUNDS
         )
+    results[f"{count} frames a call, over the slow way"] = interleave(ours, partial(timed, slow_way, calls), ROUNDS)
     results[f"{count} frames a call, over pyarrow.json, decoding only"] = interleave(
         ours, partial(timed, arrow_json, calls), ROUNDS
     )

@@ -137,6 +137,7 @@ class Bus:
         self._max_bytes = max_bytes
         self._subscriptions: list[Subscription] = []
         self._positions: dict[Stream, dict[int, int]] = {}
+        self._dropped_before = 0  # rows that readers who left were too slow for
 
     def subscribe(self, max_bytes: int | None = None) -> Subscription:
         """Return a queue of everything published from now on, with the positions of this instant.
@@ -158,6 +159,11 @@ class Bus:
         """Rows that today's readers were too slow for."""
         return sum(subscription.dropped_rows for subscription in self._subscriptions)
 
+    @property
+    def dropped_rows_ever(self) -> int:
+        """Rows that any reader was too slow for, also one that has left."""
+        return self._dropped_before + self.dropped_rows
+
     def publish(self, stream: Stream, batches: Iterable[pa.RecordBatch]) -> None:
         """Hand rows to every reader.
 
@@ -166,6 +172,7 @@ class Bus:
             batches: as they stand in the log. Without `capture_id` and `capture_seq`, as a program may publish them on
                 a bus of its own, they have no positions.
         """
+        self._dropped_before += sum(each.dropped_rows for each in self._subscriptions if each.closed)
         self._subscriptions = [subscription for subscription in self._subscriptions if not subscription.closed]
         for batch in batches:
             if batch.num_rows == 0:

@@ -71,16 +71,28 @@ class Disk(TypedDict):
     text: str
 
 
+class LakeIndex(TypedDict):
+    """The lake's catalog: whether it is open yet, and one line on files in the lake that are not ours, if there are."""
+
+    open: bool
+    strangers: str | None
+
+
 class Gauges(TypedDict):
-    """What a recorder knows of the rows on their way, without reading a file."""
+    """What a recorder knows of the rows on their way, without reading a file.
+
+    `log_rows` wait in the log: those of this run, and those that the start found there.
+    """
 
     streams: dict[str, StreamGauges]
     appended_not_durable: int
     durable_not_in_bronze: int
+    log_rows: int
     oldest_not_durable_s: float | None
     sync: SyncTimes
     backlog: Backlog
     disk: Disk
+    catalog: LakeIndex
     flush_s: float
     readers: int
     dropped_rows: int
@@ -185,6 +197,7 @@ class ControlServer:
         self._path = folder / SOCKET_NAME
         self._commands = commands
         self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._serving: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
@@ -197,18 +210,22 @@ class ControlServer:
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 raise FileExistsError(f"{self._path} is no socket")
             durable.remove(self._path)
-        listener = _bind(self._path)
+        self._listener = _bind(self._path)
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listener, limit=MAX_REQUEST_BYTES, backlog=MAX_CONNECTIONS, **_OURS_TO_REMOVE
+            self._serve, sock=self._listener, limit=MAX_REQUEST_BYTES, backlog=MAX_CONNECTIONS, **_OURS_TO_REMOVE
         )
 
     def close(self) -> None:
         """Stop listening, drop whoever still waits, and remove the socket."""
-        if self._server is None:
+        if self._server is None or self._listener is None:
             return
         with suppress(OSError):  # the next daemon replaces what this one may not remove
             durable.remove(self._path)
-        self._server.close()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener)
+        # A connection that was accepted in this turn of the loop attaches to the server in the next: to one that is
+        # closed by then it cannot, and Python 3.13 would print that as a defect.
+        loop.call_soon(self._server.close)
         for writer in self._serving:
             writer.transport.abort()
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from typing import Final
 
@@ -13,6 +14,9 @@ from spymaster.control import ControlServer, DaemonStatus
 from spymaster.errors import BronzeRefusedError, StorageError, WalError
 from spymaster.events.captures import CaptureSummary
 from spymaster.feeds.feed import Feed
+from spymaster.journal import SILENT, Journal
+from spymaster.lake import layout
+from spymaster.recording.daily import Daily
 from spymaster.recording.deliveries import Deliveries
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
@@ -20,7 +24,7 @@ from spymaster.recording.recovery import Recovered
 from spymaster.settings import Settings
 from spymaster.sources import open_feeds
 
-MAX_TOLD_HOLES: Final = 10  # of a recovery; `system.gaps` has all
+MAX_TOLD_HOLES: Final = 10  # of a recovery, and notes on files; `system.gaps` has all holes
 
 
 class Daemon:
@@ -40,6 +44,7 @@ class Daemon:
         feeds: Sequence[tuple[str, Feed]] = (),
         strict: bool = False,
         notify: Callable[[str], None] | None = None,
+        journal: Journal = SILENT,
     ) -> None:
         """Open the sources' feeds; nothing is read or written yet.
 
@@ -50,12 +55,13 @@ class Daemon:
             feeds: more of them, that a program brings, each with a name.
             strict: refuse to start over newly found damage.
             notify: called with one line whenever something stops or goes on for want of disk space, and for each alarm.
+            journal: where what happens is written; the caller closes it.
 
         Raises:
             UsageError, SourceError: a source is not known or not there.
         """
-        raw_root = settings.data_root.parent / "raw"  # where users keep vendor files
-        self._feeds = [(source, feed) for source in sources for feed in open_feeds(source, raw_root)] + [*feeds]
+        self._feeds = [(source, feed) for source in sources for feed in open_feeds(source, settings.raw_root)]
+        self._feeds += feeds
         self.bus = Bus(settings.bus_max_mb << 20)
         self.recorder = Recorder(
             settings.wal_root,
@@ -66,14 +72,23 @@ class Daemon:
             sync_ms=settings.wal_sync_interval_ms,
             disk_reserve_mb=settings.disk_reserve_mb,
             notify=notify,
+            journal=journal,
         )
-        self._deliveries = Deliveries(self.recorder, settings.data_root / "quarantine", speed)
+        self._journal, self._settings, self._speed = journal, settings, speed
+        self._sources = [source for source, _ in self._feeds]
+        self._deliveries = Deliveries(self.recorder, layout.quarantine(settings.data_root), speed)
         self._control = ControlServer(settings.wal_root, {"status": self.status})
         self._started_s = clock.monotonic_s()
         self._strict = strict
 
-    def stop(self) -> None:
-        """Drain and end: feeds first, then the log, then Bronze."""
+    def stop(self, reason: str = "it was asked to") -> None:
+        """Drain and end: feeds first, then the log, then Bronze.
+
+        Args:
+            reason: why, for the journal.
+        """
+        if not self._deliveries.stopping.is_set():
+            self._journal.event("run.stopping", reason=reason)
         self._deliveries.stop()
 
     @property
@@ -107,7 +122,21 @@ class Daemon:
             LockedError, UsageError: nothing was started.
             StorageError: the disk refused; what was acknowledged is safe.
         """
-        recovered = await self.recorder.start()
+        recovered = await self.recorder.start(self._tell_started)
+        self._tell_recovered(recovered)
+        daily, error = Daily(self.recorder), None
+        days = asyncio.create_task(daily.run())
+        try:
+            await self._record(recovered, duration_s)
+        except BaseException as ended:
+            error = str(ended) or type(ended).__name__
+            raise
+        finally:
+            await _cancel([days])
+            daily.tell()
+            self._tell_ended(error)
+
+    async def _record(self, recovered: Recovered, duration_s: float | None) -> None:
         if self._strict and recovered.exit_code:
             with suppress(BronzeRefusedError):  # nothing is lost, and the damage says more
                 await self.recorder.stop()
@@ -115,21 +144,22 @@ class Daemon:
                 f"acknowledged rows were found damaged: {recovered.salvage.holes[0].describe()}. The sound rows are in "
                 f"Bronze, the bytes in quarantine. Next: see spymaster verify, then start again; it is recorded now"
             )
-        self._tell_of_damage(recovered)
+        self._journal.event("recording.began", sources=self._sources, speed=self._speed, duration_s=duration_s)
         feeds = asyncio.create_task(self._record_feeds())
         stopping = self._deliveries.stopping
-        ends = {feeds, asyncio.create_task(_set(stopping)), asyncio.create_task(self.recorder.failed())}
+        ends = {feeds, asyncio.create_task(_set(stopping)), asyncio.create_task(self.recorder.health.failed())}
         try:
             await self._open_control()
             done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
-            self.stop()
+            stopped_s = clock.monotonic_s()
+            self.stop("the sources ended" if feeds in done else "its duration is over")
             await feeds
             with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
                 await self.recorder.flush()  # here too, so that `status` shows how it drains
         except BaseException:
-            self.stop()  # whatever waits for room or for its turn ends too
+            self.stop("it failed")  # whatever waits for room or for its turn ends too
             self._control.close()
             await _cancel(ends)
             with suppress(StorageError):  # what ended the run says more than what that kept from being drained
@@ -139,18 +169,54 @@ class Daemon:
         await _cancel(ends)
         with suppress(BronzeRefusedError):  # nothing is lost, and it is among the recorder's problems
             await self.recorder.stop()
+        waiting = len(self.recorder.drain.waiting) + len(self.recorder.drain.set_aside)
+        self._journal.event("run.drained", waiting=waiting, seconds=round(clock.monotonic_s() - stopped_s, 3))
 
-    def _tell_of_damage(self, recovered: Recovered) -> None:
-        """Say now what the exit code says only once the run is over."""
-        holes = [hole for hole in recovered.salvage.holes if hole.acknowledged]
+    def _tell_started(self) -> None:
+        self._journal.event(
+            "run.started",
+            version=_version(),
+            pid=os.getpid(),
+            wal_root=self._settings.wal_root.absolute(),
+            data_root=self._settings.data_root.absolute(),
+        )
+
+    def _tell_recovered(self, recovered: Recovered) -> None:
+        """Say what the start found, and now of damage what the exit code says only once the run is over."""
+        found = recovered.salvage
+        self._journal.event(
+            "recovery.found",
+            rows=found.rows,
+            segments=len(found.sealed),
+            torn_bytes=found.torn_bytes,
+            missing=len(found.holes),
+            seconds=round(clock.monotonic_s() - self._started_s, 3),
+        )
+        for note in found.notes[:MAX_TOLD_HOLES]:
+            self._journal.event("recovery.note", text=note)
+        holes = [hole for hole in found.holes if hole.acknowledged]
         for hole in holes[:MAX_TOLD_HOLES]:
-            self.recorder.health.alarm(
+            self._alarm_of_damage(
                 f"damage {hole.gap_id}",
                 f"acknowledged rows were found damaged: {hole.describe()}. The sound rows are in Bronze, the bytes in "
                 f"quarantine. Next: spymaster verify",
             )
         if (rest := len(holes) - MAX_TOLD_HOLES) > 0:
-            self.recorder.health.alarm("damage", f"acknowledged rows were found damaged in {rest} more places")
+            self._alarm_of_damage("damage", f"acknowledged rows were found damaged in {rest} more places")
+
+    def _alarm_of_damage(self, about: str, line: str) -> None:
+        self._journal.event("damage.found", about=about, text=line)
+        self.recorder.health.alarm(about, line, told=True)
+
+    def _tell_ended(self, error: str | None) -> None:
+        self._journal.event(
+            "run.ended",
+            seconds=round(clock.monotonic_s() - self._started_s, 3),
+            rows=self.rows,
+            parts=self.recorder.drain.parts_written,
+            problems=len(self.recorder.problems),
+            error=error,
+        )
 
     async def _open_control(self) -> None:
         try:
@@ -171,6 +237,7 @@ class Daemon:
             self._deliveries.close()
 
 
+@cache
 def _version() -> str:
     try:
         return metadata.version("spymaster")

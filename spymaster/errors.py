@@ -9,6 +9,7 @@ SpymasterError
 ├── LockedError           another process writes here; names its pid
 ├── ControlError          the running daemon gave no answer
 ├── LayoutError           the lake is laid out otherwise than this version writes it
+│   ├── OtherLakeError    the log is another lake's
 │   └── ReplacedError     its files were replaced while they were read; reading again mends it
 ├── StorageError          the disk refused a write; the daemon stops, recovery decides
 │   ├── DiskFullError     for want of room: the daemon waits, and goes on by itself
@@ -76,6 +77,19 @@ class ControlError(SpymasterError):
 
 class LayoutError(SpymasterError):
     """Files lie in the lake that this version did not write and would misread."""
+
+
+class OtherLakeError(LayoutError):
+    """The log is another lake's, so that its rows would get into the wrong one."""
+
+    def __init__(self, wal_root: Path, data_root: Path, own_data_root: str | None) -> None:
+        lake = "another lake" if own_data_root is None else f"another lake, which was at {own_data_root}"
+        super().__init__(
+            f"{wal_root} is the log of {lake}, not of the one at {data_root}. Nothing was changed. Next: name the log "
+            f"of {data_root}, or a new folder, with WAL_ROOT (--wal-root); or that other lake with DATA_ROOT "
+            f"(--data-root). If the log's rows do belong here, first remove {wal_root / 'lake.json'}"
+        )
+        self.wal_root, self.data_root = wal_root, data_root
 
 
 class ReplacedError(LayoutError):

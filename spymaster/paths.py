@@ -74,6 +74,11 @@ class SegmentName(NamedTuple):
     def sealed(self) -> bool:
         return self.number is not None and not self.poisoned
 
+    @property
+    def state(self) -> str:
+        """In a word: `poisoned`, `sealed`, `ahead` or `active`."""
+        return "poisoned" if self.poisoned else "sealed" if self.sealed else "ahead" if self.ahead else "active"
+
 
 def stream_stem(schema: str, symbol: str) -> str:
     """Return the name that all segments of a stream share, e.g. `futures_trades_ES`; its prefix without a symbol."""

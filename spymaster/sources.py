@@ -22,7 +22,7 @@ def open_feeds(source: str, raw_root: Path | None = None) -> list[Feed]:
     if kind == "sim-es":
         return [SimFeed.parse(rest)]
     if kind == "dbn" and rest:
-        return [DbnFileFeed(rest)]
+        return [DbnFileFeed(rest, raw_root)]
     if kind == "flatfile" and rest:
         return [FlatFileFeed(rest, raw_root)]
     raise UsageError(

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spymaster.compaction.compactor import Compacted, compact, lock, partitions
-from spymaster.events import MARKET_SCHEMAS
+from spymaster.events import MARKET_SCHEMAS, SCHEMAS
 from spymaster.lake import layout, silver
 
 
@@ -22,6 +22,6 @@ def pretend_compacted(data_root: Path) -> None:
         if not partition.schema.startswith("system."):
             target = silver.file_of(data_root, partition)
             target.parent.mkdir(parents=True, exist_ok=True)
-            digest = silver.inputs_digest(silver.bronze_parts(data_root, partition))
+            digest = silver.inputs_digest(SCHEMAS[partition.schema], silver.bronze_parts(data_root, partition))
             footer = {"spymaster_parts": digest, "spymaster_inputs": digest, "spymaster_counts": "0,0,0,0,0,0"}
             pq.write_table(pa.table({}).replace_schema_metadata(footer), target)

@@ -1,6 +1,7 @@
 """The control socket: nobody else opens it, and no client, whatever it does, costs more than its own answer."""
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -305,3 +306,22 @@ def test_a_daemon_that_does_not_answer_is_given_up_in_time(tmp_path, pieces):
 def test_an_answer_that_does_not_read_is_one_line(tmp_path, answer):
     with answering(tmp_path, [answer]), pytest.raises(ControlError, match="no answer that reads"):
         ask(tmp_path, "status")
+
+
+def test_a_connection_that_is_accepted_as_the_server_closes_leaves_no_complaint(tmp_path, capfd):
+    async def close_at_once(turns):
+        server = ControlServer(tmp_path, {"status": lambda: ROWS})
+        await server.open()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            connection.connect(str(tmp_path / SOCKET_NAME))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            server.close()
+            await asyncio.sleep(0.01)
+        gc.collect()  # a transport that never attached complains when it goes
+
+    for turns in range(5):  # accepted, attached, served: the server closes between any two of these
+        asyncio.run(close_at_once(turns))
+
+    assert capfd.readouterr().err == ""

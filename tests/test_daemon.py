@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
+from spymaster import daemon as daemon_module
 from spymaster import events, settings
 from spymaster.control import ask
 from spymaster.daemon import CaptureSummary, Daemon
@@ -185,8 +186,8 @@ def backfill(roots, *sources, catalog_refuses_until: str | None = None) -> list[
         daemon = Daemon(loaded, [f"dbn:{source}" for source in sources], 0)
         start, flush = daemon.recorder.start, daemon.recorder.flush
 
-        async def start_with_a_refusing_catalog():
-            await start()
+        async def start_with_a_refusing_catalog(*arguments):
+            await start(*arguments)
             await daemon.recorder.whole_catalog(lambda: False)
             daemon.recorder.drain.catalog._db.execute(f"pragma query_only = {catalog_refuses_until is not None}")
             return daemon.recorder.recovered
@@ -367,3 +368,18 @@ def test_a_second_daemon_on_the_same_log_is_refused_by_the_name_of_the_first(roo
 
     assert f"is in use by process {child.process.pid}" in refused["error"]
     assert "\n" not in refused["error"]
+
+
+def test_a_daemon_that_is_asked_again_and_again_reads_its_version_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(daemon_module.metadata, "version", lambda name: read.append(name) or "1.2")
+    daemon_module._version.cache_clear()
+
+    async def run():
+        daemon = Daemon(settings.load(wal_root=tmp_path / "wal", data_root=tmp_path / "lake"), [], 0)
+        return [daemon.status()["version"] for _ in range(3)]
+
+    try:
+        assert (asyncio.run(run()), read) == (["1.2"] * 3, ["spymaster"])
+    finally:
+        daemon_module._version.cache_clear()

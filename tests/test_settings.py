@@ -20,6 +20,7 @@ def test_the_defaults_are_the_documented_ones():
     assert (str(loaded.data_root), str(loaded.wal_root)) == ("data/lake", "wal")
     assert (loaded.flush_interval_sec, loaded.wal_segment_size_mb, loaded.wal_sync_interval_ms) == (5.0, 256, 5)
     assert (loaded.disk_reserve_mb, loaded.bus_max_mb) == (512, 256)
+    assert (loaded.log_format, loaded.log_file) == ("text", None)
     assert loaded.warnings == []
 
 
@@ -34,6 +35,18 @@ def test_a_name_works_with_and_without_its_prefix_and_in_both_files(tmp_path, mo
     assert settings.load().flush_interval_sec == 2
 
 
+def test_a_lake_that_is_named_has_its_log_in_it_unless_the_log_is_named_as_well(monkeypatch):
+    assert str(settings.load(data_root="other/").wal_root) == "other/wal"
+    assert str(settings.load(data_root="data/lake").wal_root) == "wal"  # the settings' own
+    assert str(settings.load(data_root="other", wal_root="log").wal_root) == "log"
+    monkeypatch.setenv("DATA_ROOT", "own")
+    assert str(settings.load().wal_root) == "wal"
+    assert str(settings.load(data_root="./own").wal_root) == "wal"
+    assert str(settings.load(data_root="other").wal_root) == "other/wal"
+    monkeypatch.setenv("WAL_ROOT", "log")
+    assert str(settings.load(data_root="other").wal_root) == "log"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "line"),
     [
@@ -43,10 +56,18 @@ def test_a_name_works_with_and_without_its_prefix_and_in_both_files(tmp_path, mo
         ("DISK_RESERVE_MB", "0", "must be 1 to 4096"),
         ("BUS_MAX_MB", "0", "must be 1 to 4096"),
         ("WAL_SYNC_INTERVAL_MS", "soon", "setting WAL_SYNC_INTERVAL_MS is not usable"),
+        ("LOG_FORMAT", "xml", "setting LOG_FORMAT is not usable: Input should be 'text' or 'json'"),
         ("USE_S3", "true", "USE_S3=true .* is not built yet"),
         ("DATA_ROOT", "", "setting DATA_ROOT is not usable: must name a folder"),
         ("WAL_ROOT", " ", "setting WAL_ROOT is not usable: must name a folder"),
         ("DATA_ROOT", "s3://spymaster-lake", "is not built yet"),
+        ("RAW_ROOT", "", "setting RAW_ROOT is not usable: must name a folder"),
+        ("S3_ENDPOINT", "http://localhost:9000", "^S3_ENDPOINT: object storage is not built yet"),
+        ("S3_BUCKET", "spymaster-lake", "^S3_BUCKET: object storage is not built yet"),
+        ("SPYMASTER_S3_REGION", "us-east-1", "^S3_REGION: object storage is not built yet"),
+        ("S3_ACCESS_KEY", "zxcvb", "^S3_ACCESS_KEY: object storage is not built yet"),
+        ("S3_SECRET_KEY", "zxcvb", "^S3_SECRET_KEY: object storage is not built yet"),
+        ("CACHE_ROOT", "cache", "^CACHE_ROOT: object storage is not built yet, nor a cache"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(monkeypatch, name, value, line):
@@ -56,6 +77,13 @@ def test_what_cannot_be_is_refused_in_one_line(monkeypatch, name, value, line):
         settings.load()
     assert "\n" not in str(refused.value)
     assert "Next:" in str(refused.value)
+    assert "zxcvb" not in str(refused.value)
+
+
+def test_an_empty_line_of_what_is_not_built_says_nothing(tmp_path):
+    (tmp_path / ".env").write_text("S3_ENDPOINT=\nS3_SECRET_KEY=\nCACHE_ROOT=\n")
+
+    assert str(settings.load().raw_root) == "data/raw"
 
 
 def test_an_unwise_flush_interval_is_allowed_with_a_warning():
@@ -73,6 +101,24 @@ def test_a_secret_is_not_in_any_text_of_the_settings(monkeypatch):
     monkeypatch.setenv("DATABENTO_API_KEY", "db-topsecret")
 
     assert "topsecret" not in repr(settings.load()) + str(settings.load().model_dump())
+
+
+def test_the_journals_settings_have_both_names_and_an_empty_file_is_none(monkeypatch):
+    monkeypatch.setenv("SPYMASTER_LOG_FORMAT", "json")
+    monkeypatch.setenv("LOG_FILE", "kept/journal")
+    assert (settings.load().log_format, str(settings.load().log_file)) == ("json", "kept/journal")
+    monkeypatch.setenv("LOG_FILE", " ")
+    assert settings.load().log_file is None
+
+
+def test_every_secret_that_is_set_is_known_to_whoever_must_leave_it_out(monkeypatch):
+    assert settings.load().secrets == []
+    secret = [name for name, field in settings.Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    for name in secret:
+        monkeypatch.setenv(name.upper(), f"marked-{name}")
+
+    assert settings.load().secrets == [f"marked-{name}" for name in secret]
+    assert len(secret) >= 3
 
 
 @pytest.mark.parametrize("name", ["spymaster.toml", ".env"])

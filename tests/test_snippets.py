@@ -132,7 +132,7 @@ def test_the_writer_has_the_documented_arguments():
     arguments = inspect.signature(BronzeWriter).parameters
 
     assert {name: argument.default for name, argument in arguments.items()} == {
-        "bus": None, "data_root": None, "buffer_limit": 1000, "flush_interval_seconds": 5.0, "use_s3": None,
+        "bus": None, "data_root": None, "buffer_limit": 1000, "flush_interval_seconds": None, "use_s3": None,
     }  # fmt: skip
     reader = inspect.signature(BronzeReader.read_futures_trades).parameters
     assert list(reader)[1:] == ["symbol", "date", "start_ns", "end_ns", "front_month_only", "specific_contract"]
@@ -210,6 +210,21 @@ def test_a_writer_flushes_when_its_interval_is_over_though_its_streams_hold_ever
     asyncio.run(write())
 
 
+def test_a_writer_that_is_told_no_interval_has_the_settings(roots, monkeypatch):
+    monkeypatch.setenv("FLUSH_INTERVAL_SEC", "0.1")
+
+    async def write():
+        writer = BronzeWriter(buffer_limit=10**6)
+        await writer.write_stock_trade(TRADE)
+        began = time.monotonic()
+        while not list((roots / "lake").rglob("stocks/trades/**/*.parquet")):
+            assert time.monotonic() - began < 4
+            await asyncio.sleep(0.05)
+        await writer.stop()
+
+    asyncio.run(write())
+
+
 MANY_SYMBOLS = """
 import asyncio, os, resource
 from spymaster import BronzeWriter
@@ -218,9 +233,9 @@ async def main():
     await writer.start()
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
     for number in range(600):
-        trade = {"ts_event_ns": 1766404800000000000, "symbol": f"S{number}", "price": 1.0, "seq": number}
-        await writer.write_stock_trade(trade)
-        await writer.write_stock_quote(trade | {"bid_px": 1.0, "bid_sz": 1, "ask_px": 2.0, "ask_sz": 1})
+        event = {"ts_event_ns": 1766404800000000000, "symbol": f"S{number}", "seq": number}
+        await writer.write_stock_trade(event | {"price": 1.0})
+        await writer.write_stock_quote(event | {"bid_px": 1.0, "bid_sz": 1, "ask_px": 2.0, "ask_sz": 1})
     os.kill(os.getpid(), 9)
 asyncio.run(main())
 """
@@ -348,6 +363,10 @@ def ends() -> list[tuple[bool, str | None]]:
     [
         ({"symbol": "SPY"}, "stocks.trades: field 'ts_event_ns' is missing"),
         (TRADE | {"price": "dear"}, "stocks.trades: field 'price' 'dear' is no double"),
+        (TRADE | {"siz": 5}, "stocks.trades: field 'siz' is not known"),
+        (TRADE | {"size": 2.7}, "stocks.trades: field 'size' 2.7 is no int32 .it is no whole number"),
+        (TRADE | {"ts_event_ns": 1.5}, "stocks.trades: field 'ts_event_ns' 1.5 is no int64"),
+        (TRADE | {"conditions": [1, 2.5]}, "stocks.trades: field 'conditions' .* is no list"),
         (TRADE | {"size": 2**40}, "stocks.trades: field 'size'"),
         (TRADE | {"symbol": "X" * 100}, "100 bytes long"),
     ],
@@ -365,6 +384,46 @@ def test_an_event_that_does_not_fit_is_refused_in_one_line_and_nothing_is_writte
     assert len(BronzeReader().arrow().read("stocks.trades", "SPY")) == 0
 
 
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        ({"prise": pa.array([1.0])}, "stocks.trades: field 'prise' is not known"),
+        ({"size": pa.array([2.7])}, "stocks.trades: field 'size' is double, not int32"),
+    ],
+)
+def test_columns_that_are_misspelt_or_would_be_cut_are_refused_in_one_line_and_nothing_is_written(column, line):
+    async def write():
+        writer = BronzeWriter()
+        columns = {"ts_event_ns": pa.array([NOON_NS]), "symbol": pa.array(["SPY"]), "price": pa.array([1.0])} | column
+        try:
+            await writer.write("stocks.trades", pa.RecordBatch.from_pydict(columns))
+        finally:
+            await writer.stop()
+
+    with pytest.raises(UsageError, match=line):
+        asyncio.run(write())
+    assert len(BronzeReader().arrow().read("stocks.trades", "SPY")) == 0
+
+
+def test_whole_numbers_in_any_form_and_what_is_ours_to_fill_are_written():
+    more = SimpleNamespace(**TRADE, comment="of the user's own")
+    more.size, more.conditions = 7.0, (1, 2)
+
+    async def write():
+        writer = BronzeWriter()
+        await writer.write_stock_trade(more)
+        await writer.flush_all()
+        for batch in BronzeReader().arrow().read("stocks.trades", "SPY").to_batches():
+            await writer.write("stocks.trades", batch)  # with capture_id, date and hour of its own
+        await writer.stop()
+
+    asyncio.run(write())
+    first, second = BronzeReader().arrow().read("stocks.trades", "SPY").to_pylist()
+    assert first["size"] == second["size"] == 7
+    assert first["conditions"] == second["conditions"] == [1, 2]
+    assert first["capture_seq"] + 1 == second["capture_seq"]
+
+
 def test_a_second_writer_and_a_manager_are_refused_while_one_writes():
     async def write():
         writer = BronzeWriter()
@@ -376,6 +435,15 @@ def test_a_second_writer_and_a_manager_are_refused_while_one_writes():
         await writer.stop()
 
     asyncio.run(write())
+
+
+def test_a_bus_of_another_kind_is_refused_in_one_line_and_nothing_is_opened(roots):
+    writer = BronzeWriter(bus=SimpleNamespace(subscribe=lambda handler: handler))
+
+    with pytest.raises(UsageError, match="^bus: a SimpleNamespace is no spymaster.bus.Bus. Nothing was opened"):
+        asyncio.run(writer.start())
+    assert not list(roots.iterdir())
+    WALManager().recover_all()  # its locks are free
 
 
 def test_object_storage_is_refused():

@@ -58,11 +58,23 @@ class WALManager:
     """
 
     def __init__(self, wal_root: str | Path | None = None, data_root: str | Path | None = None) -> None:
+        """Name a log and its lake; nothing is opened before `recover_all`.
+
+        Args:
+            wal_root: the log; if None the settings', or of another lake the one in it.
+            data_root: the lake; the settings' if None.
+
+        Raises:
+            UsageError: a setting is not usable.
+        """
         loaded = settings.load(wal_root=wal_root, data_root=data_root)
         self._wal_root, self._data_root = loaded.wal_root, loaded.data_root
 
     def recover_all(self, progress: Callable[[int, int], None] | None = None) -> RecoveredEvents:
         """Drain everything that a crash left into Bronze. A second call finds nothing.
+
+        Args:
+            progress: called with (segments done, of how many).
 
         Raises:
             LockedError: a daemon records here; names its pid.

@@ -11,6 +11,14 @@ from spymaster.query.silver_rows import SilverRows
 def connect(data_root: str | Path | None = None, wal_root: str | Path | None = None) -> Lake:
     """Open lake and log for SQL, also beside a running daemon; see `Lake`.
 
+    Args:
+        data_root: the lake; the settings' if None.
+        wal_root: its log; if None the settings', or of another lake the one in it.
+
+    Raises:
+        UsageError: a setting is not usable.
+        LayoutError: the log is another lake's.
+
     Example:
         with spymaster.connect() as lake:
             print(lake.sql("select contract, count(*) from futures_trades group by all"))
@@ -27,6 +35,15 @@ class BronzeReader(Reader):
     """
 
     def __init__(self, data_root: str | Path | None = None, form: Form = "pandas") -> None:
+        """Prepare a reader.
+
+        Args:
+            data_root: the lake; the settings' if None.
+            form: of the results; `arrow()`, `polars()` and `relation()` say it too.
+
+        Raises:
+            UsageError: a setting is not usable.
+        """
         super().__init__(settings.load(data_root=data_root).data_root, form)
 
 
@@ -45,5 +62,16 @@ class SilverReader(SilverRows):
     def __init__(
         self, data_root: str | Path | None = None, wal_root: str | Path | None = None, form: Form = "pandas"
     ) -> None:
+        """Prepare a reader.
+
+        Args:
+            data_root: the lake; the settings' if None.
+            wal_root: its log; if None the settings', or of another lake the one in it.
+            form: of the results; `arrow()`, `polars()` and `relation()` say it too.
+
+        Raises:
+            UsageError: a setting is not usable.
+            LayoutError: the log is another lake's.
+        """
         loaded = settings.load(data_root=data_root, wal_root=wal_root)
         super().__init__(Lake(loaded.data_root, loaded.wal_root), form)

@@ -5,7 +5,7 @@ volume.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pyarrow as pa
@@ -43,16 +43,18 @@ class BronzeWriter:
         bus: Bus | None = None,
         data_root: str | None = None,
         buffer_limit: int = 1000,
-        flush_interval_seconds: float = 5.0,
+        flush_interval_seconds: float | None = None,
         use_s3: bool | None = None,
     ) -> None:
         """Prepare a writer; nothing is opened before the first write or `start`.
 
         Args:
             bus: whose batches are written too, from `start` on.
-            data_root: the lake; the settings' if None. The log is the settings' `WAL_ROOT`.
+            data_root: the lake; the settings' if None. The log of another one is at `{data_root}/wal`, unless the
+                setting `WAL_ROOT` is made.
             buffer_limit: rows of one schema after which they are flushed to Parquet.
-            flush_interval_seconds: after which time they are flushed at the latest.
+            flush_interval_seconds: after which time they are flushed at the latest; the settings' `FLUSH_INTERVAL_SEC`,
+                5.0 s by default, if None.
             use_s3: object storage; refused if true.
 
         Raises:
@@ -73,9 +75,19 @@ class BronzeWriter:
     async def start(self, bus: Bus | None = None) -> None:
         """Take the locks, recover what a crash left, and follow the bus if there is one.
 
+        Args:
+            bus: whose batches are written too; the constructor's if None.
+
         Raises:
             LockedError: another process records here.
+            UsageError: what is to be followed is no `Bus`; nothing was opened.
         """
+        followed = bus or self._bus
+        if followed is not None and not isinstance(followed, Bus):
+            raise UsageError(
+                f"bus: a {type(followed).__name__} is no spymaster.bus.Bus. Nothing was opened. Next: publish on a Bus "
+                f"and give that, or call the writer's write methods"
+            )
         async with self._opening:
             if self._recorder is None:
                 recorder = Recorder(
@@ -90,7 +102,6 @@ class BronzeWriter:
                 )
                 await recorder.start()
                 self._recorder = recorder  # only now: without the locks nothing may be written
-        followed = bus or self._bus
         if followed is not None and self._reading is None:
             self.refused_rows, self._first_refusal = 0, None
             self._subscription = followed.subscribe()
@@ -128,11 +139,12 @@ class BronzeWriter:
 
         Args:
             schema: of a market, with or without its version.
-            batch: the schema's columns by name, without `capture_id` and `capture_seq`; optional ones may be absent.
+            batch: the schema's columns by name; optional ones may be absent, and those that are ours to fill
+                (`capture_id`, `capture_seq`, `date`, `hour`) are passed over.
 
         Raises:
-            UsageError: a column is missing, has nulls or does not fit; none of the rows was written. Or a row is larger
-                than the log takes (900 KB); it and those behind it were not.
+            UsageError: a column is missing, unknown, has nulls or does not fit; none of the rows was written. Or a row
+                is larger than the log takes (900 KB); it and those behind it were not.
             DiskFullError: the disk has no room for the rest of the rows.
         """
         kind = events.schema_named(schema)
@@ -148,42 +160,79 @@ class BronzeWriter:
             await self.flush_schema(kind.name)
 
     async def write_stock_trade(self, trade: object) -> None:
-        """Write one event: a mapping, or an object with the schema's fields as attributes. So do those below."""
+        """Write a trade of a stock. Raises as `write` does, as do those below.
+
+        Args:
+            trade: a mapping, or an object with the schema's fields as attributes; optional ones may be absent. An
+                object may have more attributes; a mapping with a key that is no field is refused.
+        """
         await self._write_one(events.STOCKS_TRADES, trade)
 
     async def write_stock_quote(self, quote: object) -> None:
+        """Write a quote of a stock.
+
+        Args:
+            quote: as for `write_stock_trade`.
+        """
         await self._write_one(events.STOCKS_QUOTES, quote)
 
     async def write_option_trade(self, trade: object) -> None:
+        """Write a trade of an option."""
         await self._write_one(events.OPTIONS_TRADES, trade)
 
     async def write_futures_trade(self, trade: object) -> None:
+        """Write a trade of a future."""
         await self._write_one(events.FUTURES_TRADES, trade)
 
     async def write_futures_mbp10(self, book: object) -> None:
+        """Write a future's book of ten levels.
+
+        Args:
+            book: as for `write_stock_trade`.
+        """
         await self._write_one(events.FUTURES_MBP10, book)
 
     async def write_greeks_snapshot(self, snapshot: object) -> None:
+        """Write what a vendor says of an option's greeks.
+
+        Args:
+            snapshot: as for `write_stock_trade`.
+        """
         await self._write_one(events.OPTIONS_GREEKS_SNAPSHOTS, snapshot)
 
     async def flush_schema(self, schema_name: str) -> None:
-        """Turn the rows of one schema into Parquet, durable on return."""
+        """Turn the rows of one schema into Parquet, durable on return.
+
+        Args:
+            schema_name: with or without its version.
+
+        Raises:
+            UsageError: there is no such schema.
+            BronzeRefusedError: its disk refused; the rows stay in the log, and get there later.
+        """
         name = events.schema_named(schema_name).name
         self._unflushed[name] = 0  # first: a refused flush is not asked for again with each row
         if self._recorder is not None:
             await self._recorder.flush(name)
 
     async def flush_all(self) -> None:
-        """Turn every row written so far into Parquet, durable on return."""
+        """Turn every row written so far into Parquet, durable on return.
+
+        Raises:
+            BronzeRefusedError: its disk refused; the rows stay in the log, and get there later.
+        """
         if self._recorder is not None:
             await self._recorder.flush()
         self._unflushed.clear()
 
     def get_bronze_path(self) -> str:
+        """Return the folder that the parts lie in."""
         return str(Tier.BRONZE.of(self._settings.data_root))
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
         columns = {}
+        if isinstance(event, Mapping):
+            _require_known(kind, event)
         for column in kind.delivered:
             filled = _FILLED.get(column.name)
             if isinstance(event, Mapping):
@@ -192,7 +241,7 @@ class BronzeWriter:
                 value = getattr(event, column.name, filled)
             if value is not None:
                 try:
-                    columns[column.name] = pa.array([value], column.type)
+                    columns[column.name] = _whole(value, column.type)
                 except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                     raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
         await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
@@ -234,6 +283,7 @@ class BronzeWriter:
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return `batch` with exactly the schema's columns, in their order."""
+    _require_known(kind, batch.schema.names)
     now = clock.utc_now_ns()
     columns: list[pa.Array] = []
     for column in kind.delivered:
@@ -261,6 +311,28 @@ def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
     except pa.ArrowException as error:
         raise _misfit(kind, "one of its columns", f"does not decode ({error})") from error
     return rows
+
+
+def _require_known(kind: EventSchema, names: Iterable[str]) -> None:
+    """Refuse a misspelt name, whose value would be lost without a word."""
+    known = kind.bronze.names
+    for name in names:
+        if name not in known:
+            raise _misfit(kind, name, "is not known")
+
+
+def _whole(value: object, kind: pa.DataType) -> pa.Array:
+    """Return a column of one value, none of whose fraction is cut.
+
+    Raises:
+        pa.ArrowException, TypeError, ValueError, OverflowError: it does not fit.
+    """
+    column = pa.array([value], kind)
+    if pa.types.is_integer(kind) and column[0].as_py() != value:  # Arrow is safe in casts, and not here
+        raise ValueError("it is no whole number")
+    if pa.types.is_list(kind) and column[0].as_py() != list(value):  # type: ignore[call-overload]
+        raise ValueError("it holds what is no whole number")
+    return column
 
 
 def _misfit(kind: EventSchema, name: str, reason: str) -> UsageError:

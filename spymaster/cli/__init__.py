@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import typer
 import typer.exceptions
@@ -33,6 +34,24 @@ app.add_typer(wal_app, name="wal")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(config_app, name="config")
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        print(f"spymaster {metadata.version('spymaster')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 # In the order in which `--help` lists them.
 app.command("run")(record.run)
 app.command("backfill")(record.backfill)
@@ -60,7 +79,8 @@ def main() -> None:
     except typer.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except typer.exceptions.TyperException as error:
-        print_error(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help", as_json=as_json)
+        if reason := str(error).rstrip("."):  # no command at all is answered by the help
+            print_error(f"{reason}. Nothing was started. Next: spymaster --help", as_json=as_json)
         sys.exit(COULD_NOT_RUN)
     except CommandFailedError as failed:
         print_error(error_line(failed.__cause__ or failed), as_json=as_json)

@@ -31,14 +31,13 @@ def status_command(
 
 
 def _print_status(found: "Status", form: Format | None) -> None:
-    tiers = [("log", found["wal"]), *found["bronze"].items(), ("all Bronze", found["bronze_total"])]
-    rows = [[name, *(Count(tier[key]) for key in ("files", "rows", "bytes"))] for name, tier in tiers]
-    silver = found["silver"]
-    show_rows(
-        ["tier", "files", "rows", "bytes"],
-        [*rows, ["Silver", Count(silver["files"]), None, Count(silver["bytes"])]],
-        form,
-    )
+    log, silver = found["wal"], found["silver"]
+    rows: list[tuple[str, int, int | None, int]] = [("log", log["files"], log["rows"], log["bytes"])]
+    for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
+        rows.append((name, tier["files"], tier["rows"], tier["bytes"]))
+    rows.append(("Silver", silver["files"], None, silver["bytes"]))
+    shown = [[name, *(None if count is None else Count(count) for count in counts)] for name, *counts in rows]
+    show_rows(["tier", "files", "rows", "bytes"], shown, form)
     if found["daemon"] is not None:
         print("\nRows since the daemon began:")
         show_rows(screen.GAUGES, screen.gauge_rows(found["daemon"]), form)

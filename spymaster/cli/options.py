@@ -16,7 +16,10 @@ AsFormat = Annotated[
     Format | None, typer.Option("--format", help="Default: a table where it fits the screen, else record by record.")
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="The lake; default: setting DATA_ROOT.")]
-WalRoot = Annotated[Path | None, typer.Option(help="The log; default: setting WAL_ROOT.")]
+WalRoot = Annotated[
+    Path | None,
+    typer.Option(help="The log; default: setting WAL_ROOT, or DATA/wal where only --data-root names a lake."),
+]
 
 
 def load(data_root: Path | None, wal_root: Path | None) -> "Settings":

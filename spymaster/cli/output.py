@@ -87,6 +87,11 @@ def warn(line: str) -> None:
     remark(f"warning: {line}")
 
 
+def print_line(line: str) -> None:
+    """Print a line of the journal on stderr; where a live table is drawn there, it shows the line above itself."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def print_json(document: object) -> None:
     print(json_text(plain(document)))
 

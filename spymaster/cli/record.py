@@ -3,6 +3,8 @@
 import math
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,11 +12,22 @@ import typer
 from spymaster import clock
 from spymaster.cli import screen
 from spymaster.cli.options import AsJson, DataRoot, WalRoot, load
-from spymaster.cli.output import CANNOT_PROCEED, FINDINGS, OK, failing_with, print_json, progress, remark, warn
+from spymaster.cli.output import (
+    CANNOT_PROCEED,
+    FINDINGS,
+    OK,
+    failing_with,
+    print_json,
+    print_line,
+    progress,
+    remark,
+    warn,
+)
 from spymaster.errors import UsageError
 
 if TYPE_CHECKING:
     from spymaster.daemon import Daemon
+    from spymaster.journal import Journal
     from spymaster.recording.recovery import Recovered
     from spymaster.settings import Settings
 
@@ -30,6 +43,9 @@ def run(
     speed: Annotated[float, typer.Option(min=0, help="Event time per wall time; 0 is as fast as it goes.")] = 1.0,
     duration: Annotated[float | None, typer.Option(min=0, help="Drain and end after so many seconds.")] = None,
     strict: Annotated[bool, typer.Option(help="Refuse to start over newly found damage.")] = False,
+    no_gateway: Annotated[
+        bool, typer.Option("--no-gateway", help="Serve no page. There is none to serve yet.")
+    ] = False,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
     as_json: AsJson = False,
@@ -59,20 +75,29 @@ def backfill(
         raise UsageError(
             f"{source!r} is no file source. Nothing was read. Next: spymaster backfill dbn:PATH, or flatfile:PATH"
         )
-    return _record(load(data_root, wal_root), [source], 0, None, strict=False, as_json=as_json)
+    return _record(load(data_root, wal_root), [source], 0, None, strict=False, as_json=as_json, quiet=True)
 
 
 def _record(
-    loaded: "Settings", sources: list[str], speed: float, duration: float | None, *, strict: bool, as_json: bool
+    loaded: "Settings",
+    sources: list[str],
+    speed: float,
+    duration: float | None,
+    *,
+    strict: bool,
+    as_json: bool,
+    quiet: bool = False,
 ) -> int:
+    """Record, and keep the journal: in LOG_FILE, else on stderr, where it says alarms too; or only there if `quiet`."""
     import asyncio
 
     from spymaster.daemon import Daemon
 
     started = clock.monotonic_s()
+    shown = loaded.log_file is None and not quiet
 
-    async def record() -> Daemon:
-        daemon = Daemon(loaded, sources, speed, strict=strict, notify=warn)
+    async def record(journal: "Journal") -> Daemon:
+        daemon = Daemon(loaded, sources, speed, strict=strict, notify=None if shown else warn, journal=journal)
         _drain_on_signals(daemon)
         live = asyncio.create_task(screen.show_live(daemon)) if sys.stderr.isatty() and not as_json else None
         try:
@@ -83,18 +108,34 @@ def _record(
                 await asyncio.gather(live, return_exceptions=True)
         return daemon
 
-    daemon = asyncio.run(record())
+    with _journal(loaded, shown=shown) as journal:
+        daemon = asyncio.run(record(journal))
     summary = screen.summarize(daemon, clock.monotonic_s() - started)
     if as_json:
         print_json(summary)
     else:
-        _print_recovery(daemon.recorder.recovered)
+        if not shown:
+            _print_recovery(daemon.recorder.recovered)
         screen.print_summary(summary)
     if any(capture["error"] for capture in summary["captures"]):
         return FINDINGS
     if daemon.recorder.recovered is not None and daemon.recorder.recovered.exit_code:
         return daemon.recorder.recovered.exit_code
     return FINDINGS if summary["problems"] else OK
+
+
+@contextmanager
+def _journal(loaded: "Settings", *, shown: bool) -> "Iterator[Journal]":
+    from spymaster.journal import Journal, LogFile
+
+    file = None if loaded.log_file is None else LogFile(loaded.log_file)
+    write = print_line if shown else None if file is None else file.write
+    journal = Journal(write, loaded.log_format, loaded.secrets)
+    try:
+        yield journal
+    finally:
+        if journal.close() and file is not None:
+            file.close()
 
 
 def _drain_on_signals(daemon: "Daemon") -> None:
@@ -104,7 +145,7 @@ def _drain_on_signals(daemon: "Daemon") -> None:
     loop = asyncio.get_running_loop()
 
     def first(received: signal.Signals) -> None:
-        daemon.stop()
+        daemon.stop(received.name)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
@@ -132,6 +173,8 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
             report = recover(loaded.wal_root, index, Tier.BRONZE.of(loaded.data_root), random_capture_id(), advance)
         finally:
             index.close()
+    if index.strangers is not None:
+        warn(index.strangers)
     if as_json:
         print_json(_recovery_document(report))
     else:

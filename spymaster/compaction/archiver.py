@@ -67,7 +67,8 @@ def archive_before(data_root: Path, date: str, progress: Callable[[int, int], No
         progress: called with (partitions done, of how many).
 
     Raises:
-        UsageError: `date` is none; or there is something to move and all of it has to stay, so that nothing was.
+        UsageError: `date` is not a calendar date; or there is something to move and all of it has to stay, so that
+            nothing was.
         LayoutError: the lake is laid out otherwise.
         OSError: the disk refused; what was moved before is whole.
     """

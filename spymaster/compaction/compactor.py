@@ -32,7 +32,7 @@ from spymaster.events import MARKET_SCHEMAS, EventSchema
 from spymaster.events.exactly_once import Edges, Once, keep_once
 from spymaster.events.identity import Identity, event_ids, identity_of, identity_time_ns
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import read_footer
+from spymaster.lake.bronze import read_footer, require_known_version
 from spymaster.lake.layout import Tier, in_time
 from spymaster.lake.parquet import ROW_GROUP_ROWS, damage
 from spymaster.lake.silver import Counts, Footer
@@ -92,7 +92,7 @@ def partitions(
     """Return the partitions of market data that Bronze or the archive has, with both dates included.
 
     Raises:
-        UsageError: a date is none, or a schema has no Silver.
+        UsageError: a date is not a calendar date, or a schema has no Silver.
         LayoutError: the lake is laid out otherwise.
     """
     for date in (start_date, end_date):
@@ -117,8 +117,12 @@ def lock(data_root: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process compacts here; names its pid.
-        UsageError: the folder cannot be written.
+        UsageError: there is no lake, or the folder cannot be written.
     """
+    if not data_root.is_dir():
+        raise UsageError(
+            f"there is no lake at {data_root}. Nothing was done. Next: check DATA_ROOT; spymaster config show"
+        )
     folder = Tier.SILVER.of(data_root)
     try:
         durable.make_directories(folder)
@@ -340,7 +344,7 @@ def _require_sound(part: Path) -> None:
     """Refuse a part whose bytes are not those that were written: of some damage a Parquet reader says nothing.
 
     Raises:
-        LayoutError: they are not.
+        LayoutError: they are not, or a later version wrote them.
     """
     wrong = damage(durable.read(part))
     if wrong is not None:
@@ -348,6 +352,7 @@ def _require_sound(part: Path) -> None:
             f"{part} does not read ({wrong}). Nothing was published of its hour. Next: spymaster verify, and restore "
             f"that file from a copy"
         )
+    require_known_version(part, read_footer(part).version)
 
 
 def _open(schema: EventSchema, parts: Sequence[Path]) -> ds.Dataset:

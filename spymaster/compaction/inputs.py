@@ -43,7 +43,8 @@ def inputs_of(data_root: Path, partition: Partition, tolerance_ns: int) -> Input
     if partition.schema == events.OPTIONS_TRADES.name:
         greeks, keys = enrich.greeks_for(data_root, partition, tolerance_ns)
         more = keys + str(tolerance_ns).encode()
-    return Inputs(parts, greeks, silver.inputs_digest(parts), silver.inputs_digest(parts, more))
+    schema = events.SCHEMAS[partition.schema]
+    return Inputs(parts, greeks, silver.inputs_digest(schema, parts), silver.inputs_digest(schema, parts, more))
 
 
 class NextPartitions:

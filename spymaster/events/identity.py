@@ -142,7 +142,7 @@ def _values(column: pa.ChunkedArray) -> NDArray[np.int64] | Texts:
 
 
 def _exact(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return prices as 1e-9 integers; what is none (not a number, or beyond 64 bits) as the bits it is made of."""
+    """Return prices as 1e-9 integers; not a number, or one beyond 64 bits, as the bits that it is made of."""
     prices = _filled(column, 0.0)
     with np.errstate(over="ignore"):
         scaled = np.rint(prices * 1e9)

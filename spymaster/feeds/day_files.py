@@ -8,7 +8,6 @@ To name a file's streams its tickers must be known before its first row: those o
 root, of a second one. A file of one root is read twice for it, as only its end says that there is no other.
 """
 
-import asyncio
 import csv
 import hashlib
 import io
@@ -20,9 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from spymaster.errors import SourceError, TruncatedError
-from spymaster.events.captures import CaptureSummary
 from spymaster.events.encoding import MassiveDayFile
-from spymaster.feeds import raw_manifest
 from spymaster.feeds.feed import DeliveryInfo
 from spymaster.feeds.files import FileDelivery, FileFeed, check_unchanged, files_meant, open_file, version_of
 
@@ -71,8 +68,8 @@ class FlatFileDelivery(FileDelivery):
             TruncatedError: the file ends inside its header.
             SourceError: it cannot be opened, or is no such file.
         """
-        super().__init__(path, origin, thread)
-        self.rows, self._raw_root = 0, raw_root
+        super().__init__(path, origin, thread, raw_root)
+        self.rows = 0
         with open_file(path, origin, _SUFFIXES) as file:
             self._version = version_of(file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -91,16 +88,6 @@ class FlatFileDelivery(FileDelivery):
                 self.rows += piece.count(b"\n")
                 yield piece
             check_unchanged(file, self._version, self._origin)
-
-    async def recorded(self, outcome: CaptureSummary) -> None:
-        """List the file in the manifest of the folder of vendor files, if it lies there and is recorded whole."""
-        if outcome.complete and self._raw_root is not None and outcome.capture_id is not None:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._list, self._raw_root, outcome.capture_id)
-
-    def _list(self, raw_root: Path, capture_id: int) -> None:
-        if self.path.resolve().is_relative_to(raw_root.resolve()):
-            raw_manifest.record(raw_root, self.path, self.info.content_sha256 or "", self.rows, capture_id)
 
 
 def _pieces(file: BinaryIO, origin: str) -> Iterator[bytes]:

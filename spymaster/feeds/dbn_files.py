@@ -44,26 +44,33 @@ class DbnFileFeed(FileFeed["DbnFileDelivery"]):
 
     pace_by = "ts_recv_ns"  # the vendor's capture time
 
-    def __init__(self, path_text: str) -> None:
+    def __init__(self, path_text: str, raw_root: Path | None = None) -> None:
         """Find the files; none is opened yet.
+
+        Args:
+            path_text: what the user named.
+            raw_root: where vendor files are kept; one below it is listed in its manifest once it is recorded.
 
         Raises:
             SourceError: there are none.
         """
-        super().__init__(files_meant(path_text, "dbn", _SUFFIXES), DbnFileDelivery)
+        super().__init__(
+            files_meant(path_text, "dbn", _SUFFIXES),
+            lambda path, origin, thread: DbnFileDelivery(path, origin, thread, raw_root),
+        )
 
 
 class DbnFileDelivery(FileDelivery):
     """One file. On opening it is hashed and its header is read; then it is open only while `bursts` runs."""
 
-    def __init__(self, path: Path, origin: str, thread: Executor | None = None) -> None:
+    def __init__(self, path: Path, origin: str, thread: Executor | None = None, raw_root: Path | None = None) -> None:
         """Read what is known before the first row.
 
         Raises:
             TruncatedError: the file ends inside its header.
             SourceError: it cannot be opened, or is no DBN file.
         """
-        super().__init__(path, origin, thread)
+        super().__init__(path, origin, thread, raw_root)
         with _DbnReader(path, origin) as reader:
             self._version = version_of(reader.file)
             digest = reader.sha256()

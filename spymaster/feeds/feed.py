@@ -72,7 +72,7 @@ class Delivery(Protocol):
         ...
 
     async def recorded(self, outcome: CaptureSummary) -> None:
-        """Take note that the capture's end is on record: of a day file its manifest line, of a live one its cursor."""
+        """Take note that the capture's end is on record: of a file its line in a manifest, of a live one its cursor."""
         ...
 
 

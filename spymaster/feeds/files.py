@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
-from typing import Generic, NoReturn, Self, TypeVar
+from typing import Final, Generic, NoReturn, Self, TypeVar
 
 from spymaster.errors import SourceError
 from spymaster.events.captures import CaptureSummary
-from spymaster.feeds.feed import Burst, Frontiers, RawMessage
+from spymaster.feeds import raw_manifest
+from spymaster.feeds.feed import Burst, DeliveryInfo, Frontiers, RawMessage
 
 
 def files_meant(path_text: str, scheme: str, suffixes: Sequence[str]) -> list[tuple[Path, str]]:
@@ -48,7 +49,7 @@ def open_file(path: Path, origin: str, suffixes: Sequence[str]) -> BufferedReade
     """Open a regular file.
 
     Raises:
-        SourceError: it cannot be opened, or is none.
+        SourceError: it cannot be opened, or is not a regular file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
@@ -56,6 +57,9 @@ def open_file(path: Path, origin: str, suffixes: Sequence[str]) -> BufferedReade
         return path.open("rb")
     except OSError as error:
         refuse(origin, error.strerror or str(error), suffixes, error)
+
+
+SIZE: Final = 2  # its place in a version
 
 
 def version_of(file: BufferedReader) -> tuple[int, ...]:
@@ -107,8 +111,11 @@ def _files_below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 class FileDelivery:
     """One file, read in a thread: its pieces are bursts of one message."""
 
-    def __init__(self, path: Path, origin: str, thread: Executor | None) -> None:
-        self.path, self._origin, self._thread = path, origin, thread
+    info: DeliveryInfo
+    _version: tuple[int, ...]  # of the file that was hashed
+
+    def __init__(self, path: Path, origin: str, thread: Executor | None, raw_root: Path | None) -> None:
+        self.path, self._origin, self._thread, self._raw_root = path, origin, thread, raw_root
         self._closed = False
 
     def pieces(self) -> Generator[bytes]:
@@ -143,7 +150,17 @@ class FileDelivery:
         self._closed = True
 
     async def recorded(self, outcome: CaptureSummary) -> None:
-        pass
+        """List the file in the manifest of the folder of vendor files, if it lies there and is recorded whole."""
+        if outcome.complete and outcome.capture_id is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._list, outcome, outcome.capture_id)
+
+    def _list(self, outcome: CaptureSummary, capture_id: int) -> None:
+        root, sha256 = self._raw_root, self.info.content_sha256
+        if root is None or sha256 is None or not self.path.resolve().is_relative_to(root.resolve()):
+            return
+        if outcome.already_captured and "bytes" in raw_manifest.entries(root).get(sha256, {}):
+            return  # else it was captured before the manifest listed such files, or the manifest was lost
+        raw_manifest.record(root, self.path, sha256, self._version[SIZE], outcome.rows, capture_id)
 
 
 Opened = TypeVar("Opened", bound=FileDelivery)

@@ -7,6 +7,7 @@ For people and scripts: whether a file in `raw/` may go is a question about its 
 import json
 import re
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +20,17 @@ _turn = threading.Lock()  # each feed of files has a thread of its own
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def record(raw_root: Path, path: Path, sha256: str, rows: int, capture_id: int) -> None:
+def record(
+    raw_root: Path, path: Path, sha256: str, size_bytes: int, rows_per_schema: Mapping[str, int], capture_id: int
+) -> None:
     """Record that a file was ingested, durable on return. One that is there already is recorded anew, at the end.
 
     Args:
         raw_root: the folder of the manifest; made if it is not there.
         path: the file, stored relative to `raw_root` where it lies below it.
         sha256: of its bytes as they lie on disk.
-        rows: how many it gave.
+        size_bytes: how many these are.
+        rows_per_schema: how many rows it gave of each schema.
         capture_id: the capture that they are in.
 
     Raises:
@@ -38,14 +42,23 @@ def record(raw_root: Path, path: Path, sha256: str, rows: int, capture_id: int) 
         files.pop(sha256, None)
         inside = path.resolve().is_relative_to(raw_root.resolve())
         name = path.resolve().relative_to(raw_root.resolve()) if inside else path.resolve()
-        files[sha256] = {"path": str(name), "rows": rows, "capture_id": capture_id}
+        files[sha256] = {
+            "path": str(name),
+            "bytes": size_bytes,
+            "rows": sum(rows_per_schema.values()),
+            "rows_per_schema": dict(sorted(rows_per_schema.items())),
+            "capture_id": capture_id,
+        }
         for oldest in list(files)[: max(0, len(files) - MAX_FILES)]:
             del files[oldest]
         durable.rewrite(json.dumps({"files": files}, indent=1).encode(), raw_root / NAME)
 
 
 def entries(raw_root: Path) -> dict[str, dict[str, Any]]:
-    """Return what was ingested, by hash: `path`, `rows` and `capture_id`. Nothing where the manifest does not read."""
+    """Return what was ingested, by hash: `path`, `bytes`, `rows`, `rows_per_schema` and `capture_id`.
+
+    Entries of before have neither `bytes` nor `rows_per_schema`. Nothing where the manifest does not read.
+    """
     return _decode(raw_root / NAME) or {}
 
 

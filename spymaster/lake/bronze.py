@@ -7,7 +7,7 @@ rows whose (`capture_id`, `capture_seq`) is in no part of their partition yet.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -188,18 +188,17 @@ def _missing(parts: Iterable[Path], rows: pa.Table) -> pa.Table:
 
     A part that does not read holds none: what it may have held of these rows stands in the log now, and might not soon.
     """
-    captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-    missing = np.ones(len(captures), dtype=bool)
-    spans = capture_spans(captures, numbers)
+    held: dict[Path, tuple[CaptureSpan, ...]] = {}
     for part in parts:
         with suppress(LayoutError, pa.ArrowException, OSError):  # verify names it
-            held = {span.capture_id: span for span in read_footer(part).captures}
-            for span in spans:
-                other = held.get(span.capture_id)
-                if other is not None and other.first_seq <= span.last_seq and span.first_seq <= other.last_seq:
-                    stored = recorded_numbers(part, span.capture_id)
-                    missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
-    return rows if missing.all() else rows.filter(pa.array(missing))
+            held[part] = read_footer(part).captures
+
+    def stored(part: Path, capture_id: int) -> NDArray[np.int64]:
+        with suppress(LayoutError, pa.ArrowException, OSError):
+            return recorded_numbers(part, capture_id)
+        return np.empty(0, np.int64)
+
+    return rows_not_held(rows, held, stored)
 
 
 def recorded_numbers(part: Path, capture_id: int) -> NDArray[np.int64]:
@@ -219,6 +218,29 @@ def capture_spans(captures: NDArray[np.int64], numbers: NDArray[np.int64]) -> tu
         own = numbers[captures == capture_id]
         spans.append(CaptureSpan(int(capture_id), len(own), int(own.min()), int(own.max())))
     return tuple(spans)
+
+
+def rows_not_held(
+    rows: pa.Table,
+    held: Mapping[Path, Iterable[CaptureSpan]],
+    read: Callable[[Path, int], NDArray[np.int64]] = recorded_numbers,
+) -> pa.Table:
+    """Return the rows whose key is in none of some parts.
+
+    Args:
+        rows: with `capture_id` and `capture_seq`.
+        held: what the footer of each part says of its captures; a part is read only where these meet the rows'.
+        read: returns the `capture_seq`s of one capture in one part.
+    """
+    captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
+    missing = np.ones(len(captures), dtype=bool)
+    own = {span.capture_id: span for span in capture_spans(captures, numbers)}
+    for part, spans in held.items():
+        for other in spans:
+            span = own.get(other.capture_id)
+            if span is not None and other.first_seq <= span.last_seq and span.first_seq <= other.last_seq:
+                missing &= ~((captures == other.capture_id) & np.isin(numbers, read(part, other.capture_id)))
+    return rows if missing.all() else rows.filter(pa.array(missing))
 
 
 def misread(part: Path, data: memoryview) -> str | None:
@@ -261,6 +283,25 @@ def read_footer(part: Path) -> Footer:
             f"{part} is no part that spymaster wrote ({type(error).__name__}: {error}). It was left as it is. "
             f"Next: move it out of the lake, or point DATA_ROOT at an empty folder"
         ) from error
+
+
+def require_known_version(part: Path, version: str) -> None:
+    """Refuse a part that a later version of spymaster wrote, whose columns this one would drop.
+
+    Args:
+        part: where it lies.
+        version: what its footer says, as in `Footer`.
+
+    Raises:
+        LayoutError: it is.
+    """
+    name, _, number = version.rpartition(".v")
+    schema = events.SCHEMAS.get(name)
+    if schema is None or not number.isdecimal() or int(number) > schema.version:
+        raise LayoutError(
+            f"{part} holds {version}, which this version does not read. Nothing was changed. "
+            f"Next: use the version of spymaster that wrote it"
+        )
 
 
 def remove_drafts(bronze: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from spymaster import durable, events
 from spymaster.errors import DiskFullError, LayoutError, SpymasterError, UsageError
 from spymaster.lake import layout
-from spymaster.lake.bronze import Part, misread, read_footer, recorded_numbers
+from spymaster.lake.bronze import Part, misread, read_footer, recorded_numbers, require_known_version
 from spymaster.lake.layout import Tier
 from spymaster.lake.parquet import is_foreign
 
 FILE_NAME: Final = "catalog.db"
+MAX_SHOWN: Final = 5  # names in one line
 
 _TABLES: Final = """
 create table if not exists files (
@@ -52,8 +53,13 @@ create table if not exists gaps (
   first_seq integer, last_seq integer, rows integer, detail text not null, path text not null,
   row_crc32c integer not null
 ) strict;
+create table if not exists totals (
+  schema text primary key, files integer not null, rows integer not null, bytes integer not null,
+  row_crc32c integer not null
+) strict;
 """
-_NAMES: Final = ("files", "file_captures", "captures", "gaps")
+BY_PART: Final = ("files", "file_captures", "captures", "gaps")  # tables whose rows a part has made
+_NAMES: Final = (*BY_PART, "totals")
 _LAYOUT: Final = "select name, sql from sqlite_master order by name"
 
 
@@ -111,6 +117,8 @@ class Catalog:
         try:
             self._db.executescript(_TABLES)
             _check(self._db)
+            with self._db:
+                self._sum_up()
             self.refresh()
         except (sqlite3.Error, UnicodeDecodeError, SpymasterError, OSError):
             self._db.close()
@@ -148,26 +156,35 @@ class Catalog:
                         foreign.append(f"{found.tier_of(relative)}/{relative}")
                     continue
                 footer = read_footer(path)
-                if footer.version != f"{partition.schema}.v{events.SCHEMAS[partition.schema].version}":
-                    raise LayoutError(
-                        f"{path} holds {footer.version}, which this version does not read. Nothing was changed. "
-                        f"Next: use the version of spymaster that wrote it"
-                    )
+                require_known_version(path, footer.version)
                 crc = crc32c(data)
                 parts.append(Part(relative, partition, footer.segment, footer.rows, len(data), crc, footer.captures))
         self.foreign = sorted([*found.foreign, *foreign])[: layout.MAX_FOREIGN]
         self.foreign_count = found.foreign_count + len(foreign)
         with self._turn, self._db:
             for path in known - found.parts.keys():
-                for table in _NAMES:
+                for table in BY_PART:
                     self._db.execute(f"delete from {table} where path = ?", (path,))  # noqa: S608  # our own names
+            self._sum_up()
         self.record(parts)
+
+    @property
+    def strangers(self) -> str | None:
+        """One line that names the files that are not ours; None if there are none."""
+        if not self.foreign:
+            return None
+        more = f" and {self.foreign_count - MAX_SHOWN} more" if self.foreign_count > MAX_SHOWN else ""
+        return (
+            f"{self._data_root} has {self.foreign_count} Parquet files that are not ours, which are passed over: "
+            f"{', '.join(self.foreign[:MAX_SHOWN])}{more}. Next: move them out of the lake"
+        )
 
     def record(self, parts: Iterable[Part]) -> None:
         """Add parts that are durable."""
         with self._turn, self._db:
             for part in parts:
                 where = part.partition
+                self._count(part)
                 self._insert(
                     "files",
                     [(part.relative, where.schema, where.value, where.date, where.hour,
@@ -182,8 +199,28 @@ class Catalog:
                 elif where.schema == events.SYSTEM_GAPS.name:
                     self._record_gaps(part.relative)
 
+    def _count(self, part: Part) -> None:
+        """Add a part to its schema's totals, before it is inserted."""
+        schema = part.partition.schema
+        query = "select files, rows, bytes from totals where schema = ?"
+        files, rows, size = self._db.execute(query, (schema,)).fetchone() or (0, 0, 0)
+        known = self._db.execute("select rows, bytes from files where path = ?", (part.relative,)).fetchone()
+        was_rows, was_bytes = known or (0, 0)
+        totals = (files + (known is None), rows + part.rows - was_rows, size + part.size_bytes - was_bytes)
+        self._insert("totals", [(schema, *totals)])
+
+    def _sum_up(self) -> None:
+        """Make the totals what the parts say, where they are not: an index of before this table has none."""
+        query = "select schema, count(*), sum(rows), sum(bytes) from files group by schema order by schema"
+        sums = self._db.execute(query).fetchall()
+        if sums != self._db.execute("select schema, files, rows, bytes from totals order by schema").fetchall():
+            self._db.execute("delete from totals")
+            self._insert("totals", sums)
+
     def _insert(self, table: str, rows: list[tuple[object, ...]]) -> None:
-        places = ",".join("?" * (len(rows[0]) + 1)) if rows else ""
+        if not rows:
+            return
+        places = ",".join("?" * (len(rows[0]) + 1))
         self._db.executemany(
             f"insert or replace into {table} values ({places})",  # noqa: S608  # our own names
             [(*row, _row_crc32c(row)) for row in rows],
@@ -309,6 +346,34 @@ class IndexedFile(NamedTuple):
     captures: frozenset[int]
 
 
+class Totals(NamedTuple):
+    """What the index says of all parts of a schema."""
+
+    files: int
+    rows: int
+    size_bytes: int
+
+
+def read_totals(data_root: Path) -> dict[str, Totals]:
+    """Return what the index says of each schema's parts, archived ones included; empty without an index.
+
+    Reads only, beside a running daemon, and as much of a large lake as of a small one.
+
+    Raises:
+        LayoutError: the index does not read.
+    """
+    with _reading(data_root) as database:
+        if database is None:
+            return {}
+        if database.execute("select 1 from sqlite_master where name = 'totals'").fetchone():
+            return {schema: Totals(*sums) for schema, *sums in _rows(database, "totals")}
+        sums: dict[str, Totals] = {}  # it is of before, and has them from the next start on
+        for _, schema, _, _, _, _, rows, size, _ in _rows(database, "files"):
+            before = sums.get(schema, Totals(0, 0, 0))
+            sums[schema] = Totals(before.files + 1, before.rows + rows, before.size_bytes + size)
+        return sums
+
+
 def read_files(data_root: Path) -> dict[str, IndexedFile]:
     """Return what the index says of every part, by its path below `bronze/`, also of an archived one; empty without.
 
@@ -317,28 +382,45 @@ def read_files(data_root: Path) -> dict[str, IndexedFile]:
     Raises:
         LayoutError: the index does not read.
     """
-    index = data_root / FILE_NAME
-    if not index.exists():
-        return {}
     captures: dict[str, set[int]] = {}
-    try:
-        with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", timeout=30, uri=True)) as database:
-            database.execute("begin")  # both tables as of one moment
-            files = list(_rows(database, "files"))
-            for relative, capture_id, *_ in _rows(database, "file_captures"):
-                captures.setdefault(relative, set()).add(capture_id)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise LayoutError(
-            f"{index} does not read ({error}). It is only an index: nothing is lost. Next: spymaster catalog rebuild"
-        ) from error
+    with _reading(data_root) as database:
+        if database is None:
+            return {}
+        files = list(_rows(database, "files"))
+        for relative, capture_id, *_ in _rows(database, "file_captures"):
+            captures.setdefault(relative, set()).add(capture_id)
     return {
         path: IndexedFile(schema, date, rows, size, crc, frozenset(captures.get(path, ())))
         for path, schema, _, date, _, _, rows, size, crc in files
     }
 
 
-def rebuild(data_root: Path) -> None:
+@contextmanager
+def _reading(data_root: Path) -> Iterator[sqlite3.Connection | None]:
+    """Give the index, all its tables as of one moment, or None where there is none.
+
+    Raises:
+        LayoutError: the index does not read.
+    """
+    index = data_root / FILE_NAME
+    if not index.exists():
+        yield None
+        return
+    try:
+        with closing(sqlite3.connect(f"{index.resolve().as_uri()}?mode=ro", timeout=30, uri=True)) as database:
+            database.execute("begin")
+            yield database
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise LayoutError(
+            f"{index} does not read ({error}). It is only an index: nothing is lost. Next: spymaster catalog rebuild"
+        ) from error
+
+
+def rebuild(data_root: Path) -> str | None:
     """Make the catalog again from the files alone. The caller holds the locks.
+
+    Returns:
+        What `Catalog.strangers` says.
 
     Raises:
         UsageError: `catalog.db` is a folder.
@@ -346,7 +428,9 @@ def rebuild(data_root: Path) -> None:
     path = _file(data_root)
     for suffix in ("", "-journal"):
         durable.remove(path.with_name(f"{FILE_NAME}{suffix}"))
-    Catalog(data_root).close()
+    index = Catalog(data_root)
+    index.close()
+    return index.strangers
 
 
 def _file(data_root: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spymaster import durable
 from spymaster.errors import UsageError
+from spymaster.lake import lake_id
 from spymaster.lake.layout import Tier
 
 
@@ -35,13 +36,15 @@ def bronze_lock(data_root: Path) -> Iterator[None]:
 
 @contextmanager
 def writer_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
-    """Hold both.
+    """Hold both, of a lake and its own log.
 
     Raises:
         LockedError: another process holds one; names its pid.
         UsageError: a folder cannot be written.
+        OtherLakeError: the log is another lake's.
     """
     with wal_lock(wal_root), bronze_lock(data_root):
+        lake_id.join(wal_root, data_root)
         yield
 
 
@@ -52,6 +55,7 @@ def archive_locks(wal_root: Path, data_root: Path) -> Iterator[None]:
     Raises:
         LockedError: another process holds one; names its pid.
         UsageError: a folder cannot be written.
+        OtherLakeError: the log is another lake's.
     """
     with writer_locks(wal_root, data_root), durable.lock_directory(Tier.SILVER.of(data_root)):
         yield

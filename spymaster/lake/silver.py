@@ -20,7 +20,9 @@ from spymaster.lake import archive, layout, parquet
 from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
-SILVER_VERSION: Final = "3"  # grows when the same inputs make another file; then partitions are compacted again
+# Grows when the same inputs make another file; then partitions are compacted again.
+SILVER_VERSION: Final = "3"
+_LISTS_VERSION: Final = "4"  # of schemas with lists, whose values are compressed since
 
 # What an option trade of Silver may know, for whoever makes it and whoever proves it.
 TOLERANCE_NS: Final = 10_000_000_000
@@ -109,17 +111,18 @@ def bronze_parts(data_root: Path, partition: Partition) -> list[Path]:
     return [here[name] for name in sorted(here)]
 
 
-def inputs_digest(parts: Iterable[Path], more: bytes = b"") -> str:
+def inputs_digest(schema: EventSchema, parts: Iterable[Path], more: bytes = b"") -> str:
     """Return what tells one set of inputs from another: the names of parts, and what else was read."""
     names = "\n".join(sorted(path.name for path in parts))
-    return hashlib.sha256(f"{SILVER_VERSION}\n{names}\n".encode() + more).hexdigest()
+    version = _LISTS_VERSION if any(pa.types.is_list(column.type) for column in schema.log) else SILVER_VERSION
+    return hashlib.sha256(f"{version}\n{names}\n".encode() + more).hexdigest()
 
 
 def read_footer(file: Path) -> Footer | None:
     """Return what a Silver file says of itself; None where there is none.
 
     Raises:
-        LayoutError: it is none that this version wrote.
+        LayoutError: this version did not write it.
     """
     try:
         keys = pq.read_metadata(file).metadata or {}

@@ -22,9 +22,12 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from pydantic import SecretStr
 
 from spymaster import clock, durable
+from spymaster.feeds import massive_package
 from spymaster.settings import Settings
 
 Verdict = Literal["OK", "WARN", "FAIL"]
@@ -39,6 +42,7 @@ COMFORTABLE_FREE_BYTES: Final = 10 << 30
 NEEDED_DESCRIPTORS: Final = 256  # three for each of many streams, and Bronze's
 COMFORTABLE_DESCRIPTORS: Final = 1024
 SEGMENTS_IN_MEMORY: Final = 4  # while one is recovered: its bytes, its columns, the sorted copy, the Parquet file
+MASSIVE_PACKAGES: Final = {client.package for client in massive_package.CLIENTS}
 _NETWORK: Final = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "webdav", "ceph", "glusterfs", "lustre", "afs"}
 _SHARED: Final = {"9p", "drvfs", "virtiofs", "vboxsf", "prl_fs", "vmhgfs", "fuse.vmhgfs-fuse"}  # the host's
 _MEMORY: Final = {"tmpfs", "ramfs", "devtmpfs"}
@@ -76,6 +80,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield check_python(platform.python_version(), python)
     yield Check("platform", "OK", f"{platform.platform()}, {os.cpu_count()} cores")
     yield check_packages(packages)
+    yield check_massive_client()
     yield check_clock(settings)
     yield check_time_zones()
     for name, folder in (("WAL_ROOT", settings.wal_root), ("DATA_ROOT", settings.data_root)):
@@ -101,59 +106,43 @@ def _requirements() -> tuple[str | None, list[str]]:
 
 
 def check_python(version: str, required: str | None) -> Check:
-    if required is not None and not satisfies(version, required):
+    if required is not None and not SpecifierSet(required).contains(version, prereleases=True):
         advice = f"make .venv with a Python that is {required}: make clean, then make run PYTHON=python3.12, say"
         return Check("Python", "FAIL", f"{version}, not {required}", advice)
     return Check("Python", "OK", f"{version} ({required or 'requirement unknown'}), SQLite {sqlite3.sqlite_version}")
 
 
 def check_packages(requirements: list[str]) -> Check:
-    """Compare what is installed with what `pyproject.toml` requires; extras and their kind are optional."""
+    """Compare what is installed with what `pyproject.toml` requires on this machine, extras left out.
+
+    Massive's client has a check of its own, as either of two packages will do.
+    """
     if not requirements:
         return Check("packages", "WARN", "unknown: spymaster is not installed here", "make run installs it")
     found, wrong = [], []
-    for requirement in requirements:
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)\s*([^;]*)(;.*)?", requirement.strip())
-        if match is None or "extra" in (match[3] or ""):
+    for requirement in map(Requirement, requirements):
+        not_here = requirement.marker is not None and not requirement.marker.evaluate()
+        if not_here or requirement.name in MASSIVE_PACKAGES:
             continue
-        name, wanted = match[1], match[2].strip().strip("()")
         try:
-            version = metadata.version(name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            wrong.append(f"{name} is missing ({wanted})")
+            wrong.append(f"{requirement.name} is missing ({requirement.specifier})")
             continue
-        found.append(f"{name} {version}")
-        if not satisfies(version, wanted):
-            wrong.append(f"{name} {version} is not {wanted}")
+        found.append(f"{requirement.name} {version}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if wrong:
         return Check("packages", "FAIL", "; ".join(wrong), "remove .venv; make run installs the locked ones")
     return Check("packages", "OK", ", ".join(found))
 
 
-def satisfies(version: str, wanted: str) -> bool:
-    """Whether a version meets requirements like `>=3.11,<3.14`, the kinds that `pyproject.toml` uses."""
-    own = _numbers(version)
-    for clause in filter(None, wanted.replace(" ", "").split(",")):
-        operator = re.match("[<>=!~]+", clause)
-        kind, other = (operator[0] if operator else "=="), _numbers(clause.lstrip("<>=!~"))
-        width = max(len(own), len(other))
-        a, b = (numbers + (0,) * (width - len(numbers)) for numbers in (own, other))
-        if not {">=": a >= b, ">": a > b, "<": a < b, "<=": a <= b, "==": a == b, "!=": a != b}.get(kind, True):
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return a version's leading numbers: 3.11 of 3.11rc1."""
-    numbers = []
-    for part in version.split("."):
-        match = re.match(r"\d+", part)
-        if match is None:
-            break
-        numbers.append(int(match[0]))
-        if match[0] != part:
-            break
-    return tuple(numbers)
+def check_massive_client() -> Check:
+    """Look for Massive's client under either of its names."""
+    versions = massive_package.installed()
+    if massive_package.usable(versions) is None:
+        return Check("Massive's client", "FAIL", massive_package.describe(versions), massive_package.ADVICE)
+    return Check("Massive's client", "OK", massive_package.describe(versions))
 
 
 def check_clock(settings: Settings) -> Check:

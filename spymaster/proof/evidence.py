@@ -17,11 +17,10 @@ from spymaster.events.gaps import DISK_FULL
 from spymaster.lake import layout
 from spymaster.lake.bronze import misread, read_footer
 from spymaster.lake.catalog import IndexedFile
-from spymaster.lake.layout import Tier
+from spymaster.lake.layout import Tier, escape_glob
 from spymaster.paths import Partition, SegmentName
 from spymaster.proof.files import read_bytes
 from spymaster.proof.verdict import Verdict
-from spymaster.query.views import escape_glob
 from spymaster.wal import folder
 from spymaster.wal.segment import Predecessor, Scan, decode_rows, predecessor_of, scan
 

@@ -9,7 +9,7 @@ from crc32c import crc32c
 from spymaster import durable, paths
 from spymaster.errors import LayoutError
 from spymaster.lake import archive, catalog, layout
-from spymaster.lake.bronze import misread
+from spymaster.lake.bronze import misread, read_footer, require_known_version
 from spymaster.lake.catalog import IndexedFile
 from spymaster.lake.layout import Listing, Tier
 from spymaster.lake.parquet import is_foreign
@@ -58,6 +58,7 @@ def report_foreign(found: Listing, verdict: Verdict) -> None:
 def read_catalog(data_root: Path, verdict: Verdict) -> dict[str, IndexedFile]:
     """Return what the catalog says of every part; that it does not read is a finding."""
     try:
+        catalog.read_totals(data_root)
         return catalog.read_files(data_root)
     except LayoutError as error:
         verdict.findings.append(str(error))
@@ -110,7 +111,11 @@ def audit_files(
     progress: Callable[[int, int], None] | None,
     todo: int,
 ) -> dict[str, Partition]:
-    """Compare every part's bytes with the CRC32C that catalog and archive have of it; return the parts that stand."""
+    """Compare every part's bytes with the CRC32C that catalog and archive have of it; return the parts that stand.
+
+    Raises:
+        LayoutError: a later version wrote one.
+    """
     sound = {}
     for number, (relative, partition) in enumerate(parts.items(), 1):
         path = layout.locate(data_root, relative)
@@ -129,6 +134,7 @@ def audit_files(
             stranger = "is not ours and was passed over. Next: move it out of the lake"
             verdict.findings.append(f"{place} {stranger if is_foreign(path) else f'does not read: {problem}'}")
         else:
+            require_known_version(path, read_footer(path).version)
             sound[relative] = partition
         verdict.files += 1
         if progress is not None:

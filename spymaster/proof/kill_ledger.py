@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spymaster import durable
+from spymaster.lake.layout import escape_glob
 from spymaster.normalize.open import normalizer_of
 from spymaster.proof.killed_daemon import Line
-from spymaster.query.views import escape_glob
 from spymaster.simulation.source import SimFeed, dbn_info
 
 _OURS: Final = "system"

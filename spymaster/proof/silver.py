@@ -164,7 +164,7 @@ class _Audit:
         comparison = Comparison(self._connection, schema, self.parts, self.file)
         if foreign := comparison.foreign_columns():
             return self._wrong([f"it has columns that no Silver has ({', '.join(foreign)})"])
-        if footer.parts != silver.inputs_digest(self.parts):
+        if footer.parts != silver.inputs_digest(schema, self.parts):
             if unknown := comparison.unknown_rows():
                 return self._finding(
                     f"has {unknown:,} rows that Bronze has not, and was made of other parts than are there now. It may "

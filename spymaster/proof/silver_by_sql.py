@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from spymaster import clock, events
 from spymaster.events import EventSchema
 from spymaster.lake import silver
+from spymaster.lake.layout import escape_glob
 from spymaster.paths import Partition
-from spymaster.query.views import escape_glob
 
 _SLICE_VALUES: Final = 6_000_000  # of due rows in memory at once, all columns together
 _NULL: Final = -(2**63)
@@ -141,7 +141,7 @@ class Comparison:
         keys = self._connection.execute("select capture_id, capture_seq from greeks order by all").fetchnumpy()
         numbers = [np.asarray(keys[name]).astype("<i8").tobytes() for name in ("capture_id", "capture_seq")]
         digest = hashlib.sha256(b"".join(numbers)).digest()
-        return silver.inputs_digest(self._parts, digest + str(tolerance_ns).encode())
+        return silver.inputs_digest(self._schema, self._parts, digest + str(tolerance_ns).encode())
 
     def unknown_rows(self) -> int:
         """Return how many rows of the file the parts have not got."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spymaster import paths
 from spymaster.errors import UsageError
-from spymaster.lake import catalog
+from spymaster.lake import catalog, lake_id
 from spymaster.lake.layout import Tier
 from spymaster.proof import captures, evidence, files, silver
 from spymaster.proof.spill import spilling
@@ -29,13 +29,14 @@ def verify(
     """Audit log and lake; with `date`, only its Silver, and the captures that have rows of that UTC date, these whole.
 
     Raises:
-        UsageError: there is neither log nor lake, or `date` is none.
-        LayoutError: the lake is laid out otherwise.
+        UsageError: there is neither log nor lake, or `date` is not a calendar date.
+        LayoutError: the lake is laid out otherwise, a later version wrote it, or the log is another lake's.
         OSError: a file cannot be read, and the medium is not why: what that keeps back is a finding.
         duckdb.OutOfMemoryException: neither memory nor the disk for temporary files is enough.
     """
     if date is not None:
         paths.check_date(date)
+    lake_id.require_own_log(wal_root, data_root)
     compacted = silver.list_files(data_root, date)
     in_lake = Tier.BRONZE.of(data_root).is_dir() or (data_root / catalog.FILE_NAME).exists()
     recorded = in_lake or bool(evidence.segments(wal_root))

@@ -85,6 +85,18 @@ class Reader:
 
         The most traded is that of the date's regular hours, or of all hours where none traded then. A date without
         trades takes the choice of the last earlier one, and keeps all but spreads where there is none either.
+
+        Args:
+            symbol: the root.
+            date: UTC date; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+            front_month_only: only each date's most traded outright.
+            specific_contract: only this one, e.g. `ESZ5`, whatever `front_month_only` says.
+
+        Raises:
+            UsageError: an argument is not usable.
+            LayoutError: a part that was archived is not there.
         """
         return self._read(
             "futures.trades", symbol, date, start_ns, end_ns,
@@ -100,7 +112,7 @@ class Reader:
         front_month_only: bool = True,
         specific_contract: str | None = None,
     ) -> pd.DataFrame:
-        """Return books of a root, chosen as the trades are."""
+        """Return books of a root, chosen as the trades are; arguments and errors are those of the trades."""
         return self._read(
             "futures.mbp10", symbol, date, start_ns, end_ns,
             contract=specific_contract, front_month_only=front_month_only,
@@ -113,11 +125,26 @@ class Reader:
         start_ns: int | None = None,
         end_ns: int | None = None,
     ) -> pd.DataFrame:
-        """Return trades of every option on an underlying."""
+        """Return trades of every option on an underlying.
+
+        Args:
+            underlying: its root, e.g. `ES` or `SPY`.
+            date: UTC date; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+
+        Raises:
+            UsageError: an argument is not usable.
+            LayoutError: a part that was archived is not there.
+        """
         return self._read("options.trades", underlying, date, start_ns, end_ns)
 
     def get_available_dates(self, schema_path: str, partition_key: str) -> list[str]:
         """Return the dates on disk, in order, e.g. of `("futures/trades", "symbol=ES")`.
+
+        Args:
+            schema_path: the schema's folder.
+            partition_key: the partition's folder.
 
         Raises:
             UsageError: the schema or the partition is not written as the lake writes it.
@@ -125,14 +152,15 @@ class Reader:
         kind = events.schema_named(schema_path.replace("/", "."))
         key, given, value = partition_key.partition("=")
         if not given or key != kind.partition_by or not value:
+            meant = value or (key if key not in {"", "symbol", "underlying"} else "ES")
             raise UsageError(
                 f"{partition_key!r} is not a partition of {schema_path}. Nothing was read. Next: give it as "
-                f"{kind.partition_by}={value or key or 'ES'}"
+                f"{kind.partition_by}={meant}"
             )
         return layout.dates(self._data_root, kind, value)
 
     def get_latest_date(self, schema_path: str, partition_key: str) -> str | None:
-        """Return the last of these dates, or None."""
+        """Return the last of these dates, or None; arguments and errors are theirs."""
         return next(reversed(self.get_available_dates(schema_path, partition_key)), None)
 
     def _read(

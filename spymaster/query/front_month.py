@@ -164,6 +164,12 @@ class ContractSelector:
     ) -> list[FrontMonth]:
         """Return the choice for each date of the lake that has trades of the root, from start to end, both included.
 
+        Args:
+            root: e.g. `ES`.
+            start_date: the first date, `YYYY-MM-DD`.
+            end_date: the last date, included.
+            as_of: as for `front_month`.
+
         Raises:
             UsageError: a date or `as_of` is not usable.
         """

@@ -17,14 +17,14 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.errors import ReplacedError
 from spymaster.events import EventSchema
-from spymaster.lake import layout, silver
-from spymaster.lake.layout import ALL, RECEIVED, Tier, Within
+from spymaster.lake import lake_id, layout, silver
+from spymaster.lake.layout import ALL, RECEIVED, Tier, Within, escape_glob
 from spymaster.paths import stream_stem
 from spymaster.query import sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly
 from spymaster.query.statements import Statements
-from spymaster.query.views import Views, escape_glob, plain, quote, silver_views
+from spymaster.query.views import Views, plain, quote, silver_views
 from spymaster.wal import folder
 
 STREAM_ROWS: Final = 65_536  # of a batch: 35 MB of books, of which a few are held
@@ -48,7 +48,14 @@ class Lake:
     """
 
     def __init__(self, data_root: Path, wal_root: Path) -> None:
-        """Open a lake; neither folder need exist."""
+        """Open a lake and its log; neither folder need exist.
+
+        Raises:
+            OtherLakeError: the log is another lake's.
+            LayoutError: the lake is laid out otherwise.
+        """
+        lake_id.require_own_log(wal_root, data_root)
+        layout.require_own_layout(data_root, layout.find_parts(data_root))
         self._database = duckdb.connect()
         self._connection = self._database.cursor()  # of its own, as one with a result under way can make no view
         self._statements = Statements(self._database.cursor())
@@ -114,7 +121,7 @@ class Lake:
         Nothing else runs on this lake meanwhile. Keep what you fetched only if the block ends without an error.
 
         Args:
-            query: one that only reads.
+            query: SQL, which reads, or makes tables and views of your own.
             parameters: for its `?`.
             as_text: DuckDB types whose columns come as their text, e.g. `interval`, `list`.
 
@@ -209,6 +216,8 @@ class Lake:
             name = plain(schema.name)
             if names is None or name in names:
                 self._views.show_table(name, schema, self._snapshot(self._tables[schema.name]), schema.bronze)
+            if names is None or f"bronze_{name}" in names:
+                self._tables[schema.name].require_known_parts()
             if names is None or not names.isdisjoint([f"bronze_{name}", *silver_views(schema)]):
                 self._views.show_tiers(schema)
 

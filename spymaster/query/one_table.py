@@ -30,8 +30,8 @@ from spymaster.events import EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.identity import columns_of, identity_of
 from spymaster.lake import layout, silver
-from spymaster.lake.bronze import CaptureSpan, capture_spans, read_footer, recorded_numbers, split
-from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
+from spymaster.lake.bronze import CaptureSpan, read_footer, require_known_version, rows_not_held, split
+from spymaster.lake.layout import ALL, RECEIVED, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
@@ -39,6 +39,7 @@ from spymaster.wal.reader import read_log
 MAX_TRIES: Final = 3  # of a snapshot of the lake, each undone by files that were moved meanwhile
 MAX_KNOWN_FILES: Final = 50_000  # of Silver, of about 500 bytes each; beyond that a footer is read again
 _CAPTURES_KEY: Final = b"spymaster_captures"
+_VERSION_1: Final = b"schema_version\x18\x011"  # a footer's key, and its value's kind, length and text
 _KEYS: Final = ("ts_event_ns", "ts_recv_ns", "capture_id", "capture_seq")
 
 
@@ -122,6 +123,18 @@ class OneTable:
                     raise
         return self._snapshot(within)
 
+    def require_known_parts(self) -> None:
+        """Refuse parts of a later version, of whose columns a view of Bronze would leave some out.
+
+        Raises:
+            LayoutError: there is one.
+        """
+        for partition in layout.partitions(self._data_root, self._schema, ALL, RECEIVED):
+            for path in silver.bronze_parts(self._data_root, partition):
+                if path not in self._captures:
+                    with suppress(FileNotFoundError):  # archived meanwhile
+                        self._captures[path] = _captures_of(path)
+
     def still_valid(self, found: Snapshot) -> bool:
         """Whether the files of Silver that were found are still what has their names."""
         with suppress(FileNotFoundError):
@@ -189,7 +202,7 @@ class OneTable:
         self._silver.move_to_end(file)
         if len(self._silver) > MAX_KNOWN_FILES:
             self._silver.popitem(last=False)
-        return token if not parts or made_of == silver.inputs_digest(parts) else None
+        return token if not parts or made_of == silver.inputs_digest(self._schema, parts) else None
 
     def _read_footers(self, parts: list[Path]) -> None:
         """Read the footers of parts that are new, and forget those of parts that are not read any more."""
@@ -202,7 +215,9 @@ class OneTable:
         known_parts, known = self._once.get(partition, ([], None))
         if known is not None and logged is None and known_parts == parts:
             return known
-        log = self._schema.bronze.empty_table() if logged is None else self._unpublished(parts, logged)
+        log = self._schema.bronze.empty_table()
+        if logged is not None:  # a sealed segment goes a moment after its parts appear
+            log = rows_not_held(logged, {part: self._captures[part] for part in parts})
         pieces = self._overlapping_pieces(parts, log)
         if not pieces:
             return _Once(frozenset(), self._no_keys, log)
@@ -225,22 +240,6 @@ class OneTable:
                 value = pa.repeat(partition.value, len(own))
                 keys.append(pa.table([value, *key.columns], schema=self._no_keys.schema))
         return _Once(frozenset(doubled), pa.concat_tables(keys), log)
-
-    def _unpublished(self, parts: list[Path], rows: pa.Table) -> pa.Table:
-        """Return the rows that are in no part: a sealed segment goes a moment after its parts appear."""
-        captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-        missing = np.ones(len(captures), bool)
-        for span in capture_spans(captures, numbers):
-            for part in parts:
-                for held in self._captures[part]:
-                    if (
-                        held.capture_id == span.capture_id
-                        and held.first_seq <= span.last_seq
-                        and span.first_seq <= held.last_seq
-                    ):
-                        stored = recorded_numbers(part, span.capture_id)
-                        missing &= ~((captures == span.capture_id) & np.isin(numbers, stored))
-        return rows if missing.all() else rows.filter(pa.array(missing))
 
     def _overlapping_pieces(self, parts: list[Path], log: pa.Table) -> list[_Piece]:
         """Return the pieces that may hold an event that another capture delivered too; mostly none.
@@ -290,6 +289,8 @@ def _captures_of(part: Path) -> tuple[CaptureSpan, ...]:
     begin, end = footer.find(b"[[", at), footer.find(b"]]", at)
     with suppress(ValueError, TypeError):
         if at >= 0:
+            if footer.rfind(_VERSION_1) < 0:
+                require_known_version(part, read_footer(part).version)
             return tuple(CaptureSpan(*span) for span in json.loads(footer[begin : end + 2]))
     return () if is_foreign(part) else read_footer(part).captures  # which says what is wrong with it
 

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import duckdb
 
-from spymaster import clock, events, paths
+from spymaster import clock, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
-from spymaster.lake.layout import Within
+from spymaster.lake.layout import Within, schema_of_silver
 from spymaster.lake.silver import EVENT_ID, OCCURRENCE
 from spymaster.query.bronze_rows import Form, shaped
 from spymaster.query.lake import Lake
@@ -52,7 +52,16 @@ class SilverRows:
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> Any:
-        """Return one date's rows of a schema, of all symbols or of one; `options.trades` come with greeks."""
+        """Return one date's rows of a schema; `options.trades` come with greeks. Errors are those of a range.
+
+        Args:
+            date: the UTC date, `YYYY-MM-DD`.
+            schema: with or without its version; `options.trades` means the enriched ones.
+            symbol: the root symbol or underlying; None for all.
+            start_ns: first `ts_event_ns`, inclusive.
+            end_ns: first `ts_event_ns` after the span, exclusive.
+            columns: as for `read_date_range`.
+        """
         return self.read_date_range(date, date, schema, symbol, start_ns, end_ns, columns)
 
     def read_date_range(
@@ -81,7 +90,7 @@ class SilverRows:
             UsageError: an argument is not usable.
             SpymasterError: log or lake cannot be read.
         """
-        kind = events.schema_named(_plain(schema))
+        kind = schema_of_silver(schema)
         within = _within(kind, start_date, end_date, symbol, start_ns, end_ns)
 
         def read() -> Any:
@@ -101,10 +110,6 @@ class SilverRows:
             return self._lake.guarded(shaped(relation.project(", ".join(f'"{name}"' for name in names)), self._form))
 
         return self._lake.retry(read)
-
-
-def _plain(schema: str) -> str:
-    return schema.replace("options.trades_enriched", "options.trades")
 
 
 def _within(

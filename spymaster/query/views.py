@@ -1,6 +1,5 @@
 """The views of every schema in DuckDB: what each reads, by the names of files."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
-from spymaster.lake.layout import Tier
+from spymaster.lake.layout import Tier, escape_glob
 from spymaster.query import sessions
 from spymaster.query.one_table import Snapshot
 
@@ -120,8 +119,3 @@ def quote(text: str) -> str:
 
 def plain(name: str) -> str:
     return name.replace(".", "_")
-
-
-def escape_glob(path: Path) -> str:
-    """Return `path` as a DuckDB pattern that matches itself alone."""
-    return re.sub(r"([\[*?])", r"[\1]", str(path))

@@ -82,6 +82,7 @@ class Deliveries:
                         return  # the vendor's next delivery would meet it again
                 except SourceError as error:  # nothing reads this one; the next may be sound
                     summary.error = str(error)
+                    self._tell_refused(summary)
                 finally:
                     await delivery.close()
                     self._forget(summary)
@@ -118,7 +119,13 @@ class Deliveries:
     def _refused(self, source: str, error: Exception) -> None:
         summary = CaptureSummary(source, error=str(error))
         self.summaries.append(summary)
+        self._tell_refused(summary)
         self._forget(summary)
+
+    def _tell_refused(self, summary: CaptureSummary) -> None:
+        self._recorder.health.journal.event(
+            "source.refused", origin=summary.origin, capture_id=summary.capture_id, reason=summary.error
+        )
 
     async def _following(self, source: str, deliveries: AsyncIterator[Delivery]) -> Delivery | None:
         async def following() -> Delivery | None:

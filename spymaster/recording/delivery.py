@@ -11,13 +11,15 @@ from spymaster.errors import DiskFullError, FeedLostError, SourceError, StorageE
 from spymaster.events.captures import CaptureSummary
 from spymaster.events.encoding import Dbn, Encoding, MassiveDayFile
 from spymaster.events.gaps import Gap, gap_id
-from spymaster.feeds.feed import Burst, Delivery
+from spymaster.feeds.feed import Burst, Delivery, Frontiers, Lost
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.normalize.normalizer import Normalized, Normalizer, Unreadable
 from spymaster.recording.capture import OpenCapture, StoppedError
+from spymaster.recording.health import Health
 from spymaster.recording.pace import Pacer
 from spymaster.recording.quarantine import Quarantine
 from spymaster.recording.recorder import Recorder
+from spymaster.recording.told import Told
 
 _STOPPED = "stopped before its end"
 _Result = TypeVar("_Result")
@@ -68,6 +70,7 @@ class DeliveryRecording:
         self._recorder, self._delivery, self._normalizer = recorder, delivery, normalizer
         self._quarantine, self._pacer, self._waits = quarantine, pacer, waits
         self._stopping, self._threads = stopping, threads
+        self._told = Told(recorder.health.journal, opened.capture)
         self._byte = _header_bytes(delivery.info.encoding)  # where the next burst begins in the delivery
 
     async def record(self, before: OpenCapture | None) -> None:
@@ -83,10 +86,13 @@ class DeliveryRecording:
             known = await self._begun(before)
         except StorageError as error:
             self.summary.error = str(error)
+            self._told.refused(self.summary.error)
             return
         if whole := next((record for record in known if record.event == "end" and record.complete), None):
             self.summary.already_captured = self.summary.complete = True
             self.summary.rows = _per_schema(whole.stream_rows)
+            self._told.known(self.summary.rows)
+            await _tell(self._delivery, self.summary, self._recorder.health)
             return
         detail = None
         try:
@@ -97,9 +103,11 @@ class DeliveryRecording:
             detail = _STOPPED
         except FeedLostError as lost:
             detail = f"{lost.cause}: {lost.evidence}"
+            self._told.lost(lost)
         except (SourceError, DefectError, UsageError) as error:
             detail = self.summary.error = str(error)
             self.defective = not isinstance(error, SourceError)
+            self._told.refused(detail)
         finally:
             self._count()
         await self._ended(known, detail)
@@ -122,24 +130,10 @@ class DeliveryRecording:
             known = await self._in_thread(lambda: catalog.captures(capture.capture_id))
         if not known:
             await self._when_there_is_room(lambda: self._recorder.begin(capture))
-        if gaps := self._gaps(before):
+        self._told.begun(self._delivery.info.after, again=bool(known))
+        if gaps := _gaps(self._delivery.info.after, before, self.opened, self._recorder.frontiers):
             await self._when_there_is_room(lambda: self._recorder.record_gaps(gaps))
         return known
-
-    def _gaps(self, before: OpenCapture | None) -> list[Gap]:
-        """Return what the delivery says was lost before it: of each stream, from its newest durable time on."""
-        lost = self._delivery.info.after
-        if lost is None:
-            return []
-        gaps = []
-        for stream in (before or self.opened).capture.streams:
-            capture_id = None if before is None else before.capture.capture_id
-            seen = None if before is None else before.next_seq(stream.schema)
-            start_ns = self._recorder.frontiers.get(stream)
-            identity = gap_id(lost.cause, stream, capture_id or self.opened.capture.capture_id, seen)
-            detail = f"{stream}: {lost.evidence}"
-            gaps.append(Gap(lost.cause, stream, capture_id, None, None, None, start_ns, None, detail, identity))
-        return gaps
 
     async def _bursts(self) -> None:
         """Normalize a burst, keep what does not read, append the rest when it is due; and again.
@@ -236,12 +230,8 @@ class DeliveryRecording:
             summary.error = summary.error or self._quarantine.lost
         await self._when_there_is_room(lambda: self._record_end(known, detail))
         summary.complete = detail is None
-        try:
-            await self._delivery.recorded(summary)
-        except OSError as error:
-            self._recorder.health.problem(
-                f"recorded {summary.origin}", f"{summary.origin} is recorded; its own note of that failed: {error}"
-            )
+        self._told.ended(summary, detail)
+        await _tell(self._delivery, self.summary, self._recorder.health)
 
     async def _record_end(self, known: list[CaptureRecord], detail: str | None) -> None:
         """Record the end; where the same end is on record already, a repeated reading adds nothing."""
@@ -278,8 +268,33 @@ class DeliveryRecording:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
+def _gaps(lost: Lost | None, before: OpenCapture | None, opened: OpenCapture, frontiers: Frontiers) -> list[Gap]:
+    """Return what a delivery says was lost before it: of each stream, from its newest durable time on."""
+    if lost is None:
+        return []
+    gaps = []
+    for stream in (before or opened).capture.streams:
+        capture_id = None if before is None else before.capture.capture_id
+        seen = None if before is None else before.next_seq(stream.schema)
+        start_ns = frontiers.get(stream)
+        identity = gap_id(lost.cause, stream, capture_id or opened.capture.capture_id, seen)
+        detail = f"{stream}: {lost.evidence}"
+        gaps.append(Gap(lost.cause, stream, capture_id, None, None, None, start_ns, None, detail, identity))
+    return gaps
+
+
 def _header_bytes(encoding: Encoding) -> int:
     return len(encoding.header) if isinstance(encoding, Dbn | MassiveDayFile) else 0
+
+
+async def _tell(delivery: Delivery, summary: CaptureSummary, health: Health) -> None:
+    """Let a delivery take note of its own that it is on record; that it could not is a problem of the run."""
+    try:
+        await delivery.recorded(summary)
+    except OSError as error:
+        health.problem(
+            f"recorded {summary.origin}", f"{summary.origin} is recorded; its own note of that failed: {error}"
+        )
 
 
 def _per_schema(stream_rows: dict[str, int]) -> dict[str, int]:

@@ -26,12 +26,15 @@ class DiskWatch:
     def tell(self, before: DiskLevel = DiskLevel.OK) -> None:
         """Say what the disks have, if their level is another than before."""
         level = self._disk.level
-        if level >= DiskLevel.BRONZE_STOPPED:
-            self._health.problem("disk", self._disk.text)
-        else:
-            self._health.mended("disk")
         if level != before:
+            self._health.journal.event(
+                "disk.level", state=level.name.lower(), before=before.name.lower(), text=self._disk.text
+            )
             self._health.say(self._disk.text)
+        if level >= DiskLevel.BRONZE_STOPPED:
+            self._health.problem("disk", self._disk.text, told=True)
+        else:
+            self._health.mended("disk", told=True)
 
     def refused(self, error: DiskFullError) -> None:
         """Stop ingest: the disk refused rows for want of room. The next look at it finds when there is room again."""

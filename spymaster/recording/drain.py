@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from spymaster import clock, durable
-from spymaster.errors import BronzeRefusedError, LayoutError, LockedError, StorageError, UsageError, WalError
+from spymaster.errors import (
+    BronzeRefusedError,
+    LayoutError,
+    LockedError,
+    OtherLakeError,
+    StorageError,
+    UsageError,
+    WalError,
+)
+from spymaster.lake import lake_id
 from spymaster.lake.bronze import Part, remove_drafts
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
@@ -41,6 +50,7 @@ class Sealed:
         path: where it lies.
         lane: the stream that sealed it; None for what salvage left.
         sealed_at_s: the monotonic second of its sealing, or of this start.
+        left_rows: what salvage left in it; 0 of a stream's, which counts its own.
         refusals: tries that failed.
         reason: why no try of this run can succeed.
     """
@@ -48,6 +58,7 @@ class Sealed:
     path: Path
     lane: "Lane | None"
     sealed_at_s: float
+    left_rows: int = 0
     refusals: int = 0
     reason: str | None = None
     asked: list[asyncio.Future[str | None]] = field(default_factory=list)
@@ -79,8 +90,7 @@ class Drain:
         self.waiting: list[Sealed] = []
         self.set_aside: list[Sealed] = []
         self.recovered: list[Part] = []
-        self.parts_written = 0
-        self.flush_seconds = 0.0
+        self.parts_written, self.flush_seconds = 0, 0.0
         self._wal_root, self._data_root, self._bronze = wal_root, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
         self._behind = False  # the catalog, of parts that are published
@@ -93,10 +103,11 @@ class Drain:
         self._pool = ThreadPoolExecutor(1, "bronze")
 
     def lock(self) -> None:
-        """Lock Bronze at the start. One that cannot be asked for now is asked for before anything is written.
+        """Lock Bronze at the start, of the log's own lake. What cannot be asked now is asked before Bronze is written.
 
         Raises:
             LockedError: another process holds it; names its pid.
+            OtherLakeError: the log is another lake's.
             UsageError: the folder cannot be written, for another reason than a full or failing disk.
         """
         try:
@@ -106,11 +117,22 @@ class Drain:
             cause = error.__cause__
             if not isinstance(cause, OSError) or not (durable.is_full(cause) or durable.is_damage(cause)):
                 raise
+        try:
+            lake_id.join(self._wal_root, self._data_root, lake_locked=self._locked)
+        except OtherLakeError:
+            raise
+        except (OSError, LayoutError):
+            pass  # `_opened` asks again, and says so
 
-    def add(self, path: Path, lane: "Lane | None" = None) -> None:
-        """Queue a sealed segment."""
-        self.waiting.append(Sealed(path, lane, clock.monotonic_s()))
+    def add(self, path: Path, lane: "Lane | None" = None, left_rows: int = 0) -> None:
+        """Queue a sealed segment: of a stream, or with so many rows that salvage left."""
+        self.waiting.append(Sealed(path, lane, clock.monotonic_s(), left_rows))
         self._change.happened()
+
+    @property
+    def left_rows(self) -> int:
+        """Rows that salvage left and that are not in Bronze."""
+        return sum(segment.left_rows for segment in [*self.waiting, *self.set_aside])
 
     def takes(self, lane: "Lane") -> bool:
         """Whether sealing makes Bronze of rows, or only one more segment that waits, as behind what the start found."""
@@ -139,6 +161,8 @@ class Drain:
             self.catalog = await asyncio.wrap_future(self._opening)
             self._layout = None
             self._health.mended("bronze")
+            if self.catalog.strangers is not None:
+                self._health.say(self.catalog.strangers)
         except LayoutError as error:
             refusal = self._layout = str(error)
         except (OSError, sqlite3.Error, LockedError, UsageError, StorageError) as error:
@@ -152,10 +176,11 @@ class Drain:
         self._change.happened()
 
     def _opened(self) -> Catalog:
-        """Lock Bronze, remove drafts, open the catalog. Runs in the thread."""
+        """Lock Bronze, see that it is the log's, remove drafts, open the catalog. Runs in the thread."""
         if not self._locked:
             self._locks.enter_context(bronze_lock(self._data_root))
             self._locked = True
+        lake_id.join(self._wal_root, self._data_root)
         remove_drafts(self._bronze)
         return Catalog(self._data_root)
 
@@ -180,6 +205,8 @@ class Drain:
         except (OSError, WalError, UsageError, pa.ArrowException) as error:
             refusal = f"{segment.path.name} was not flushed: {error}"
             self._behind = True  # of parts that this try published
+            if segment.refusals == 0:
+                self._health.journal.event("bronze.refused", segment=segment.path.name, reason=str(error))
             if isinstance(error, OSError):
                 segment.refusals += 1
                 self._retry_at_s = clock.monotonic_s() + self._retry_s
@@ -204,6 +231,10 @@ class Drain:
         self.parts_written += len(flushed.parts)
         if segment.lane is None:
             self.recovered += flushed.parts
+            if not any(other.lane is None for other in self.waiting):
+                took_s = round(clock.monotonic_s() - segment.sealed_at_s, 3)
+                rows, parts = sum(part.rows for part in self.recovered), len(self.recovered)
+                self._health.journal.event("recovery.done", rows=rows, parts=parts, seconds=took_s)
         else:
             segment.lane.flushed_rows += flushed.rows
         self._behind = flushed.behind is not None

@@ -5,15 +5,21 @@ from collections.abc import Callable
 from typing import Final
 
 from spymaster.errors import StorageError
+from spymaster.journal import SILENT, Journal
 from spymaster.recording.change import Change
 
 MAX_PROBLEMS: Final = 100  # lines; more of them say nothing more
 
 
 class Health:
-    """The recorder's problems, each by what it is about, and its failure. Used from the event loop alone."""
+    """The recorder's problems, each by what it is about, and its failure. Used from the event loop alone.
 
-    def __init__(self, change: Change, notify: Callable[[str], None] | None = None) -> None:
+    Attributes:
+        journal: where problems that begin and end are written, and what else happens.
+    """
+
+    def __init__(self, change: Change, notify: Callable[[str], None] | None = None, journal: Journal = SILENT) -> None:
+        self.journal = journal
         self._change, self._notify = change, notify
         self._problems: dict[str, str] = {}  # by what they are about, so that a problem that lasts is one
         self._failure: BaseException | None = None
@@ -23,19 +29,28 @@ class Health:
         """Lines about what is not right and has not stopped the recorder. A problem that went away is not listed."""
         return list(self._problems.values())
 
-    def problem(self, about: str, line: str) -> None:
-        """Note a problem, in place of what was noted about the same before."""
+    def problem(self, about: str, line: str, *, told: bool = False) -> None:
+        """Note a problem, in place of what was noted about the same before.
+
+        Args:
+            about: what it is about.
+            line: what, where, what is safe, what to do.
+            told: an event of its own is in the journal, which says more.
+        """
+        if about not in self._problems and not told:
+            self.journal.event("alarm.raised", about=about, text=line)
         if about in self._problems or len(self._problems) < MAX_PROBLEMS:
             self._problems[about] = line
 
-    def alarm(self, about: str, line: str) -> None:
+    def alarm(self, about: str, line: str, *, told: bool = False) -> None:
         """Note a problem and, unless it lasts from before, say so at once."""
         if about not in self._problems:
             self.say(line)
-        self.problem(about, line)
+        self.problem(about, line, told=told)
 
-    def mended(self, about: str) -> None:
-        self._problems.pop(about, None)
+    def mended(self, about: str, *, told: bool = False) -> None:
+        if self._problems.pop(about, None) is not None and not told:
+            self.journal.event("alarm.mended", about=about)
 
     def say(self, line: str) -> None:
         """Tell whoever watches the run one line."""

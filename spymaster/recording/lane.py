@@ -33,11 +33,18 @@ class Syncs:
         pool: threads of their own, so that no sync waits for a file that is being hashed.
         every_s: how long a row may wait for the sync that it shares with others.
         seconds: how long the newest commits' syncs took, at most `KEPT_SYNCS`.
+        longest_s: the longest of all, until whoever reads it begins anew.
     """
 
     def __init__(self, pool: Executor, every_s: float) -> None:
         self.pool, self.every_s = pool, every_s
         self.seconds: deque[float] = deque(maxlen=KEPT_SYNCS)
+        self.longest_s = 0.0
+
+    def took(self, seconds: float) -> None:
+        """Take note of a commit that had rows to make durable."""
+        self.seconds.append(seconds)
+        self.longest_s = max(self.longest_s, seconds)
 
 
 class Lane:
@@ -104,7 +111,7 @@ class Lane:
                 self._lanes.health.fail(error)
                 raise
             if self.log.sync_s is not None:
-                self._lanes.syncs.seconds.append(self.log.sync_s)
+                self._lanes.syncs.took(self.log.sync_s)
             for at in range(0, len(batches), PUBLISHED_AT_ONCE):
                 if at:
                     await asyncio.sleep(0)

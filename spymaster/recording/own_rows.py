@@ -9,6 +9,7 @@ from spymaster import clock, events
 from spymaster.errors import DiskFullError
 from spymaster.events import Stream
 from spymaster.events.gaps import GAPS, Gap, gap_rows
+from spymaster.journal import Journal
 from spymaster.recording.given_up import GivenUp
 from spymaster.recording.lane import Lane
 from spymaster.wal.numbering import CaptureRows
@@ -31,6 +32,7 @@ class OwnRows:
         lanes: dict[Stream, Lane],
         open_lane: Callable[[Stream], Awaitable[Lane]],
         refused: Callable[[DiskFullError], None],
+        journal: Journal,
     ) -> None:
         """Say nothing yet.
 
@@ -40,10 +42,11 @@ class OwnRows:
             lanes: those that are open.
             open_lane: what opens another.
             refused: called when the disk had no room; it gives up the reserve file.
+            journal: where gaps are told.
         """
         self.gap_seq = 0
         self._run_capture, self._given_up = run_capture, given_up
-        self._lanes, self._open_lane, self._refused = lanes, open_lane, refused
+        self._lanes, self._open_lane, self._refused, self._journal = lanes, open_lane, refused, journal
         self._rows: CaptureRows | None = None
         self._resuming = asyncio.Lock()
 
@@ -81,6 +84,8 @@ class OwnRows:
                 lane.log.append(batch)
                 self.gap_seq += batch.num_rows
         self._given_up.recorded()
+        for gap in every:
+            self._journal.event("gap.recorded", stream=str(gap.stream), cause=gap.cause, rows=gap.rows, text=gap.detail)
         lane.dirty.set()  # for the watermark that follows once the stream is idle
 
     def _from_reserve(self, append: Callable[[], None]) -> None:

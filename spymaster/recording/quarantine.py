@@ -54,8 +54,16 @@ class Quarantine:
             SourceError: a file has more of them than market data has.
             OSError: the disk refused for another reason than want of room.
         """
-        self.unreadable += len(unreadable)
         first = unreadable[0]
+        if not self.unreadable:
+            self._health.journal.event(
+                "quarantine.began",
+                origin=self._capture.origin,
+                capture_id=self._capture.capture_id,
+                reason=f"byte {first.byte}: {first.reason}",
+                folder=self._folder,
+            )
+        self.unreadable += len(unreadable)
         name = f"{self._capture.capture_id:016x}-{first.byte}"
         if len(self._kept) >= MAX_FILES:
             if self._waits:

@@ -29,6 +29,7 @@ from spymaster.errors import BronzeRefusedError, DiskFullError, WalError
 from spymaster.events import Stream, captures
 from spymaster.events.captures import Capture, random_capture_id
 from spymaster.events.gaps import Gap
+from spymaster.journal import SILENT, Journal
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
 from spymaster.lake.locks import wal_lock
@@ -80,6 +81,7 @@ class Recorder:
         wildcard_flush_s: float = WILDCARD_FLUSH_S,
         disk_reserve_mb: int = RESERVE_MB,
         notify: Callable[[str], None] | None = None,
+        journal: Journal = SILENT,
         free_bytes: Callable[[Path], int] = durable.free_bytes,
         look_at_disk_s: float = LOOK_AT_DISK_S,
         bronze_retry_s: float = BRONZE_RETRY_S,
@@ -96,6 +98,7 @@ class Recorder:
             wildcard_flush_s: how long rows of a wildcard stream wait, if that is longer.
             disk_reserve_mb: ingest stops when less is free.
             notify: called with one line whenever something stops or goes on for want of room, and for each alarm.
+            journal: where what happens is written.
             free_bytes: what asks a folder's disk for its room.
             look_at_disk_s: how often it is asked.
             bronze_retry_s: how long Bronze waits after a refusal.
@@ -104,7 +107,7 @@ class Recorder:
         self.recovered: Recovered | None = None
         self.given_up = GivenUp()
         self.change = Change()
-        self.health = Health(self.change, notify)
+        self.health = Health(self.change, notify, journal)
         self.disk = Disk(wal_root, Tier.BRONZE.of(data_root), disk_reserve_mb, free_bytes)
         self.drain = Drain(
             wal_root, data_root, disk=self.disk, health=self.health, change=self.change, retry_s=bronze_retry_s
@@ -129,7 +132,7 @@ class Recorder:
         self.lanes = self._lanes.open
         self._wal_root, self._flush_interval_s = wal_root, flush_interval_s
         self._run_capture = random_capture_id()
-        self._own = OwnRows(self._run_capture, self.given_up, self.lanes, self.lane, self._watch.refused)
+        self._own = OwnRows(self._run_capture, self.given_up, self.lanes, self.lane, self._watch.refused, journal)
         self.room = Room(self.disk, self._watch, self._own, self.given_up, self.health, self.change)
         self._locks = ExitStack()
         self._tasks: list[asyncio.Future[None]] = []
@@ -144,11 +147,15 @@ class Recorder:
         """Per stream the newest durable `ts_event_ns` of this run, as it is at each look."""
         return MappingProxyType(self._lanes.frontiers)
 
-    async def start(self) -> Recovered:
+    async def start(self, locked: Callable[[], None] = lambda: None) -> Recovered:
         """Lock, make the log sound, and begin to record; what a crash left goes to Bronze in the background.
+
+        Args:
+            locked: called once the locks are held, before anything is changed.
 
         Raises:
             LockedError: another process records here.
+            OtherLakeError: the log is another lake's.
             UsageError: a folder cannot be written.
             DiskFullError: the log's disk is too full to salvage; nothing was changed.
             WalError: a segment cannot be used, or its bytes cannot be had. It is as it was.
@@ -159,6 +166,7 @@ class Recorder:
             self._locks.callback(self.drain.close)
             await asyncio.to_thread(self.drain.lock)
             await asyncio.to_thread(require_room_to_salvage, self._wal_root)
+            locked()
             found = await asyncio.to_thread(salvage, self._wal_root, self._run_capture, set())
             self._own.gap_seq = len(found.holes)  # it numbered a gap row for each in this run's name
             self._locks.callback(self.disk.close)
@@ -167,8 +175,8 @@ class Recorder:
             self._locks.close()
             raise
         self.recovered = Recovered(found, self.drain.recovered)
-        for segment in found.sealed:
-            self.drain.add(segment)
+        for segment, rows in zip(found.sealed, found.sealed_rows, strict=True):
+            self.drain.add(segment, left_rows=rows)
         self._watch.tell()
         for work in (self._watch.run(self._own.before_rows_go_on), self._tick(), self.drain.run()):
             self._tasks.append(asyncio.ensure_future(work))
@@ -201,14 +209,6 @@ class Recorder:
             self._watch.close()
             self.bus.close()
             self._locks.close()
-
-    async def failed(self) -> None:
-        """Wait until the disk refuses to make rows durable.
-
-        Raises:
-            StorageError: it did.
-        """
-        await self.health.failed()
 
     async def lane(self, stream: Stream) -> Lane:
         """Return the stream's lane, opening its log on first use.

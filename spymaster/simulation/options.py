@@ -123,7 +123,7 @@ class Board:
         return (spot_e4 + forward) / 10_000, strike.astype(np.float64), left, number % 2 == 0
 
     def market(self, price: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return bid and ask around model prices, in ticks; a bid of 0 is none."""
+        """Return bid and ask around model prices, in ticks; a bid of 0 means that there is no bid."""
         half = 0.004 * self.strike_step + price / 100
         tick = self.tick_e9 / 1e9
         unit = np.where(price >= 10, tick * self.coarse, tick)

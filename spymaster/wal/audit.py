@@ -169,8 +169,7 @@ def _name_and_state(path: Path) -> tuple[SegmentName, str]:
         with suppress(ValueError, KeyError, TypeError):  # no description of ours
             text, quarantined = str(json.loads(description.read_bytes())["file"]), "quarantined "
     name = paths.parse_segment_name(text) or SegmentName(path.stem, None, poisoned=False, ahead=False)
-    state = "poisoned" if name.poisoned else "sealed" if name.sealed else "ahead" if name.ahead else "active"
-    return name, quarantined + state
+    return name, quarantined + name.state
 
 
 def _first_problem(

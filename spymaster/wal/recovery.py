@@ -29,7 +29,7 @@ import pyarrow as pa
 from spymaster import clock, durable, events, paths
 from spymaster.errors import WalError
 from spymaster.events import Stream
-from spymaster.events.gaps import gap_rows
+from spymaster.events.gaps import GAPS, gap_rows
 from spymaster.wal import folder, quarantine
 from spymaster.wal.damage import Hole, hole_of, holes_in, name_rows, named_before
 from spymaster.wal.quarantine import Found, Quarantined
@@ -48,8 +48,7 @@ from spymaster.wal.segment import (
 from spymaster.wal.segment_writer import encode_segment, segment_pieces
 from spymaster.wal.writer import plant
 
-_GAPS: Final = Stream(events.SYSTEM_GAPS.name, events.SYSTEM_SYMBOL)
-_GAPS_STEM: Final = paths.stream_stem(*_GAPS)
+_GAPS_STEM: Final = paths.stream_stem(*GAPS)
 
 
 @dataclass
@@ -58,17 +57,22 @@ class Salvage:
 
     Attributes:
         sealed: sound sealed segments, per stream in the order of their numbers, for the lake to publish.
-        rows: rows in them.
+        sealed_rows: rows in each of them.
         torn_bytes: bytes of torn tails moved to quarantine.
         holes: rows found missing now, not at an earlier recovery.
         notes: one line for each file that was not simply sound, for the report.
     """
 
     sealed: list[Path] = field(default_factory=list)
-    rows: int = 0
+    sealed_rows: list[int] = field(default_factory=list)
     torn_bytes: int = 0
     holes: list[Hole] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the sealed segments."""
+        return sum(self.sealed_rows)
 
     @property
     def acknowledged_damage(self) -> bool:
@@ -154,7 +158,7 @@ class _Recovery:
             if entry.path.stat().st_ino not in known and (again := self._read_again(entry)) is not None:
                 stream, idle = again, False
         if stem == _GAPS_STEM and self._last_gaps is not None:
-            stream, last, idle = _GAPS, self._last_gaps, False
+            stream, last, idle = GAPS, self._last_gaps, False
         if stream is not None and not idle:
             encoder = FrameEncoder(events.schema_named(stream.schema).log)
             plant(self._wal_root, stream, highest_number(self._wal_root, stem) + 1, last, encoder).close()
@@ -166,7 +170,7 @@ class _Recovery:
 
     def _keep(self, sealed: Path, rows: int) -> None:
         self.result.sealed.append(sealed)
-        self.result.rows += rows
+        self.result.sealed_rows.append(rows)
 
     def _salvage(
         self,
@@ -285,7 +289,7 @@ class _Recovery:
         if fresh:
             rows = gap_rows([hole.gap for hole in fresh], self._run_capture, self._gap_seq, clock.utc_now_ns())
             number = highest_number(self._wal_root, _GAPS_STEM) + 1
-            header = Header.new(_GAPS, number, clock.utc_now_ns())
+            header = Header.new(GAPS, number, clock.utc_now_ns())
             target = paths.sealed_segment(self._wal_root, _GAPS_STEM, number)
             durable.publish(encode_segment(header, rows, self._last_gaps), target)
             self._last_gaps = named(header.segment, rows)
@@ -318,7 +322,7 @@ def _gap_ids_in(wal_root: Path) -> set[int]:
     for path, name in folder.of_stream(wal_root, _GAPS_STEM):
         if name.number is not None:
             raw = _read_segment(path)
-            rows, _ = decode_rows(raw, scan(raw).frames, _GAPS)
+            rows, _ = decode_rows(raw, scan(raw).frames, GAPS)
             known.update(rows["gap_id"].to_numpy().tolist())
     return known
 

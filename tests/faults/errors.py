@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -180,6 +181,7 @@ def _fail(folder: Path, journal: Journal, figures: ErrorFigures, fault: Fault, c
 
 
 def is_one_line(said: str) -> bool:
-    """Whether a process said in one line what went wrong."""
-    lines = [line for line in said.splitlines() if not line.startswith(("recovery: ", "warning: "))]
+    """Whether a process said in one line what went wrong, beside the lines of its journal."""
+    known = re.compile(r"recovery: |warning: |[-\d]{10}T[.:\d]+Z ")
+    lines = [line for line in said.splitlines() if not known.match(line)]
     return len(lines) == 1 and lines[0].startswith("error: ")

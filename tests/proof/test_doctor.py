@@ -11,6 +11,7 @@ from spymaster import clock, settings
 from spymaster.proof import doctor
 from spymaster.proof.doctor import Latency
 from tests.command_line import spymaster
+from tests.packages import install
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -32,6 +33,7 @@ def test_the_doctor_looks_at_everything_and_changes_nothing(tmp_path):
     for name in (
         "Python",
         "packages",
+        "Massive's client",
         "clock",
         "time zones",
         "sync of 64 KiB",
@@ -68,25 +70,38 @@ def test_keys_are_known_to_be_set_and_never_shown(tmp_path):
     assert "topsecret" not in keys.found
 
 
-@pytest.mark.parametrize(
-    ("version", "wanted", "satisfied"),
-    [
-        ("3.11.7", ">=3.11,<3.14", True), ("3.14.0", ">=3.11,<3.14", False), ("3.10.9", ">=3.11,<3.14", False),
-        ("2.9.post0", ">=2.7", True), ("21", ">=21.0.0", True), ("20.9.9", ">=21", False),
-        ("3.12.0rc1", ">=3.12", True), ("1.2", "", True), ("1.2", "==1.2.0", True), ("1.2", "!=1.2", False),
-        ("1.10", ">1.9", True),
-    ],
-)  # fmt: skip
-def test_versions_are_compared_as_numbers(version, wanted, satisfied):
-    assert doctor.satisfies(version, wanted) is satisfied
-
-
 def test_a_wrong_python_and_wrong_packages_fail():
     assert doctor.check_python("3.10.2", ">=3.11,<3.14").verdict == "FAIL"
     assert doctor.check_packages(["pyarrow>=21", 'polars>=999; extra == "polars"']).verdict == "OK"
     assert doctor.check_packages(["pyarrow>=999"]).found.endswith("is not >=999")
     assert doctor.check_packages(["no-such-package>=1"]).found == "no-such-package is missing (>=1)"
     assert doctor.check_packages([]).verdict == "WARN"
+
+
+def test_a_package_that_another_machine_needs_is_not_missing_here():
+    elsewhere = "no-such-package>=1; sys_platform == 'plan9' or platform_machine == 'pdp11'"
+
+    assert doctor.check_packages(["pyarrow>=21", elsewhere]).verdict == "OK"
+    assert doctor.check_packages([elsewhere.replace("==", "!=")]).verdict == "FAIL"
+
+
+def test_the_python_that_pyproject_names_is_compared_as_installers_do():
+    assert [doctor.check_python(version, ">=3.11,<3.14").verdict for version in ("3.11.7", "3.13.0", "3.14.0")] == [
+        "OK", "OK", "FAIL",
+    ]  # fmt: skip
+
+
+def test_the_old_name_of_massives_client_will_do_and_its_old_api_will_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert doctor.check_massive_client().verdict == "FAIL"
+
+    install(tmp_path, "polygon-api-client", "0.2.11")
+    check = doctor.check_massive_client()
+    assert (check.verdict, check.found) == ("FAIL", "polygon-api-client 0.2.11 is not >=1.15")
+    assert 'pip install "massive>=2.9"' in check.advice
+
+    install(tmp_path, "massive", "2.9.1")
+    assert doctor.check_massive_client().verdict == "OK"
 
 
 def test_a_clock_before_the_newest_file_fails(tmp_path):

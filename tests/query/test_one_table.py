@@ -64,7 +64,7 @@ def publish(wal, data, rows, number, schema=TRADES, symbol="ES"):
 def compact(data, partition, rows, parts=None):
     """Write a partition's Silver of `rows`, as of the parts that are there, or of `parts`."""
     schema = events.SCHEMAS[partition.schema]
-    digest = silver.inputs_digest(silver.bronze_parts(data, partition) if parts is None else parts)
+    digest = silver.inputs_digest(schema, silver.bronze_parts(data, partition) if parts is None else parts)
     file = silver.file_of(data, partition)
     file.parent.mkdir(parents=True, exist_ok=True)
     columns = silver.columns_of(schema)
@@ -413,7 +413,7 @@ def test_greeks_among_the_inputs_do_not_make_enriched_silver_stale(lake, wal, da
     ((partition, _),) = split(schema, rows)
     file = compact(data, partition, rows.slice(0, 3))
     keys = pq.read_metadata(file).metadata
-    assert keys[b"spymaster_parts"].decode() == silver.inputs_digest(silver.bronze_parts(data, partition))
+    assert keys[b"spymaster_parts"].decode() == silver.inputs_digest(schema, silver.bronze_parts(data, partition))
 
     assert lake.execute("select count(*) from options_trades").fetchone() == (3,)
 

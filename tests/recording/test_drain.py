@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -13,10 +14,10 @@ import pytest
 from spymaster import durable, settings
 from spymaster.bus import Bus
 from spymaster.daemon import Daemon
-from spymaster.errors import BronzeRefusedError, LockedError, StorageError, UsageError, WalError
+from spymaster.errors import BronzeRefusedError, LockedError, OtherLakeError, StorageError, UsageError, WalError
 from spymaster.events import Stream
 from spymaster.events.captures import capture_id_of
-from spymaster.lake import bronze
+from spymaster.lake import bronze, lake_id
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import bronze_lock, wal_lock
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
@@ -78,6 +79,8 @@ def test_while_bronzes_disk_is_full_at_the_start_live_rows_are_recorded_and_get_
         started_s = time.monotonic() - began
         await record_live(recorder, 20)
         assert not list(lake.rglob("*.parquet"))
+        assert json.loads((tmp_path / "wal" / "lake.json").read_bytes())["data_root"] == str(lake)
+        assert not (lake / "lake.json").exists()
         free()
         await until(lambda: recorder.drain.catalog is not None)
         await recorder.flush()
@@ -90,6 +93,44 @@ def test_while_bronzes_disk_is_full_at_the_start_live_rows_are_recorded_and_get_
         disk.leave(0)
         assert asyncio.run(record(disk.root / "lake", disk.free)) < 2
         assert numbers(disk.root / "lake") == sorted([*range(10), *range(20)])
+        lake_id.require_own_log(tmp_path / "wal", disk.root / "lake")
+        assert (disk.root / "lake" / "lake.json").exists()
+
+
+def test_a_lake_that_cannot_be_read_at_the_start_and_is_another_logs_gets_no_part(tmp_path, monkeypatch):
+    wal, lake, own = tmp_path / "wal", tmp_path / "lake", tmp_path / "own"
+    left_in_log(wal, 7, delivered(TRADES, 10))
+    own.mkdir()
+    lake_id.join(wal, own)
+    (lake / "bronze").mkdir(parents=True)
+    (lake / "lake.json").write_text('{"lake": "0123456789abcdef"}')
+    unreadable = [lake / "lake.json"]
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path in unreadable:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+    async def record() -> None:
+        recorder = recorder_of(wal, lake)
+        await recorder.start()
+        await record_live(recorder, 20)
+        await until(lambda: "Input/output error" in str(recorder.problems))
+        unreadable.clear()
+        await until(lambda: "is the log of another lake" in str(recorder.problems))
+        with pytest.raises(BronzeRefusedError, match="is the log of another lake"):
+            await recorder.stop()
+
+    asyncio.run(record())
+
+    assert not list(lake.rglob("*.parquet"))
+    lake_id.require_own_log(wal, own)
+    recorder = recorder_of(wal, lake)
+    with pytest.raises(OtherLakeError):
+        asyncio.run(recorder.start())
 
 
 def stray(lake: Path) -> Path:

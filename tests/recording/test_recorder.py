@@ -65,7 +65,7 @@ def test_a_disk_that_refuses_syncs_fails_the_recorder_and_stop_does_not_hang(tmp
 
         monkeypatch.setattr(durable, "sync", fail)
         with pytest.raises(StorageError, match="could not make rows durable"):
-            await asyncio.wait_for(recorder.failed(), 5)
+            await asyncio.wait_for(recorder.health.failed(), 5)
         monkeypatch.undo()
         with pytest.raises(StorageError):
             await asyncio.wait_for(recorder.flush(), 5)

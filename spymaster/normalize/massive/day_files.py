@@ -2,7 +2,7 @@
 
 What a file holds follows from the columns in its header and from its tickers (`O:` begins an option's), never from its
 name. Columns may stand in any order; unknown ones are left out and counted once. A file's row has no receipt time, and
-no `seq` where the file has no sequence number: the number of a line is none.
+no `seq` where the file has no sequence number: the number of a line would pass for the venue's.
 
 Blocks of whole lines go through pyarrow's CSV reader with a type for each column. It is lenient where a recorder must
 not be (it trims blanks, reads `0x10`, takes a quote anywhere), so a block with anything but the vendor's plain form in
@@ -272,7 +272,7 @@ def _codes(text: str | None) -> list[int] | None:
     """Read a list of codes such as `12,37`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a list.
     """
     if text is None:
         return None

@@ -14,6 +14,11 @@ the place of its first byte shifted left by 32 and its length, stands for them.
 Functions that read at a place return where what they read ends, or `NOT_PLAIN`. The text ends with a zero, at which
 every loop stops: none looks for an end of its own.
 
+What it earns: 1.25 M events a second where the slow way of `frames` reads 37,000 (bench/massive_frames, 2 shared x86-64
+cores). Typed objects of msgspec and a list for each column would need much less code and, by the ratios that `frames`
+states, give 0.4 to 0.5 M: more than the 150,000 a second that a live feed must take. So the scanner pays where bursts
+are normalized whole, and leaves the processor to what follows; message by message it would not.
+
 numba keeps what it compiled on disk, but neither syncs nor checks it: a cache that is cut short, another user's or on a
 full disk is done without (`load`).
 """

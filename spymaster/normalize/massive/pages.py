@@ -98,7 +98,7 @@ def _results(page: bytes) -> list[dict[str, Any]]:
     """Decode a page.
 
     Raises:
-        UnreadableError: it is none, or says that the request failed.
+        UnreadableError: it is not a page of a chain, or says that the request failed.
     """
     try:
         page.decode()

@@ -103,7 +103,7 @@ def read_symbol(unit: str, symbol: Any) -> str:
     """Return a ticker or an option's symbol.
 
     Raises:
-        ValueError: it is none of this market's, or cannot be stored.
+        ValueError: it is not a symbol of this market, or cannot be stored.
     """
     text = read_text(symbol)
     if (unit == "option") != text.startswith(OPTION_PREFIX) or not 0 < len(text.encode()) <= MAX_SYMBOL_BYTES:

@@ -1,0 +1,46 @@
+"""What the journal says of one delivery."""
+
+from collections.abc import Mapping
+
+from spymaster.errors import FeedLostError
+from spymaster.events.captures import Capture, CaptureSummary
+from spymaster.feeds.feed import Lost
+from spymaster.journal import Journal
+
+
+class Told:
+    """Tells of a capture, each time by its origin and its id."""
+
+    def __init__(self, journal: Journal, capture: Capture) -> None:
+        self._journal, self._capture = journal, capture
+
+    def known(self, rows: Mapping[str, int]) -> None:
+        self._event("capture.known", rows=rows)
+
+    def begun(self, after: Lost | None, *, again: bool) -> None:
+        """Tell that it begins, and what was lost before it."""
+        streams = [str(stream) for stream in self._capture.streams]
+        self._event("capture.begun", source=self._capture.source, streams=streams, again=again)
+        if after is not None:
+            self._event("feed.reconnected", cause=after.cause, evidence=after.evidence)
+
+    def refused(self, reason: str) -> None:
+        self._event("source.refused", reason=reason)
+
+    def lost(self, lost: FeedLostError) -> None:
+        self._event("feed.lost", cause=lost.cause, evidence=lost.evidence)
+
+    def ended(self, summary: CaptureSummary, reason: str | None) -> None:
+        self._event(
+            "capture.ended",
+            complete=summary.complete,
+            rows=summary.rows,
+            appended=summary.appended,
+            given_up=summary.given_up,
+            unreadable=summary.unreadable,
+            unmapped=summary.unmapped,
+            reason=reason,
+        )
+
+    def _event(self, name: str, **fields: object) -> None:
+        self._journal.event(name, origin=self._capture.origin, capture_id=self._capture.capture_id, **fields)
