@@ -113,7 +113,8 @@ def test_the_journals_settings_have_both_names_and_an_empty_file_is_none(monkeyp
 
 def test_every_secret_that_is_set_is_known_to_whoever_must_leave_it_out(monkeypatch):
     assert settings.load().secrets == []
-    secret = [name for name, field in settings.Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    known = [name for name, field in settings.Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    secret = [name for name in known if not name.startswith("s3_")]  # which are refused
     for name in secret:
         monkeypatch.setenv(name.upper(), f"marked-{name}")
 
