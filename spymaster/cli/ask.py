@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spymaster.settings import Settings
 
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; the other formats give all
+JSON_ROWS: Final = 4_096  # that are Python objects at once
 HELD_BYTES: Final = 16_000_000  # of what goes to stdout: a shorter answer is printed once it is known to be right
 _NESTED: Final = ("list", "array", "struct", "map", "union")
 
@@ -212,9 +213,10 @@ def _write_json(rows: "pa.RecordBatchReader", sink: Any) -> int:
     sink.write(f'{{"columns": {json_text(rows.schema.names)}, "rows": ['.encode())
     count = 0
     for batch in rows:
-        begun = ", " if count and batch.num_rows else ""
-        sink.write((begun + json_text(list(_values(batch, plainly=True)))[1:-1]).encode())
-        count += batch.num_rows
+        for start in range(0, batch.num_rows, JSON_ROWS):
+            piece = batch.slice(start, JSON_ROWS)
+            sink.write(((", " if count else "") + json_text(list(_values(piece, plainly=True)))[1:-1]).encode())
+            count += piece.num_rows
     sink.write(b"]}\n")
     return count
 
