@@ -6,7 +6,7 @@ part is seen to at each start, and proven by `verify`.
 """
 
 from pathlib import Path
-from typing import Final, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
 
 from spymaster import control, durable
 from spymaster.control import DaemonStatus
@@ -112,13 +112,27 @@ def segments(wal_root: Path) -> list[SegmentRow]:
     return rows[::-1]
 
 
+def _known(answer: dict[str, Any] | None) -> DaemonStatus | None:
+    """Return a daemon's answer if it is one of this version's.
+
+    Raises:
+        ControlError: it lacks gauges.
+    """
+    if answer is not None and not DaemonStatus.__required_keys__ <= answer.keys():
+        raise ControlError(
+            f"the daemon (version {answer.get('version')}) answers otherwise than this version asks. Its recording is "
+            f"not touched by that. Next: restart it with this version; until then only the files are looked at"
+        )
+    return cast(DaemonStatus | None, answer)
+
+
 def status(wal_root: Path, data_root: Path) -> Status:
     """Return bytes and rows per tier, and the running daemon's gauges. Reads only."""
     alarms: list[str] = []
     daemon = None
     holder = durable.lock_holder(wal_root)
     try:
-        daemon = cast(DaemonStatus | None, control.ask(wal_root, "status"))
+        daemon = _known(control.ask(wal_root, "status"))
     except ControlError as error:
         alarms.append(str(error) if holder is None else f"process {holder} holds the log: {error}")
     wal, at_risk = _log(wal_root, daemon)

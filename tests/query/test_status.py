@@ -19,7 +19,7 @@ import pytest
 
 from spymaster import WALManager, durable, settings
 from spymaster.cli import screen
-from spymaster.control import SOCKET_NAME
+from spymaster.control import SOCKET_NAME, ControlServer
 from spymaster.daemon import Daemon
 from spymaster.errors import BronzeRefusedError, StorageError
 from spymaster.lake.catalog import Catalog
@@ -177,6 +177,26 @@ def test_a_daemon_that_does_not_answer_is_named_in_one_line(roots):
 HOLD = "import sys\nfrom pathlib import Path\nfrom spymaster import durable\n" + (
     "with durable.lock_directory(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
+
+
+def test_a_daemon_of_another_version_is_named_in_one_line_and_the_files_are_looked_at(tmp_path):
+    wal = tmp_path / "wal"
+    wal.mkdir()
+
+    async def ask():
+        server = ControlServer(wal, {"status": lambda: {"pid": 1, "version": "0.0.1", "streams": {}}})
+        await server.open()
+        try:
+            return await asyncio.to_thread(status_module.status, wal, tmp_path / "lake")
+        finally:
+            server.close()
+
+    found = asyncio.run(ask())
+
+    assert found["daemon"] is None
+    (alarm,) = found["alarms"]
+    assert "version 0.0.1" in alarm
+    assert "Next: restart it" in alarm
 
 
 def test_a_process_that_holds_the_log_and_is_no_daemon_is_named(roots, tmp_path):
