@@ -265,7 +265,7 @@ def read_slowly(report: Report) -> None:
     """Subscribe a reader that holds 10 KB at most and takes its time; report what it read and what it missed."""
     real = Recorder.start
 
-    async def start(self: Recorder) -> Any:
+    async def start(self: Recorder, *locked: Any) -> Any:
         subscription = self.bus.subscribe(max_bytes=10_000)
 
         async def read() -> None:
@@ -279,7 +279,7 @@ def read_slowly(report: Report) -> None:
             report(f"reader {read_rows} {skipped_rows} {subscription.dropped_rows}")
 
         self.slow_reader = asyncio.ensure_future(read())  # type: ignore[attr-defined]
-        return await real(self)
+        return await real(self, *locked)
 
     stop = Recorder.stop
 

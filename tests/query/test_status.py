@@ -271,7 +271,7 @@ def test_clients_gone_wild_do_not_disturb_the_recording(roots, tmp_path):
 
     summary = json.loads(out)
     assert (process.returncode, summary["problems"]) == (0, [])
-    assert {line.split()[1] for line in err.splitlines()} == {"info"}  # of its journal
+    assert [line for line in err.splitlines() if line.split()[1:2] != ["info"]] == []  # all of it is its journal
     assert connected > 100
     assert not Path(address).exists()
     for stream in summary["streams"].values():
