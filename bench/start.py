@@ -27,7 +27,7 @@ from spymaster import clock, events, paths, settings
 from spymaster.bus import Published, Subscription
 from spymaster.daemon import Daemon
 from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, Stream
-from spymaster.lake.bronze import flush_segment
+from spymaster.lake.bronze import Part, flush_segment
 from spymaster.simulation.source import SimulatedMarket, dbn_info
 from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.sealed import read_sealed
@@ -90,11 +90,11 @@ def a_small_disk(root: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(root)], check=True)  # noqa: S607
 
 
-def sealed_part(folder: Path) -> Path:
-    """Return a part of real rows."""
+def sealed_part(folder: Path) -> tuple[Path, Part]:
+    """Return a part of real rows: its file, and what it is."""
     segment = filled_log(folder / "one", Stream(FUTURES_TRADES.name, "ES"), 1)[0]
     (part,) = flush_segment(folder / "one-lake" / "bronze", read_sealed(segment), again=False)
-    return folder / "one-lake" / "bronze" / part.relative
+    return folder / "one-lake" / "bronze" / part.relative, part
 
 
 def filled_log(wal: Path, stream: Stream, least_bytes: int) -> list[Path]:
@@ -114,27 +114,30 @@ def filled_log(wal: Path, stream: Stream, least_bytes: int) -> list[Path]:
     return sealed
 
 
-def many_parts(bronze: Path, part: Path) -> None:
-    """Link one part to 50,000 names in the partitions of a year of trading hours."""
-    for number in range(PARTS):
+def many_parts(bronze: Path, part: Path, count: int) -> list[str]:
+    """Link one part to so many names in the partitions of a year of trading hours, and return their keys."""
+    keys = []
+    for number in range(count):
         day, hour = divmod(number // 8, 24)
         date = np.datetime64("2025-01-01") + day
         folder = bronze / "futures" / "trades" / "symbol=ES" / f"date={date}" / f"hour={hour:02d}"
         folder.mkdir(parents=True, exist_ok=True)
         name = paths.part_name(clock.part_stamp(START_NS + number), f"{number:08x}".ljust(32, "0"), 0)
         os.link(part, folder / name)
+        keys.append((folder / name).relative_to(bronze).as_posix())
+    return keys
 
 
 def main() -> None:
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) == 2 else None) as name:
         folder = Path(name)
-        part = sealed_part(folder)
+        part, _ = sealed_part(folder)
         stray = folder / "stray"
         (stray / "bronze" / "futures").mkdir(parents=True)
         (stray / "bronze" / "futures" / "mine.parquet").write_bytes(part.read_bytes())
         many = folder / "many"
-        many_parts(many / "bronze", part)
+        many_parts(many / "bronze", part, PARTS)
         left = sum(
             path.stat().st_size for path in filled_log(folder / "left", Stream(FUTURES_MBP10.name, "ES"), SEALED_BYTES)
         )

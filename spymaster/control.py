@@ -71,16 +71,28 @@ class Disk(TypedDict):
     text: str
 
 
+class LakeIndex(TypedDict):
+    """The lake's catalog: whether it is open yet, and one line on files in the lake that are not ours, if there are."""
+
+    open: bool
+    strangers: str | None
+
+
 class Gauges(TypedDict):
-    """What a recorder knows of the rows on their way, without reading a file."""
+    """What a recorder knows of the rows on their way, without reading a file.
+
+    `log_rows` wait in the log: those of this run, and those that the start found there.
+    """
 
     streams: dict[str, StreamGauges]
     appended_not_durable: int
     durable_not_in_bronze: int
+    log_rows: int
     oldest_not_durable_s: float | None
     sync: SyncTimes
     backlog: Backlog
     disk: Disk
+    catalog: LakeIndex
     flush_s: float
     readers: int
     dropped_rows: int

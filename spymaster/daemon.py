@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from typing import Final
 
@@ -58,8 +59,8 @@ class Daemon:
         Raises:
             UsageError, SourceError: a source is not known or not there.
         """
-        raw_root = settings.data_root.parent / "raw"  # where users keep vendor files
-        self._feeds = [(source, feed) for source in sources for feed in open_feeds(source, raw_root)] + [*feeds]
+        self._feeds = [(source, feed) for source in sources for feed in open_feeds(source, settings.raw_root)]
+        self._feeds += feeds
         self.bus = Bus(settings.bus_max_mb << 20)
         self.recorder = Recorder(
             settings.wal_root,
@@ -235,6 +236,7 @@ class Daemon:
             self._deliveries.close()
 
 
+@cache
 def _version() -> str:
     try:
         return metadata.version("spymaster")

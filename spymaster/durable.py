@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -177,6 +177,23 @@ def replacing(target: Path) -> Iterator[Path]:
 
     If the caller raises, the draft is gone and the target is as it was.
     """
+    with _large_draft(target, replace) as draft:
+        yield draft
+
+
+@contextmanager
+def publishing(target: Path) -> Iterator[Path]:
+    """Yield the draft of a large new file, as `replacing` does, but never take a name that is in use.
+
+    Raises:
+        FileExistsError: `target` exists; it is as it was.
+    """
+    with _large_draft(target, link) as draft:
+        yield draft
+
+
+@contextmanager
+def _large_draft(target: Path, name: Callable[[Path, Path], None]) -> Iterator[Path]:
     draft = target.with_name(f".{target.name}.tmp")
     remove(draft)
     try:
@@ -186,7 +203,7 @@ def replacing(target: Path) -> Iterator[Path]:
             sync(descriptor)
         finally:
             close(descriptor)
-        replace(draft, target)
+        name(draft, target)
     finally:
         remove(draft)
     sync_directory(target.parent)

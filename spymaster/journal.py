@@ -118,6 +118,7 @@ EVENTS: Final[Mapping[str, Event]] = {
         ("segment", "reason"),
         "segment",
     ),
+    "bronze.foreign": Event("warning", "files in the lake that are not ours are passed over", ("text",)),
     "disk.level": Event(
         "warning",
         "the room on the disks has another level: `ok`, `warn`, `bronze_stopped`, `ingest_stopped`",

@@ -16,6 +16,7 @@ from spymaster.errors import UsageError
 from spymaster.journal import Form
 
 TOML_FILE = "spymaster.toml"
+_REMOTE = ("s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key", "cache_root")
 
 
 def _setting(default: Any, name: str, description: str) -> Any:
@@ -32,6 +33,9 @@ class Settings(BaseSettings):
 
     data_root: Path = _setting(Path("data/lake"), "DATA_ROOT", "the lake: bronze/, catalog.db, quarantine/")
     wal_root: Path = _setting(Path("wal"), "WAL_ROOT", "the write-ahead log; put it on the fastest local disk")
+    raw_root: Path = _setting(
+        Path("data/raw"), "RAW_ROOT", "the vendors' files that you keep; manifest.json lists them"
+    )
     flush_interval_sec: float = _setting(5.0, "FLUSH_INTERVAL_SEC", "how long rows wait in the log before Bronze")
     wal_segment_size_mb: int = _setting(256, "WAL_SEGMENT_SIZE_MB", "a segment is sealed at this size at the latest")
     wal_sync_interval_ms: int = _setting(5, "WAL_SYNC_INTERVAL_MS", "how long a row may wait to be acknowledged")
@@ -41,11 +45,17 @@ class Settings(BaseSettings):
     log_format: Form = _setting("text", "LOG_FORMAT", "of a line of the journal: text or json")
     log_file: Path | None = _setting(None, "LOG_FILE", "what the journal goes to instead of stderr; 5 files of 10 MB")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
+    s3_endpoint: str | None = _setting(None, "S3_ENDPOINT", "object storage; not built, refused")
+    s3_bucket: str | None = _setting(None, "S3_BUCKET", "object storage; not built, refused")
+    s3_region: str | None = _setting(None, "S3_REGION", "object storage; not built, refused")
+    s3_access_key: SecretStr | None = _setting(None, "S3_ACCESS_KEY", "never printed or stored; not built, refused")
+    s3_secret_key: SecretStr | None = _setting(None, "S3_SECRET_KEY", "never printed or stored; not built, refused")
+    cache_root: Path | None = _setting(None, "CACHE_ROOT", "a cache of a remote lake; not built, refused")
     databento_api_key: SecretStr | None = _setting(None, "DATABENTO_API_KEY", "never printed or stored")
     polygon_api_key: SecretStr | None = _setting(None, "POLYGON_API_KEY", "never printed or stored")
     massive_api_key: SecretStr | None = _setting(None, "MASSIVE_API_KEY", "never printed or stored")
 
-    @field_validator("data_root", "wal_root", mode="before")
+    @field_validator("data_root", "wal_root", "raw_root", mode="before")
     @classmethod
     def _folder(cls, value: object) -> object:
         if isinstance(value, str) and not value.strip():
@@ -130,7 +140,17 @@ def load(**overrides: object) -> Settings:
             "USE_S3=true (or an s3:// DATA_ROOT) asks for object storage, which is not built yet. Nothing was "
             "started or written. Next: unset USE_S3 and point DATA_ROOT at a local folder"
         )
+    if asked := [name.upper() for name in _REMOTE if _is_set(getattr(settings, name))]:
+        raise UsageError(
+            f"{', '.join(asked)}: object storage is not built yet, nor a cache of it. Nothing was started or written. "
+            f"Next: unset {'it' if len(asked) == 1 else 'them'}"
+        )
     return settings
+
+
+def _is_set(value: str | Path | SecretStr | None) -> bool:
+    """Whether a setting says something: an empty line of `.env` does not."""
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value and str(value) not in {"", "."})
 
 
 def _with_own_log(overrides: dict[str, Any]) -> Settings:

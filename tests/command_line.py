@@ -42,7 +42,7 @@ def spymaster(*arguments: str, environment: Mapping[str, str] | None = None, fol
         environment: instead of this process's own.
         folder: the working directory.
     """
-    stdout, stderr = io.StringIO(), io.StringIO()
+    stdout, stderr = io.TextIOWrapper(io.BytesIO(), "utf-8", newline=""), io.StringIO()
     with (
         patch.object(sys, "argv", ["spymaster", *arguments]),
         patch.dict(os.environ, environment or {}, clear=environment is not None),
@@ -56,4 +56,5 @@ def spymaster(*arguments: str, environment: Mapping[str, str] | None = None, fol
         except SystemExit as ended:
             code = ended.code
     assert isinstance(code, int), f"main ended with {code!r}"
-    return Done(code, stdout.getvalue(), stderr.getvalue())
+    stdout.flush()
+    return Done(code, stdout.buffer.getvalue().decode(), stderr.getvalue())

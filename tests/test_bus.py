@@ -60,6 +60,16 @@ def test_every_reader_sees_every_batch_in_order():
     assert asyncio.run(run()) == [[(STREAM, 1), (STREAM, 2), (STREAM, 3)]] * 2
 
 
+def test_what_a_reader_missed_stays_counted_once_it_has_left():
+    bus = Bus()
+    slow = bus.subscribe(max_bytes=1)
+    bus.publish(STREAM, [rows(1), rows(2)])
+    slow.close()
+    bus.publish(STREAM, [rows(3)])
+
+    assert (bus.dropped_rows, bus.dropped_rows_ever) == (0, 1)
+
+
 def test_a_slow_reader_finds_what_was_dropped_where_it_would_have_stood():
     async def run():
         bus = Bus()

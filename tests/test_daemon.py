@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
+from spymaster import daemon as daemon_module
 from spymaster import events, settings
 from spymaster.control import ask
 from spymaster.daemon import CaptureSummary, Daemon
 from spymaster.events import Stream
 from spymaster.feeds.dbn_files import DbnFileDelivery
+from spymaster.journal import Journal
 from spymaster.normalize.open import normalizer_of
 from spymaster.proof.verify import verify
 from spymaster.wal.numbering import CaptureRows
@@ -254,10 +256,13 @@ def leave_damage(roots, *damaged: int) -> None:
 def test_a_run_over_damage_says_so_while_it_goes_on(roots):
     leave_damage(roots, *range(0, 24, 2))
 
+    lines: list[str] = []
+    journal = Journal(lines.append, "json")
+
     async def run() -> tuple[list[str], list[str]]:
         said: list[str] = []
         loaded = settings.load(wal_root=Path(roots["WAL_ROOT"]), data_root=Path(roots["DATA_ROOT"]))
-        daemon = Daemon(loaded, ["sim-es"], 1, notify=said.append)
+        daemon = Daemon(loaded, ["sim-es"], 1, notify=said.append, journal=journal)
         rows = daemon.bus.subscribe()
         running = asyncio.create_task(daemon.run())
         await anext(rows)
@@ -267,8 +272,14 @@ def test_a_run_over_damage_says_so_while_it_goes_on(roots):
         return [line for line in said if "damaged" in line], problems
 
     said, problems = asyncio.run(run())
+    journal.close()
 
     assert said == problems
+    told = [event for event in map(json.loads, lines) if event["level"] == "error"]
+    assert [(event["event"], event["text"]) for event in told] == [("damage.found", line) for line in said]
+    recovered = {event["event"]: event for event in map(json.loads, lines) if event["event"].startswith("recovery")}
+    found, done = recovered["recovery.found"], recovered["recovery.done"]
+    assert (found["rows"], found["missing"], done["rows"]) == (60 + 12, 12, 60 + 12)  # a gap row for each hole
     assert len(said) == 11
     assert "futures.trades/ES: rows 0 to 4 of segment" in said[0]
     assert said[0].endswith("Next: spymaster verify")
@@ -367,3 +378,18 @@ def test_a_second_daemon_on_the_same_log_is_refused_by_the_name_of_the_first(roo
 
     assert f"is in use by process {child.process.pid}" in refused["error"]
     assert "\n" not in refused["error"]
+
+
+def test_a_daemon_that_is_asked_again_and_again_reads_its_version_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(daemon_module.metadata, "version", lambda name: read.append(name) or "1.2")
+    daemon_module._version.cache_clear()
+
+    async def run():
+        daemon = Daemon(settings.load(wal_root=tmp_path / "wal", data_root=tmp_path / "lake"), [], 0)
+        return [daemon.status()["version"] for _ in range(3)]
+
+    try:
+        assert (asyncio.run(run()), read) == (["1.2"] * 3, ["spymaster"])
+    finally:
+        daemon_module._version.cache_clear()

@@ -143,3 +143,15 @@ def test_files_below_a_folder_are_those_of_all_its_folders_and_none_where_it_is_
     assert durable.files_below(tmp_path) == [tmp_path / name for name in ("a", "b/c/two", "b/one")]
     assert durable.bytes_below(tmp_path) == 6
     assert durable.files_below(tmp_path / "absent") == []
+
+
+def test_a_large_new_file_takes_no_name_that_is_in_use_and_leaves_no_draft(tmp_path):
+    with durable.publishing(tmp_path / "new") as draft:
+        draft.write_text("whole")
+        assert not (tmp_path / "new").exists()
+    with pytest.raises(FileExistsError), durable.publishing(tmp_path / "new") as draft:
+        draft.write_text("other")
+    with pytest.raises(FileNotFoundError), durable.publishing(tmp_path / "never"):
+        (tmp_path / "nowhere").read_text()
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"new": "whole"}

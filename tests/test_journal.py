@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from spymaster import clock, journal, settings
 from spymaster.daemon import Daemon
-from spymaster.errors import UsageError
+from spymaster.errors import FeedLostError, UsageError
+from spymaster.feeds.feed import Lost
 from spymaster.journal import EVENTS, Journal, LogFile
 from spymaster.recording.change import Change
 from spymaster.recording.health import Health
@@ -183,7 +184,7 @@ def test_nobody_waits_for_a_reader_that_has_stopped_and_what_is_lost_is_counted(
     lines, may_go_on = [], threading.Event()
 
     def paused(line):
-        assert may_go_on.wait(20)
+        may_go_on.wait(0 if lines else 5)
         lines.append(line)
 
     kept = Journal(paused)
@@ -278,9 +279,29 @@ def test_a_file_that_cannot_be_written_is_refused_in_one_line(tmp_path, name):
     assert "\n" not in str(refused.value)
 
 
+def test_a_connection_that_is_lost_and_the_next_one_are_told_in_their_order(tmp_path):
+    lines = []
+    kept = Journal(lines.append)
+    loaded = settings.load(wal_root=tmp_path / "wal", data_root=tmp_path / "lake")
+    first = LiveDelivery([[trade()]], FeedLostError("disconnect", "silent for 10 s"))
+    second = LiveDelivery([[trade()]], after=Lost("disconnect", "silent for 10 s"))
+
+    asyncio.run(Daemon(loaded, [], 1, feeds=[("live", LiveFeed(first, second))], journal=kept).run())
+    kept.close()
+
+    told = [read(line) for line in lines]
+    assert [event["event"] for event in told if event["event"].startswith(("capture", "feed", "gap"))] == [
+        "capture.begun", "feed.lost", "capture.ended",
+        "capture.begun", "feed.reconnected", *["gap.recorded"] * 3, "capture.ended",
+    ]  # fmt: skip
+    (lost,), (gap, *_) = [[event for event in told if event["event"] == name] for name in ("feed.lost", "gap.recorded")]
+    assert (lost["cause"], lost["evidence"], gap["cause"]) == ("disconnect", "silent for 10 s", "disconnect")
+    assert "rows" not in gap  # nobody knows how many
+
+
 def test_a_day_is_summed_up_when_the_date_changes_and_at_the_end(tmp_path, monkeypatch):
     day_ns = 20_000 * clock.NS_PER_DAY
-    now_ns = day_ns - clock.NS_PER_SECOND
+    now_ns = day_ns
     monkeypatch.setattr("spymaster.recording.daily.LOOK_S", 0.01)
     lines = []
     kept = Journal(lines.append)
@@ -298,7 +319,7 @@ def test_a_day_is_summed_up_when_the_date_changes_and_at_the_end(tmp_path, monke
         for _ in range(2):
             now_ns += clock.NS_PER_DAY
             await asyncio.sleep(0.2)
-            now_ns -= clock.NS_PER_SECOND  # back to the day before; it is told once
+            now_ns -= clock.NS_PER_SECOND  # into the day before, which is told once
             await asyncio.sleep(0.1)
             now_ns += clock.NS_PER_SECOND
         daemon.stop()
@@ -308,7 +329,7 @@ def test_a_day_is_summed_up_when_the_date_changes_and_at_the_end(tmp_path, monke
     kept.close()
 
     told = [read(line) for line in lines if "day.summary" in line]
-    assert [each["date"] for each in told] == ["2024-10-03", "2024-10-04", "2024-10-05"]
+    assert [each["date"] for each in told] == ["2024-10-04", "2024-10-05", "2024-10-06"]
     assert [("futures.trades/ES:3" in each["rows"]) for each in told] == [True, False, False]
     assert float(told[0]["longest_sync_ms"]) > 0
 

@@ -437,6 +437,15 @@ def test_a_second_writer_and_a_manager_are_refused_while_one_writes():
     asyncio.run(write())
 
 
+def test_a_bus_of_another_kind_is_refused_in_one_line_and_nothing_is_opened(roots):
+    writer = BronzeWriter(bus=SimpleNamespace(subscribe=lambda handler: handler))
+
+    with pytest.raises(UsageError, match="^bus: a SimpleNamespace is no spymaster.bus.Bus. Nothing was opened"):
+        asyncio.run(writer.start())
+    assert not list(roots.iterdir())
+    WALManager().recover_all()  # its locks are free
+
+
 def test_object_storage_is_refused():
     with pytest.raises(UsageError, match="not built yet"):
         BronzeWriter(use_s3=True)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from spymaster import clock, events, settings
+from spymaster import clock, settings
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import THREADS, Compacted, Progress
 from spymaster.compaction.engines import FASTER, Engine
 from spymaster.events import MARKET_SCHEMAS, EventSchema
+from spymaster.lake.layout import schema_of_silver
 
 
 class SilverCompactor:
@@ -48,7 +49,7 @@ class SilverCompactor:
             LayoutError: the lake is laid out otherwise.
             OSError: the disk refused; what was published before is whole.
         """
-        return self._compact([events.schema_named(schema)], date, date, progress)
+        return self._compact([schema_of_silver(schema)], date, date, progress)
 
     def compact_all_schemas(self, date: str, progress: Progress | None = None) -> list[Compacted]:
         """Compact one UTC date of every market schema; raises as `compact_date` does.
@@ -70,7 +71,7 @@ class SilverCompactor:
             end_date: the last date, included; None for the last that there is.
             progress: called with (partitions done, of how many).
         """
-        return self._compact([events.schema_named(schema)], start_date, end_date, progress)
+        return self._compact([schema_of_silver(schema)], start_date, end_date, progress)
 
     def _compact(
         self, schemas: Sequence[EventSchema], start_date: str | None, end_date: str | None, progress: Progress | None

@@ -51,7 +51,9 @@ class SilverReader(SilverRows):
     """Reads the market, each event once: pandas frames, or as asked: `SilverReader().arrow().read_date(...)`.
 
     Hours that are not compacted yet, or changed since, come from Bronze and log, so that a date reads the same before
-    and after it was compacted. Dates are UTC, spans half-open in `ts_event_ns`. One thread uses a reader.
+    and after it was compacted. Dates are UTC, spans half-open in `ts_event_ns`. What is not there is an empty frame
+    without a warning, which a loop over dates would repeat for every holiday; `spymaster sql` names the command that
+    would fill it. One thread uses a reader.
 
     Example:
         df = SilverReader().read_date("2025-12-22", schema="futures.trades")

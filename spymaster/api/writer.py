@@ -80,7 +80,14 @@ class BronzeWriter:
 
         Raises:
             LockedError: another process records here.
+            UsageError: what is to be followed is no `Bus`; nothing was opened.
         """
+        followed = bus or self._bus
+        if followed is not None and not isinstance(followed, Bus):
+            raise UsageError(
+                f"bus: a {type(followed).__name__} is no spymaster.bus.Bus. Nothing was opened. Next: publish on a Bus "
+                f"and give that, or call the writer's write methods"
+            )
         async with self._opening:
             if self._recorder is None:
                 recorder = Recorder(
@@ -95,7 +102,6 @@ class BronzeWriter:
                 )
                 await recorder.start()
                 self._recorder = recorder  # only now: without the locks nothing may be written
-        followed = bus or self._bus
         if followed is not None and self._reading is None:
             self.refused_rows, self._first_refusal = 0, None
             self._subscription = followed.subscribe()
@@ -116,7 +122,7 @@ class BronzeWriter:
             if self._subscription is not None and self._reading is not None:
                 self._subscription.close()  # ends the reading after what is queued
                 await self._reading
-                loss = self._loss(self._subscription.dropped_rows)
+                loss = _loss(self.refused_rows, self._subscription.dropped_rows, self._first_refusal)
             if (opened := self._open) is not None:  # what was queued may have opened it
                 await recorder.end(opened.capture, opened.rows, complete=loss is None, detail=loss)
         finally:
@@ -263,16 +269,16 @@ class BronzeWriter:
                 self.refused_rows += item.batch.num_rows
                 self._first_refusal = self._first_refusal or error
 
-    def _loss(self, dropped_rows: int) -> str | None:
-        """Return what of the bus was not written, in one line."""
-        if self.refused_rows + dropped_rows == 0:
-            return None
-        refused, first = self.refused_rows, self._first_refusal
-        more = f"The first refusal: {first}" if first else "Next: give the bus a larger max_bytes"
-        return (
-            f"{refused + dropped_rows} rows of the bus were not written: {refused} were refused, {dropped_rows} came "
-            f"too fast. All others were. {more}"
-        )
+
+def _loss(refused_rows: int, dropped_rows: int, first: SpymasterError | None) -> str | None:
+    """Return what of the bus was not written, in one line."""
+    if refused_rows + dropped_rows == 0:
+        return None
+    more = f"The first refusal: {first}" if first else "Next: give the bus a larger max_bytes"
+    return (
+        f"{refused_rows + dropped_rows} rows of the bus were not written: {refused_rows} were refused, {dropped_rows} "
+        f"came too fast. All others were. {more}"
+    )
 
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:

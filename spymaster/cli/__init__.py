@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import typer
 import typer.exceptions
 
-from spymaster.cli import look, machine, prove, record, refine, simulate
+from spymaster.cli import ask, look, machine, prove, record, refine, simulate
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -33,6 +34,24 @@ app.add_typer(wal_app, name="wal")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(config_app, name="config")
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        print(f"spymaster {metadata.version('spymaster')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 # In the order in which `--help` lists them.
 app.command("run")(record.run)
 app.command("backfill")(record.backfill)
@@ -40,7 +59,7 @@ app.command("recover")(record.recover_command)
 app.command("compact")(refine.compact_command)
 app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
-app.command("sql")(look.sql_command)
+app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)
 app.command("archive")(refine.archive_command)
 app.command("simulate-day")(simulate.simulate_day)
@@ -60,7 +79,8 @@ def main() -> None:
     except typer.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except typer.exceptions.TyperException as error:
-        print_error(f"{str(error).rstrip('.')}. Nothing was started. Next: spymaster --help", as_json=as_json)
+        if reason := str(error).rstrip("."):  # no command at all is answered by the help
+            print_error(f"{reason}. Nothing was started. Next: spymaster --help", as_json=as_json)
         sys.exit(COULD_NOT_RUN)
     except CommandFailedError as failed:
         print_error(error_line(failed.__cause__ or failed), as_json=as_json)

@@ -1,19 +1,13 @@
-"""What asks and changes nothing: `status`, `sql`, `wal ls`."""
+"""What asks and changes nothing: `status`, `wal ls`."""
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Final
-
-import typer
+from typing import TYPE_CHECKING
 
 from spymaster.cli import screen
 from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
-from spymaster.cli.output import PIPED_WIDTH, Count, Format, print_json, remark, show_rows
-from spymaster.errors import UsageError
+from spymaster.cli.output import Count, Format, print_json, remark, show_rows
 
 if TYPE_CHECKING:
     from spymaster.query.status import Status
-
-MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; --json gives all
 
 
 def status_command(
@@ -37,14 +31,13 @@ def status_command(
 
 
 def _print_status(found: "Status", form: Format | None) -> None:
-    tiers = [("log", found["wal"]), *found["bronze"].items(), ("all Bronze", found["bronze_total"])]
-    rows = [[name, *(Count(tier[key]) for key in ("files", "rows", "bytes"))] for name, tier in tiers]
-    silver = found["silver"]
-    show_rows(
-        ["tier", "files", "rows", "bytes"],
-        [*rows, ["Silver", Count(silver["files"]), None, Count(silver["bytes"])]],
-        form,
-    )
+    log, silver = found["wal"], found["silver"]
+    rows: list[tuple[str, int, int | None, int]] = [("log", log["files"], log["rows"], log["bytes"])]
+    for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
+        rows.append((name, tier["files"], tier["rows"], tier["bytes"]))
+    rows.append(("Silver", silver["files"], None, silver["bytes"]))
+    shown = [[name, *(None if count is None else Count(count) for count in counts)] for name, *counts in rows]
+    show_rows(["tier", "files", "rows", "bytes"], shown, form)
     if found["daemon"] is not None:
         print("\nRows since the daemon began:")
         show_rows(screen.GAUGES, screen.gauge_rows(found["daemon"]), form)
@@ -53,45 +46,6 @@ def _print_status(found: "Status", form: Format | None) -> None:
         print(line)
     for alarm in found["alarms"]:
         remark(f"ALARM: {alarm}")
-
-
-def sql_command(
-    query: Annotated[str, typer.Argument(help="DuckDB SQL; tables: futures_trades, bronze_futures_trades, ...")],
-    data_root: DataRoot = None,
-    wal_root: WalRoot = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask lake and log, also while a daemon records: futures_trades is the one table, each event once, newest included.
-
-    Its tiers are bronze_futures_trades, as received, and silver_futures_trades, as compacted; so for every schema.
-
-    Example: spymaster sql "select contract, count(*) from futures_trades group by all"
-    """
-    import duckdb
-    from rich.console import Console
-    from rich.table import Table
-
-    from spymaster.query.lake import connect
-
-    loaded = load(data_root, wal_root)
-    try:
-        with connect(loaded.data_root, loaded.wal_root) as lake:
-            result = lake.execute(query)
-            names = [column[0] for column in result.description or []]
-            rows = result.fetchall()
-    except duckdb.Error as error:
-        raise UsageError(
-            f"the query failed: {error}. Nothing was changed. Next: spymaster sql 'show tables'"
-        ) from error
-    if as_json:
-        print_json({"columns": names, "rows": rows})
-        return
-    table = Table(*names)
-    for row in rows[:MAX_SHOWN_ROWS]:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
-    if len(rows) > MAX_SHOWN_ROWS:
-        remark(f"the first {MAX_SHOWN_ROWS:,} of {len(rows):,} rows; all with --json")
 
 
 def wal_ls(

@@ -93,7 +93,12 @@ def print_line(line: str) -> None:
 
 
 def print_json(document: object) -> None:
-    print(json.dumps(_plain(document), default=str, allow_nan=False))
+    print(json_text(plain(document)))
+
+
+def json_text(document: object) -> str:
+    """Return a document that is `plain` as JSON."""
+    return json.dumps(document, default=str, allow_nan=False)
 
 
 class Format(StrEnum):
@@ -182,14 +187,14 @@ def _records(heads: list[str], cells: list[list[str]]) -> Iterator[str]:
             yield f"{head}:{value}"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return `value` as JSON can say it: what is no finite number is null, and every key is text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value
 
 

@@ -43,6 +43,9 @@ def run(
     speed: Annotated[float, typer.Option(min=0, help="Event time per wall time; 0 is as fast as it goes.")] = 1.0,
     duration: Annotated[float | None, typer.Option(min=0, help="Drain and end after so many seconds.")] = None,
     strict: Annotated[bool, typer.Option(help="Refuse to start over newly found damage.")] = False,
+    no_gateway: Annotated[
+        bool, typer.Option("--no-gateway", help="Serve no page. There is none to serve yet.")
+    ] = False,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
     as_json: AsJson = False,
@@ -170,6 +173,8 @@ def recover_command(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
             report = recover(loaded.wal_root, index, Tier.BRONZE.of(loaded.data_root), random_capture_id(), advance)
         finally:
             index.close()
+    if index.strangers is not None:
+        warn(index.strangers)
     if as_json:
         print_json(_recovery_document(report))
     else:

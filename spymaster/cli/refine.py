@@ -52,7 +52,8 @@ def compact_command(
     """
     from spymaster.compaction import compactor
     from spymaster.compaction.engines import FASTER, Engine
-    from spymaster.events import MARKET_SCHEMAS, schema_named
+    from spymaster.events import MARKET_SCHEMAS
+    from spymaster.lake.layout import schema_of_silver
 
     form = chosen(form, as_json=as_json)
     if show not in (None, "differing"):
@@ -60,7 +61,7 @@ def compact_command(
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was done. Next: spymaster compact --date YYYY-MM-DD, or --all")
     loaded = load(data_root, None)
-    schemas = [schema_named(schema)] if schema is not None else MARKET_SCHEMAS
+    schemas = [schema_of_silver(schema)] if schema is not None else MARKET_SCHEMAS
     with compactor.lock(loaded.data_root), progress("partitions", as_json=form is Format.JSON) as advance:
         wanted = compactor.partitions(loaded.data_root, schemas, date, date)
         results = compactor.compact(
@@ -207,8 +208,10 @@ def catalog_rebuild(data_root: DataRoot = None, wal_root: WalRoot = None, as_jso
 
     loaded = load(data_root, wal_root)
     with writer_locks(loaded.wal_root, loaded.data_root):
-        catalog.rebuild(loaded.data_root)
-    count = len(catalog.read_files(loaded.data_root))
+        strangers = catalog.rebuild(loaded.data_root)
+    if strangers is not None:
+        warn(strangers)
+    count = sum(totals.files for totals in catalog.read_totals(loaded.data_root).values())
     if as_json:
         print_json({"files": count})
     else:

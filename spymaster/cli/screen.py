@@ -138,8 +138,11 @@ def contract(found: "Status") -> list[str]:
     return lines + [f"problem: {problem}" for problem in daemon["problems"]]
 
 
-def _waiting_words(not_durable: int, not_in_bronze: int, *, alone: bool) -> str:
+def _waiting_words(not_durable: int | None, not_in_bronze: int | None, *, alone: bool) -> str:
     """Say what the log's files hold; a part of it may be in Bronze already."""
+    if not_durable is None or not_in_bronze is None:
+        words = "rows wait in the log, which is too large to count them"
+        return f"{words}. Next: spymaster recover" if alone else words
     if not not_durable + not_in_bronze:
         return "no row waits in the log"
     words = f"{not_in_bronze:,} rows wait in the log: durable, not in Bronze"
@@ -175,11 +178,13 @@ def print_summary(summary: Summary) -> None:
             print(f"{capture['origin']}: already captured ({_rows(capture['rows'])}); nothing was added.")
             continue
         end = "complete" if capture["complete"] else f"NOT complete: {capture['error'] or 'stopped before its end'}"
+        if capture["complete"] and capture["unreadable"]:
+            end = f"complete, but for {capture['unreadable']:,} unreadable records"
         print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.")
         for kind, count in sorted(capture["ignored"].items()):
             print(f"  {count:,} {kind} records are of a kind that is not recorded.")
         if capture["unreadable"]:
-            print(f"  {capture['unreadable']:,} unreadable records are in quarantine, with their bytes.")
+            print(f"  {capture['unreadable']:,} unreadable records are in DATA_ROOT/quarantine, each with why.")
         if capture["unmapped"]:
             print(f"  {capture['unmapped']:,} rows have no symbol: no mapping named their instrument.")
     in_bronze = sum(state["in_bronze"] for state in summary["streams"].values())

@@ -104,8 +104,12 @@ def lock(data_root: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process compacts here; names its pid.
-        UsageError: the folder cannot be written.
+        UsageError: there is no lake, or the folder cannot be written.
     """
+    if not data_root.is_dir():
+        raise UsageError(
+            f"there is no lake at {data_root}. Nothing was done. Next: check DATA_ROOT; spymaster config show"
+        )
     folder = Tier.SILVER.of(data_root)
     try:
         durable.make_directories(folder)

@@ -30,6 +30,7 @@ from spymaster.lake.layout import Tier
 from spymaster.lake.parquet import is_foreign
 
 FILE_NAME: Final = "catalog.db"
+MAX_SHOWN: Final = 5  # names in one line
 
 COMPACTIONS: Final = """
 create table if not exists compactions (
@@ -57,8 +58,13 @@ create table if not exists gaps (
   first_seq integer, last_seq integer, rows integer, detail text not null, path text not null,
   row_crc32c integer not null
 ) strict;
+create table if not exists totals (
+  schema text primary key, files integer not null, rows integer not null, bytes integer not null,
+  row_crc32c integer not null
+) strict;
 {COMPACTIONS}"""
-_NAMES: Final = ("files", "file_captures", "captures", "gaps", "compactions")
+BY_PART: Final = ("files", "file_captures", "captures", "gaps")  # tables whose rows a part has made
+_NAMES: Final = (*BY_PART, "totals", "compactions")
 _LAYOUT: Final = "select name, sql from sqlite_master order by name"
 
 
@@ -116,6 +122,8 @@ class Catalog:
         try:
             self._db.executescript(_TABLES)
             _check(self._db)
+            with self._db:
+                self._sum_up()
             self.refresh()
         except (sqlite3.Error, UnicodeDecodeError, SpymasterError, OSError):
             self._db.close()
@@ -160,15 +168,28 @@ class Catalog:
         self.foreign_count = found.foreign_count + len(foreign)
         with self._turn, self._db:
             for path in known - found.parts.keys():
-                for table in _NAMES:
+                for table in BY_PART:
                     self._db.execute(f"delete from {table} where path = ?", (path,))  # noqa: S608  # our own names
+            self._sum_up()
         self.record(parts)
+
+    @property
+    def strangers(self) -> str | None:
+        """One line that names the files that are not ours; None if there are none."""
+        if not self.foreign:
+            return None
+        more = f" and {self.foreign_count - MAX_SHOWN} more" if self.foreign_count > MAX_SHOWN else ""
+        return (
+            f"{self._data_root} has {self.foreign_count} Parquet files that are not ours, which are passed over: "
+            f"{', '.join(self.foreign[:MAX_SHOWN])}{more}. Next: move them out of the lake"
+        )
 
     def record(self, parts: Iterable[Part]) -> None:
         """Add parts that are durable."""
         with self._turn, self._db:
             for part in parts:
                 where = part.partition
+                self._count(part)
                 self._insert(
                     "files",
                     [(part.relative, where.schema, where.value, where.date, where.hour,
@@ -183,8 +204,28 @@ class Catalog:
                 elif where.schema == events.SYSTEM_GAPS.name:
                     self._record_gaps(part.relative)
 
+    def _count(self, part: Part) -> None:
+        """Add a part to its schema's totals, before it is inserted."""
+        schema = part.partition.schema
+        query = "select files, rows, bytes from totals where schema = ?"
+        files, rows, size = self._db.execute(query, (schema,)).fetchone() or (0, 0, 0)
+        known = self._db.execute("select rows, bytes from files where path = ?", (part.relative,)).fetchone()
+        was_rows, was_bytes = known or (0, 0)
+        totals = (files + (known is None), rows + part.rows - was_rows, size + part.size_bytes - was_bytes)
+        self._insert("totals", [(schema, *totals)])
+
+    def _sum_up(self) -> None:
+        """Make the totals what the parts say, where they are not: an index of before this table has none."""
+        query = "select schema, count(*), sum(rows), sum(bytes) from files group by schema order by schema"
+        sums = self._db.execute(query).fetchall()
+        if sums != self._db.execute("select schema, files, rows, bytes from totals order by schema").fetchall():
+            self._db.execute("delete from totals")
+            self._insert("totals", sums)
+
     def _insert(self, table: str, rows: list[tuple[object, ...]]) -> None:
-        places = ",".join("?" * (len(rows[0]) + 1)) if rows else ""
+        if not rows:
+            return
+        places = ",".join("?" * (len(rows[0]) + 1))
         self._db.executemany(
             f"insert or replace into {table} values ({places})",  # noqa: S608  # our own names
             [(*row, row_crc32c_of(row)) for row in rows],
@@ -310,6 +351,34 @@ class IndexedFile(NamedTuple):
     captures: frozenset[int]
 
 
+class Totals(NamedTuple):
+    """What the index says of all parts of a schema."""
+
+    files: int
+    rows: int
+    size_bytes: int
+
+
+def read_totals(data_root: Path) -> dict[str, Totals]:
+    """Return what the index says of each schema's parts, archived ones included; empty without an index.
+
+    Reads only, beside a running daemon, and as much of a large lake as of a small one.
+
+    Raises:
+        LayoutError: the index does not read.
+    """
+    with reading(data_root) as database:
+        if database is None:
+            return {}
+        if database.execute("select 1 from sqlite_master where name = 'totals'").fetchone():
+            return {schema: Totals(*sums) for schema, *sums in rows_of(database, "totals")}
+        sums: dict[str, Totals] = {}  # it is of before, and has them from the next start on
+        for _, schema, _, _, _, _, rows, size, _ in rows_of(database, "files"):
+            before = sums.get(schema, Totals(0, 0, 0))
+            sums[schema] = Totals(before.files + 1, before.rows + rows, before.size_bytes + size)
+        return sums
+
+
 def read_files(data_root: Path) -> dict[str, IndexedFile]:
     """Return what the index says of every part, by its path below `bronze/`, also of an archived one; empty without.
 
@@ -352,8 +421,11 @@ def reading(data_root: Path) -> Iterator[sqlite3.Connection | None]:
         ) from error
 
 
-def rebuild(data_root: Path) -> None:
+def rebuild(data_root: Path) -> str | None:
     """Make the catalog again from the files alone. The caller holds the locks.
+
+    Returns:
+        What `Catalog.strangers` says.
 
     Raises:
         UsageError: `catalog.db` is a folder.
@@ -361,7 +433,9 @@ def rebuild(data_root: Path) -> None:
     path = _file(data_root)
     for suffix in ("", "-journal"):
         durable.remove(path.with_name(f"{FILE_NAME}{suffix}"))
-    Catalog(data_root).close()
+    index = Catalog(data_root)
+    index.close()
+    return index.strangers
 
 
 def _file(data_root: Path) -> Path:

@@ -17,6 +17,7 @@ What else lies there is passed over, and told apart:
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple, NewType
@@ -142,6 +143,15 @@ def silver_name(schema: EventSchema) -> str:
     return _ENRICHED if schema is events.OPTIONS_TRADES else schema.name
 
 
+def schema_of_silver(name: str) -> EventSchema:
+    """Return the schema whose Silver has this name, or that has it itself; with or without its version.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return events.schema_named(name.replace(_ENRICHED, events.OPTIONS_TRADES.name))
+
+
 def schema_folder(data_root: Path, tier: Tier, schema: EventSchema) -> Path:
     """Return the folder of a schema's partitions in a tier."""
     name = silver_name(schema) if tier is Tier.SILVER else schema.name
@@ -244,6 +254,22 @@ def has_files(data_root: Path, tier: Tier, schema: EventSchema) -> bool:
     base = schema_folder(data_root, tier, schema)
     ours = SILVER_FILE.__eq__ if tier is Tier.SILVER else paths.is_part_name
     return any(ours(name) for own in _partitions(base, schema, ALL) for name in _names(_below(base, own)))
+
+
+def has_parts(data_root: Path) -> bool:
+    """Whether Bronze or the archive has a part. Looks no further than to the first."""
+    return any(has_files(data_root, tier, schema) for tier in RECEIVED for schema in events.SCHEMAS.values())
+
+
+def silver_sizes(data_root: Path) -> list[int]:
+    """Return the bytes of each of Silver's files, of which a partition has one."""
+    sizes = []
+    for schema in events.MARKET_SCHEMAS:
+        base = schema_folder(data_root, Tier.SILVER, schema)
+        for own in _partitions(base, schema, ALL):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                sizes.append((_below(base, own) / SILVER_FILE).stat().st_size)
+    return sizes
 
 
 def _below(base: Path, partition: Partition) -> Path:

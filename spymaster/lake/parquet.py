@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from crc32c import crc32c
 
 ROW_GROUP_ROWS: Final = 128_000
-_ZSTD_LEVEL: Final = 3
+ZSTD_LEVEL: Final = 3  # of every column of every tier
 _CRC_KEY: Final = b"spymaster_crc32c"
 _CRC_DIGITS: Final = 8
 
@@ -52,7 +52,7 @@ def writer(
         incompressible: columns that compression would make no smaller.
     """
     by_column = {_leaf(column): "none" if column.name in incompressible else "zstd" for column in columns}
-    levels = {name: _ZSTD_LEVEL for name, kind in by_column.items() if kind == "zstd"}
+    levels = {leaf: ZSTD_LEVEL for leaf, kind in by_column.items() if kind == "zstd"}
     return pq.ParquetWriter(
         sink,
         columns,
@@ -63,7 +63,7 @@ def writer(
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         },
         compression=by_column if incompressible else "zstd",  # type: ignore[arg-type]
-        compression_level=levels if incompressible else _ZSTD_LEVEL,
+        compression_level=levels if incompressible else ZSTD_LEVEL,
         write_page_index=True,
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(columns.get_field_index(name)) for name in sorting],
@@ -71,7 +71,7 @@ def writer(
 
 
 def _leaf(column: pa.Field) -> str:
-    """Return the path of a column's values, by which Parquet knows how they are compressed."""
+    """Return the name by which Parquet knows a column's values: of a list that is not the column's own."""
     return f"{column.name}.list.element" if pa.types.is_list(column.type) else column.name
 
 

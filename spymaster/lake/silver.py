@@ -21,7 +21,7 @@ from spymaster.lake import archive, layout, parquet
 from spymaster.lake.layout import Tier
 from spymaster.paths import Partition
 
-SILVER_VERSION: Final = "4"  # grows when the same inputs make another file; then partitions are compacted again
+SILVER_VERSION: Final = "5"  # grows when the same inputs make another file; then partitions are compacted again
 
 # What an option trade of Silver may know, for whoever makes it and whoever proves it.
 TOLERANCE_NS: Final = 10_000_000_000

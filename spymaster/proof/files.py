@@ -58,6 +58,7 @@ def report_foreign(found: Listing, verdict: Verdict) -> None:
 def read_catalog(data_root: Path, verdict: Verdict) -> dict[str, IndexedFile]:
     """Return what the catalog says of every part; that it does not read is a finding."""
     try:
+        catalog.read_totals(data_root)
         return catalog.read_files(data_root)
     except LayoutError as error:
         verdict.findings.append(str(error))

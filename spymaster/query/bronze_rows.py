@@ -152,9 +152,10 @@ class Reader:
         kind = events.schema_named(schema_path.replace("/", "."))
         key, given, value = partition_key.partition("=")
         if not given or key != kind.partition_by or not value:
+            meant = value or (key if key not in {"", "symbol", "underlying"} else "ES")
             raise UsageError(
                 f"{partition_key!r} is not a partition of {schema_path}. Nothing was read. Next: give it as "
-                f"{kind.partition_by}={value or key or 'ES'}"
+                f"{kind.partition_by}={meant}"
             )
         return layout.dates(self._data_root, kind, value)
 

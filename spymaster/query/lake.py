@@ -5,7 +5,8 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -17,12 +18,16 @@ from spymaster import events
 from spymaster.errors import ReplacedError
 from spymaster.events import EventSchema
 from spymaster.lake import lake_id, layout, silver
-from spymaster.lake.layout import ALL, Tier, Within, escape_glob
+from spymaster.lake.layout import ALL, RECEIVED, Tier, Within, escape_glob
+from spymaster.paths import stream_stem
 from spymaster.query import naming, sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly
 from spymaster.query.statements import Statements
+from spymaster.query.views import Views, plain, quote, silver_views
+from spymaster.wal import folder
 
+STREAM_ROWS: Final = 65_536  # of a batch: 35 MB of books, of which a few are held
 _ANSWER: Final = "spymaster_answer"
 _Answer = TypeVar("_Answer")
 
@@ -51,34 +56,28 @@ class Lake:
         """
         lake_id.require_own_log(wal_root, data_root)
         layout.require_own_layout(data_root, layout.find_parts(data_root))
-        self._views = duckdb.connect()
-        self._connection = self._views.cursor()  # of its own, as one with a result under way can make no view
-        self._statements = Statements(self._views.cursor())
+        self._database = duckdb.connect()
+        self._connection = self._database.cursor()  # of its own, as one with a result under way can make no view
+        self._statements = Statements(self._database.cursor())
         self.connection = ReadOnly(self._connection, self._statements)
-        self._data_root = data_root.resolve()
+        self._data_root, self._wal_root = data_root.resolve(), wal_root
         self._tables = {schema.name: OneTable(self._data_root, wal_root, schema) for schema in events.SCHEMAS.values()}
         # Apart, as each remembers what it found last.
         self._tables_within = {
             schema.name: OneTable(self._data_root, wal_root, schema) for schema in events.SCHEMAS.values()
         }
         self._snapshots: list[tuple[OneTable, Snapshot]] = []  # that the query under way depends on
-        self._shown: dict[str, str] = {}
-        self._none: dict[pa.Schema, str] = {}
         roots = [tier.of(self._data_root) for tier in Tier]
         # DuckDB compares names as they are written, so a pattern must be allowed as a pattern.
-        allowed = ", ".join(_quote(name) for root in roots for name in sorted({str(root), escape_glob(root)}))
-        self._views.execute(f"set allowed_directories = [{allowed}]")
-        self._views.execute("set enable_external_access = false")
-        self._views.execute("set enable_external_file_cache = false")  # Silver's names get other files
-        self._views.execute("set global timezone = 'UTC'")
+        allowed = ", ".join(quote(name) for root in roots for name in sorted({str(root), escape_glob(root)}))
+        self._database.execute(f"set allowed_directories = [{allowed}]")
+        self._database.execute("set enable_external_access = false")
+        self._database.execute("set enable_external_file_cache = false")  # Silver's names get other files
+        self._database.execute("set global timezone = 'UTC'")
         self._connection.execute("set python_enable_replacements = false")  # they would be our variables
-        sessions.install(self._views)
-        naming.install(self._views)
-        for schema in events.SCHEMAS.values():  # so that they can be listed; a file is opened when it is asked for
-            self._view(_plain(schema.name), schema, silver.one_table_columns_of(schema), [])
-            self._view(f"bronze_{_plain(schema.name)}", schema, schema.bronze, [])
-            for view in _silver_views(schema):
-                self._view(view, schema, silver.columns_of(schema), [])
+        sessions.install(self._database)
+        naming.install(self._database)
+        self._views = Views(self._data_root, self._database)
 
     def execute(self, query: str, parameters: Sequence[Any] | None = None) -> ReadOnly:
         """Run a query over the rows that are there now, to its end, and return the connection to fetch from.
@@ -113,6 +112,47 @@ class Lake:
         self._statements.check(query)
         self._connection.abort()
         return self.guarded(self._run(query, lambda: self._connection.sql(query)))
+
+    @contextmanager
+    def stream(
+        self, query: str, parameters: Sequence[Any] | None = None, *, as_text: Collection[str] = ()
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Yield a query's rows in batches of at most `STREAM_ROWS`, read from the files while they are fetched.
+
+        Nothing else runs on this lake meanwhile. Keep what you fetched only if the block ends without an error.
+
+        Args:
+            query: SQL, which reads, or makes tables and views of your own.
+            parameters: for its `?`.
+            as_text: DuckDB types whose columns come as their text, e.g. `interval`, `list`.
+
+        Raises:
+            duckdb.Error: the query is wrong.
+            UsageError: it does more than read, or is empty.
+            ReplacedError: at the end: a compaction replaced files that were being read.
+            SpymasterError: log or lake cannot be read.
+        """
+        self._statements.check(query)
+        self._connection.abort()
+        self._snapshots.clear()
+        self.refresh(query)
+        relation = self._connection.sql(query, params=parameters)
+        if relation is None:
+            yield pa.RecordBatchReader.from_batches(pa.schema([]), [])
+            return
+        if not {kind.id for kind in relation.types}.isdisjoint(as_text):
+            relation = relation.project(", ".join(_as_text(relation, as_text)))
+        batches = relation.to_arrow_reader(STREAM_ROWS)
+        try:
+            yield batches
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if self._still_valid(though_archived=False):
+                raise
+            raise self._replaced() from error
+        finally:
+            batches.close()  # what was not fetched
+        if not self._still_valid():
+            raise self._replaced()
 
     def guarded(self, found: Any) -> Any:
         """Return a relation or connection without what writes files, and anything else as it is."""
@@ -164,20 +204,39 @@ class Lake:
             f"shown until then is not to be kept, and nothing is lost. Next: ask again, or after the compaction"
         )
 
-    def _still_valid(self) -> bool:
-        return all(table.still_valid(found) for table, found in self._snapshots)
+    def _still_valid(self, *, though_archived: bool = True) -> bool:
+        return all(
+            table.still_valid(found) and (though_archived or all(map(Path.exists, [*found.bronze, *found.mended])))
+            for table, found in self._snapshots
+        )
 
     def refresh(self, query: str = "") -> None:
         """Let the views that a query names show what is there now; all of them, if that cannot be told."""
         names = self._statements.tables(query) if query else None
         for schema in events.SCHEMAS.values():
-            name = _plain(schema.name)
+            name = plain(schema.name)
             if names is None or name in names:
-                self._show_table(
-                    name, schema, self._snapshot(self._tables[schema.name]), silver.one_table_columns_of(schema)
-                )
-            if names is None or not names.isdisjoint([f"bronze_{name}", *_silver_views(schema)]):
-                self._show_tiers(schema)
+                found = self._snapshot(self._tables[schema.name])
+                self._views.show_table(name, schema, found, silver.one_table_columns_of(schema))
+            if names is None or f"bronze_{name}" in names:
+                self._tables[schema.name].require_known_parts()
+            if names is None or not names.isdisjoint([f"bronze_{name}", *silver_views(schema)]):
+                self._views.show_tiers(schema)
+
+    def empty_views(self, query: str) -> list[tuple[str, bool]]:
+        """Return the views of market data that a query names and that have no row, and whether a compaction helps."""
+        names = self._statements.tables(query) or set()
+        found = []
+        for schema in events.MARKET_SCHEMAS:
+            name = plain(schema.name)
+            silver_only = [view for view in silver_views(schema) if view in names]
+            named = [view for view in (name, f"bronze_{name}") if view in names]
+            received = any(layout.has_files(self._data_root, tier, schema) for tier in RECEIVED)
+            if not layout.has_files(self._data_root, Tier.SILVER, schema):
+                logged = _is_logged(self._wal_root, schema)
+                found += [(view, received) for view in silver_only]
+                found += [(view, False) for view in named if not received and not logged]
+        return found
 
     def table(self, schema: EventSchema, within: Within) -> duckdb.DuckDBPyRelation:
         """Return a schema's one table of some partitions as a relation in Silver's order; good until asked for again.
@@ -189,9 +248,9 @@ class Lake:
         Raises:
             SpymasterError: log or lake cannot be read.
         """
-        own = f"{_plain(schema.name)}_within"
+        own = f"{plain(schema.name)}_within"
         found = self._snapshot(self._tables_within[schema.name], within)
-        self._show_table(own, schema, found, silver.columns_of(schema))
+        self._views.show_table(own, schema, found, silver.columns_of(schema))
         table = self._connection.table(own)
         # Silver's files are sorted, and one after another for one symbol; to sort so many rows again takes longest.
         sorted_already = within.value is not None and not (found.bronze or found.mended or found.log.num_rows)
@@ -204,7 +263,7 @@ class Lake:
 
     def close(self) -> None:
         self._connection.close()
-        self._views.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -214,134 +273,21 @@ class Lake:
     ) -> None:
         self.close()
 
-    def _show_tiers(self, schema: EventSchema) -> None:
-        """Make the views of a schema's tiers."""
-        twice = layout.parts_in_both(self._data_root, schema)
-        bronze = [*self._tier(schema, Tier.BRONZE), *self._tier(schema, Tier.ARCHIVE, twice)]
-        self._view(f"bronze_{_plain(schema.name)}", schema, schema.bronze, bronze)
-        compacted = self._tier(schema, Tier.SILVER)
-        for view in _silver_views(schema):
-            self._view(view, schema, silver.columns_of(schema), compacted)
-
-    def _tier(self, schema: EventSchema, tier: Tier, without: Sequence[Path] = ()) -> list[str]:
-        """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has none."""
-        if not layout.has_files(self._data_root, tier, schema):
-            return []
-        folder = escape_glob(layout.schema_folder(self._data_root, tier, schema))
-        levels = "*/*/*" if schema.hourly else "*/*"
-        files = layout.SILVER_FILE if tier is Tier.SILVER else layout.PART_PATTERN
-        return [_read(schema, [f"{folder}/{levels}/{files}"], without)]
-
-    def _show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema) -> None:
-        """Make a view of what was found."""
-        tables = (("log", found.log), ("removed", found.removed), ("late", found.late))
-        for kind, rows in tables:
-            if rows.num_rows:
-                self._views.from_arrow(rows).create_view(f"{kind}_{name}", replace=True)
-        self._view(name, schema, columns, _one_table(name, schema, found), where=_not_cancelled(schema))
-        for kind, rows in tables:
-            if not rows.num_rows:
-                self._views.execute(f"drop view if exists {kind}_{name}")  # no view uses it now
-
-    def _none_of(self, columns: pa.Schema) -> str:
-        """Return a query of no rows and these columns."""
-        if columns not in self._none:
-            types = self._views.from_arrow(columns.empty_table()).types
-            # The date first: of a query that needs no column DuckDB reads the first, and this one is a folder's name.
-            kinds = {"date": "date"} | dict(zip(columns.names, types, strict=True)) | {"date": "date"}
-            nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in kinds.items())
-            self._none[columns] = f"select {nulls} where false"
-        return self._none[columns]
-
-    def _view(self, name: str, schema: EventSchema, columns: pa.Schema, pieces: list[str], where: str = "") -> None:
-        """Make a view of these columns over pieces, each of which may lack some or have more."""
-        names = ", ".join(f'"{column}"' for column in columns.names)
-        source = " union all by name ".join([self._none_of(columns), *pieces])
-        query = f"select {names}{_computed(schema)} from ({source}){where}"  # noqa: S608  # names of ours, paths quoted
-        if self._shown.get(name) != query:  # its tables have the same names when they have other rows
-            self._views.execute(f"create or replace view {name} as {query}")
-            self._shown[name] = query
-
 
 def connect(data_root: Path, wal_root: Path) -> Lake:
     """Open a lake and its log for SQL."""
     return Lake(data_root, wal_root)
 
 
-def _silver_views(schema: EventSchema) -> list[str]:
-    """Return the names of Silver's view: option trades have a second one, as they come enriched."""
-    return [f"silver_{_plain(name)}" for name in dict.fromkeys([layout.silver_name(schema), schema.name])]
+def _is_logged(wal_root: Path, schema: EventSchema) -> bool:
+    """Whether the log has a segment of a schema."""
+    with suppress(FileNotFoundError):
+        return any(name.stem.startswith(stream_stem(schema.name, "")) for _, name in folder.segments(wal_root))
+    return False
 
 
-def _computed(schema: EventSchema) -> str:
-    """Return the columns that views have and files have not, each after a comma."""
-    return f", {sessions.columns(schema)}"
-
-
-def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
-    """Return the queries whose rows are the one table's, with the view's name in those of the rows it needs."""
-    keys = f"({schema.partition_by}, capture_id, capture_seq)"
-    late = {column.name: f"case when ts_local_ns is null then {own} end" for column, own in silver.late_columns(schema)}
-    pieces = []
-    if found.bronze:
-        pieces.append(f"select *{_as(late)} from ({_read(schema, [escape_glob(file) for file in found.bronze])})")  # noqa: S608  # ours
-    if found.mended:
-        rows = _read(schema, [escape_glob(file) for file in found.mended])
-        if found.removed.num_rows:
-            rows += f" anti join removed_{name} using {keys}"
-        if found.late.num_rows:
-            said = ", ".join(f"{column} as last_{column}" for column in late)
-            again = f"select * exclude ({', '.join(late)}), {said}, true as said from late_{name}"  # noqa: S608  # ours
-            rows += f" left join ({again}) using {keys}"
-            late = {column: f"case when said then last_{column} else {own} end" for column, own in late.items()}
-        pieces.append(f"select *{_as(late)} from ({rows})")  # noqa: S608  # names of ours
-    if found.log.num_rows:
-        pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
-    if schema.kind == "market" and pieces:
-        pieces = [naming.named(schema, " union all by name ".join(pieces))]
-    return [*([_read(schema, [escape_glob(file) for file in found.silver])] if found.silver else []), *pieces]
-
-
-def _as(columns: Mapping[str, str]) -> str:
-    """Return computed columns, each after a comma."""
-    return "".join(f", {expression} as {name}" for name, expression in columns.items())
-
-
-def _not_cancelled(schema: EventSchema) -> str:
-    """Return the condition that leaves out prints which the last captured file cancels."""
-    if not silver.late_columns(schema):
-        return ""
-    return f" where coalesce(late_correction, 0) not in {silver.CANCELLED}"
-
-
-def _read(schema: EventSchema, patterns: Sequence[str], without: Sequence[Path] = ()) -> str:
-    """Return a query of files by their patterns. Their folders say where their rows are, so that few are opened.
-
-    DuckDB takes columns from every `name=value` in a path. Where there are others above the lake, in place of ours or
-    of a file's own, none are taken: then each file is opened, as its rows say where they are too.
-    """
-    hour = ", 'hour': int" if schema.hourly else ""
-    options = f"hive_partitioning = true, hive_types = {{'{schema.partition_by}': varchar, 'date': date{hour}}}"
-    columns = "*"
-    levels = 3 if schema.hourly else 2
-    if any("=" in "/".join(pattern.split("/")[: -levels - 1]) for pattern in patterns):
-        options, columns = "hive_partitioning = false", "* replace (date::date as date)"
-    if schema.version > 1:  # then files of earlier versions lack columns; to find out, each is opened
-        options += ", union_by_name = true"
-    files = ", ".join(map(_quote, patterns))
-    if without:
-        others = ", ".join(_quote(str(path)) for path in without)
-        columns = columns.replace("*", "* exclude (filename)", 1)
-        return (
-            f"select {columns} from read_parquet([{files}], {options}, filename = true) "  # noqa: S608
-            f"where filename not in ({others})"
-        )
-    return f"select {columns} from read_parquet([{files}], {options})"  # noqa: S608  # quoted
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _plain(name: str) -> str:
-    return name.replace(".", "_")
+def _as_text(relation: duckdb.DuckDBPyRelation, kinds: Collection[str]) -> Iterator[str]:
+    """Yield the select expressions of a relation's columns, by their places as names may come twice."""
+    for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
+        quoted = name.replace('"', '""')
+        yield f'#{place}::varchar as "{quoted}"' if kind.id in kinds else f'#{place} as "{quoted}"'

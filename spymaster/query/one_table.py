@@ -33,7 +33,7 @@ from spymaster.events.sameness import columns_of, keys_of
 from spymaster.lake import layout, silver
 from spymaster.lake.begins import capture_begins
 from spymaster.lake.bronze import CaptureSpan, read_footer, require_known_version, rows_not_held, split
-from spymaster.lake.layout import ALL, Tier, Token, Within, in_time
+from spymaster.lake.layout import ALL, RECEIVED, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
 from spymaster.paths import Partition
 from spymaster.wal.reader import read_log
@@ -130,6 +130,18 @@ class OneTable:
                 if not isinstance(error.__cause__, FileNotFoundError):
                     raise
         return self._snapshot(within)
+
+    def require_known_parts(self) -> None:
+        """Refuse parts of a later version, of whose columns a view of Bronze would leave some out.
+
+        Raises:
+            LayoutError: there is one.
+        """
+        for partition in layout.partitions(self._data_root, self._schema, ALL, RECEIVED):
+            for path in silver.bronze_parts(self._data_root, partition):
+                if path not in self._captures:
+                    with suppress(FileNotFoundError):  # archived meanwhile
+                        self._captures[path] = _captures_of(path)
 
     def still_valid(self, found: Snapshot) -> bool:
         """Whether the files of Silver that were found are still what has their names."""

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import duckdb
 
-from spymaster import clock, events, paths
+from spymaster import clock, paths
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
-from spymaster.lake.layout import Within
+from spymaster.lake.layout import Within, schema_of_silver
 from spymaster.query.bronze_rows import Form, shaped
 from spymaster.query.lake import Lake
 
@@ -88,7 +88,7 @@ class SilverRows:
             UsageError: an argument is not usable.
             SpymasterError: log or lake cannot be read.
         """
-        kind = events.schema_named(_plain(schema))
+        kind = schema_of_silver(schema)
         within = _within(kind, start_date, end_date, symbol, start_ns, end_ns)
 
         def read() -> Any:
@@ -108,10 +108,6 @@ class SilverRows:
             return self._lake.guarded(shaped(relation.project(", ".join(f'"{name}"' for name in names)), self._form))
 
         return self._lake.retry(read)
-
-
-def _plain(schema: str) -> str:
-    return schema.replace("options.trades_enriched", "options.trades")
 
 
 def _within(

@@ -1,22 +1,22 @@
 """How much lies where: bytes and rows per tier, which rows are at risk, and whether the log grows beyond its measure.
 
-A running daemon is asked; what it does not answer is read from the files, without a lock.
+A running daemon is asked; what it does not answer is read from the log's files and the catalog, without a lock. Bronze
+is not listed, so that the answer takes no longer over a large lake than over a small one: that the catalog knows every
+part is seen to at each start, and proven by `verify`.
 """
 
 from pathlib import Path
-from typing import Final, TypedDict, cast
+from typing import Any, Final, TypedDict, cast
 
 from spymaster import control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
 from spymaster.lake import catalog, lake_id, layout
-from spymaster.lake.layout import MAX_FOREIGN
-from spymaster.lake.parquet import is_foreign
 from spymaster.wal import folder
 from spymaster.wal.folder import LOG_ALARM_BYTES, QUARANTINE
 from spymaster.wal.segment import scan
 
-MAX_SHOWN: Final = 5  # names in one line
+MAX_COUNTED_BYTES: Final = LOG_ALARM_BYTES  # of a log whose rows are counted without a daemon; verified in seconds
 PROMISE: Final = (
     ("a killed process", "loses nothing that was appended"),
     ("a power cut", "loses only rows not yet acknowledged"),
@@ -39,11 +39,19 @@ class Files(TypedDict):
     files: int
 
 
-class AtRisk(TypedDict):
-    """Rows that wait: as the daemon counts them, else at most these, as the log's files say."""
+class Log(TypedDict):
+    """The log: its bytes on disk, its files and its rows, None where these are not counted."""
 
-    appended_not_durable: int
-    durable_not_in_bronze: int
+    bytes: int
+    files: int
+    rows: int | None
+
+
+class AtRisk(TypedDict):
+    """Rows that wait: as the daemon counts them, else at most these, as the log's files say; None if not counted."""
+
+    appended_not_durable: int | None
+    durable_not_in_bronze: int | None
 
 
 class Status(TypedDict):
@@ -52,7 +60,7 @@ class Status(TypedDict):
     daemon: DaemonStatus | None
     holder: str | None
     at_risk: AtRisk
-    wal: Tier
+    wal: Log
     bronze: dict[str, Tier]
     bronze_total: Tier
     silver: Files
@@ -71,13 +79,6 @@ class SegmentRow(TypedDict):
     durable_rows: int
     bytes: int
     problem: str | None
-
-
-def _bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0  # it went in this moment
 
 
 def segments(wal_root: Path) -> list[SegmentRow]:
@@ -111,69 +112,59 @@ def segments(wal_root: Path) -> list[SegmentRow]:
     return rows[::-1]
 
 
+def _known(answer: dict[str, Any] | None) -> DaemonStatus | None:
+    """Return a daemon's answer if it is one of this version's.
+
+    Raises:
+        ControlError: it lacks gauges.
+    """
+    if answer is not None and not DaemonStatus.__required_keys__ <= answer.keys():
+        raise ControlError(
+            f"the daemon (version {answer.get('version')}) answers otherwise than this version asks. Its recording is "
+            f"not touched by that. Next: restart it with this version; until then only the files are looked at"
+        )
+    return cast(DaemonStatus | None, answer)
+
+
 def status(wal_root: Path, data_root: Path) -> Status:
     """Return bytes and rows per tier, and the running daemon's gauges. Reads only."""
-    alarms = []
+    alarms: list[str] = []
     daemon = None
     holder = durable.lock_holder(wal_root)
     try:
-        daemon = cast(DaemonStatus | None, control.ask(wal_root, "status"))
+        daemon = _known(control.ask(wal_root, "status"))
     except ControlError as error:
         alarms.append(str(error) if holder is None else f"process {holder} holds the log: {error}")
-    log = segments(wal_root)
-    wal = Tier(bytes=sum(row["bytes"] for row in log), files=len(log), rows=sum(row["rows"] for row in log))
-    durable_rows = sum(row["durable_rows"] for row in log)
-    at_risk = AtRisk(appended_not_durable=wal["rows"] - durable_rows, durable_not_in_bronze=durable_rows)
-    if daemon is not None:
-        at_risk = AtRisk(
-            appended_not_durable=daemon["appended_not_durable"], durable_not_in_bronze=daemon["durable_not_in_bronze"]
-        )
-    bronze: dict[str, Tier] = {}
-    try:
-        indexed = catalog.read_files(data_root)
-    except LayoutError as error:
-        indexed = {}
-        alarms.append(str(error))
-    for file in indexed.values():
-        tier = bronze.setdefault(file.schema, Tier(bytes=0, files=0, rows=0))
-        tier["bytes"] += file.size_bytes
-        tier["files"] += 1
-        tier["rows"] += file.rows
-    found = layout.find_parts(data_root)
-    total = Tier(
-        bytes=sum(_bytes(layout.path(data_root, found.tier_of(key), key)) for key in found.parts),
-        files=len(found.parts),
-        rows=sum(tier["rows"] for tier in bronze.values()),
-    )
+    wal, at_risk = _log(wal_root, daemon)
     if wal["bytes"] > LOG_ALARM_BYTES:
         alarms.append(
             f"the log holds {wal['bytes'] / 1e9:.1f} GB, over 1 GB: Bronze is not keeping up or its disk refuses. "
             f"Next: if no daemon runs, spymaster recover; else check the disk of {data_root}"
         )
+    bronze: dict[str, Tier] = {}
     try:
         lake_id.require_own_log(wal_root, data_root)
-        layout.require_own_layout(data_root, found)
+        totals = catalog.read_totals(data_root)
+        bronze = {schema: Tier(bytes=t.size_bytes, files=t.files, rows=t.rows) for schema, t in sorted(totals.items())}
+        if not bronze and (alarm := _index_alarm(data_root, daemon, holder)) is not None:
+            alarms.append(alarm)
     except LayoutError as error:
         alarms.append(str(error))
-    # A writer records a part a moment after it publishes it.
-    unindexed = [] if holder is not None else [key for key in found.parts if key not in indexed]
-    foreign = [key for key in unindexed[:MAX_FOREIGN] if is_foreign(layout.locate(data_root, key))]
-    if len(unindexed) > len(foreign) or (holder is None and indexed.keys() - found.parts.keys()):
-        alarms.append(
-            f"the catalog knows {len(indexed)} of {len(found.parts) - len(foreign)} Bronze parts. "
-            f"Next: if no daemon runs, spymaster catalog rebuild"
-        )
-    named = [*found.foreign, *(f"{found.tier_of(key)}/{key}" for key in foreign)]
-    if named:
-        alarms.append(_strangers(data_root, named, found.foreign_count + len(foreign)))
+    if daemon is not None and (strangers := daemon["catalog"]["strangers"]) is not None:
+        alarms.append(strangers)
+    silver = layout.silver_sizes(data_root)
     return {
         "daemon": daemon,
         "holder": holder,
         "at_risk": at_risk,
         "wal": wal,
-        "bronze": dict(sorted(bronze.items())),
-        "bronze_total": total,
-        "silver": _silver(data_root),
+        "bronze": bronze,
+        "bronze_total": Tier(
+            bytes=sum(tier["bytes"] for tier in bronze.values()),
+            files=sum(tier["files"] for tier in bronze.values()),
+            rows=sum(tier["rows"] for tier in bronze.values()),
+        ),
+        "silver": Files(bytes=sum(silver), files=len(silver)),
         "quarantine": {
             "wal": durable.bytes_below(wal_root / QUARANTINE),
             "feeds": durable.bytes_below(layout.quarantine(data_root)),
@@ -183,15 +174,28 @@ def status(wal_root: Path, data_root: Path) -> Status:
     }
 
 
-def _strangers(data_root: Path, named: list[str], count: int) -> str:
-    more = f" and {count - MAX_SHOWN} more" if count > MAX_SHOWN else ""
-    return (
-        f"{data_root} has {count} Parquet files that are not ours, which are passed over: "
-        f"{', '.join(named[:MAX_SHOWN])}{more}. Next: move them out of the lake"
-    )
+def _log(wal_root: Path, daemon: DaemonStatus | None) -> tuple[Log, AtRisk]:
+    """Return what the log holds, and which of its rows wait: as the daemon says, else as its files do."""
+    sizes = folder.log_sizes(wal_root)
+    held, files = sum(sizes), len(sizes)
+    if daemon is not None:
+        return Log(bytes=held, files=files, rows=daemon["log_rows"]), AtRisk(
+            appended_not_durable=daemon["appended_not_durable"], durable_not_in_bronze=daemon["durable_not_in_bronze"]
+        )
+    if held > MAX_COUNTED_BYTES:
+        nothing = AtRisk(appended_not_durable=None, durable_not_in_bronze=None)
+        return Log(bytes=held, files=files, rows=None), nothing
+    found = segments(wal_root)
+    rows, durable_rows = sum(row["rows"] for row in found), sum(row["durable_rows"] for row in found)
+    waiting = AtRisk(appended_not_durable=rows - durable_rows, durable_not_in_bronze=durable_rows)
+    return Log(bytes=held, files=files, rows=rows), waiting
 
 
-def _silver(data_root: Path) -> Files:
-    files = [key for key, own in layout.silver_files(data_root).items() if own is not None]
-    sizes = [_bytes(layout.path(data_root, layout.Tier.SILVER, key)) for key in files]
-    return Files(bytes=sum(sizes), files=len(sizes))
+def _index_alarm(data_root: Path, daemon: DaemonStatus | None, holder: str | None) -> str | None:
+    """Return why a catalog that knows no part may be wrong; None if it is not, or if nobody can tell."""
+    if daemon is not None and not daemon["catalog"]["open"] and layout.has_parts(data_root):
+        return "the catalog is being made, so what Bronze holds is not known yet. Next: ask again"
+    # Another writer records a part a moment after it publishes it.
+    if holder is None and layout.has_parts(data_root):
+        return "the catalog knows none of the Bronze parts. Next: spymaster catalog rebuild"
+    return None

@@ -15,6 +15,7 @@ from spymaster.feeds.feed import Burst, Delivery, Frontiers, Lost
 from spymaster.lake.catalog import CaptureRecord
 from spymaster.normalize.normalizer import Normalized, Normalizer, Unreadable
 from spymaster.recording.capture import OpenCapture, StoppedError
+from spymaster.recording.health import Health
 from spymaster.recording.pace import Pacer
 from spymaster.recording.quarantine import Quarantine
 from spymaster.recording.recorder import Recorder
@@ -91,7 +92,7 @@ class DeliveryRecording:
             self.summary.already_captured = self.summary.complete = True
             self.summary.rows = _per_schema(whole.stream_rows)
             self._told.known(self.summary.rows)
-            await self._tell_delivery()
+            await _tell(self._delivery, self.summary, self._recorder.health)
             return
         detail = None
         try:
@@ -231,16 +232,7 @@ class DeliveryRecording:
         await self._when_there_is_room(lambda: self._record_end(known, detail))
         summary.complete = detail is None
         self._told.ended(summary, detail)
-        await self._tell_delivery()
-
-    async def _tell_delivery(self) -> None:
-        origin = self.summary.origin
-        try:
-            await self._delivery.recorded(self.summary)
-        except OSError as error:
-            self._recorder.health.problem(
-                f"recorded {origin}", f"{origin} is recorded; its own note of that failed: {error}"
-            )
+        await _tell(self._delivery, self.summary, self._recorder.health)
 
     async def _record_end(self, known: list[CaptureRecord], detail: str | None) -> None:
         """Record the end; where the same end is on record already, a repeated reading adds nothing."""
@@ -294,6 +286,16 @@ def _gaps(lost: Lost | None, before: OpenCapture | None, opened: OpenCapture, fr
 
 def _header_bytes(encoding: Encoding) -> int:
     return len(encoding.header) if isinstance(encoding, Dbn | MassiveDayFile) else 0
+
+
+async def _tell(delivery: Delivery, summary: CaptureSummary, health: Health) -> None:
+    """Let a delivery take note of its own that it is on record; that it could not is a problem of the run."""
+    try:
+        await delivery.recorded(summary)
+    except OSError as error:
+        health.problem(
+            f"recorded {summary.origin}", f"{summary.origin} is recorded; its own note of that failed: {error}"
+        )
 
 
 def _per_schema(stream_rows: dict[str, int]) -> dict[str, int]:

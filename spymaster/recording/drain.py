@@ -9,32 +9,29 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from spymaster import clock, durable
+from spymaster import clock
 from spymaster.errors import (
     BronzeRefusedError,
     LayoutError,
     LockedError,
-    OtherLakeError,
     StorageError,
     UsageError,
     WalError,
 )
-from spymaster.lake import lake_id
-from spymaster.lake.bronze import Part, remove_drafts
+from spymaster.lake.bronze import Part
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
-from spymaster.lake.locks import bronze_lock
 from spymaster.recording.change import Change
 from spymaster.recording.disk import Disk
 from spymaster.recording.flush import Flushed, flush
 from spymaster.recording.health import Health
+from spymaster.recording.own_lake import OwnLake
 
 if TYPE_CHECKING:
     from spymaster.recording.lane import Lane
@@ -50,6 +47,7 @@ class Sealed:
         path: where it lies.
         lane: the stream that sealed it; None for what salvage left.
         sealed_at_s: the monotonic second of its sealing, or of this start.
+        left_rows: what salvage left in it; 0 of a stream's, which counts its own.
         refusals: tries that failed.
         reason: why no try of this run can succeed.
     """
@@ -57,6 +55,7 @@ class Sealed:
     path: Path
     lane: "Lane | None"
     sealed_at_s: float
+    left_rows: int = 0
     refusals: int = 0
     reason: str | None = None
     asked: list[asyncio.Future[str | None]] = field(default_factory=list)
@@ -82,50 +81,31 @@ class Drain:
     """
 
     def __init__(
-        self, wal_root: Path, data_root: Path, *, disk: Disk, health: Health, change: Change, retry_s: float
+        self, own_lake: OwnLake, data_root: Path, *, disk: Disk, health: Health, change: Change, retry_s: float
     ) -> None:
         self.catalog: Catalog | None = None
         self.waiting: list[Sealed] = []
         self.set_aside: list[Sealed] = []
         self.recovered: list[Part] = []
         self.parts_written, self.flush_seconds = 0, 0.0
-        self._wal_root, self._data_root, self._bronze = wal_root, data_root, Tier.BRONZE.of(data_root)
+        self._own_lake, self._data_root, self._bronze = own_lake, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
         self._behind = False  # the catalog, of parts that are published
-        self._locked = False
         self._layout: str | None = None  # why Bronze stops until it is asked for: the lake is laid out otherwise
         self._retry_at_s = 0.0
         self._asked: list[asyncio.Future[str | None]] = []  # for the next try to open Bronze
         self._opening: Future[Catalog] | None = None  # the newest try
-        self._locks = ExitStack()
         self._pool = ThreadPoolExecutor(1, "bronze")
 
-    def lock(self) -> None:
-        """Lock Bronze at the start, of the log's own lake. What cannot be asked now is asked before Bronze is written.
-
-        Raises:
-            LockedError: another process holds it; names its pid.
-            OtherLakeError: the log is another lake's.
-            UsageError: the folder cannot be written, for another reason than a full or failing disk.
-        """
-        try:
-            self._locks.enter_context(bronze_lock(self._data_root))
-            self._locked = True
-        except UsageError as error:
-            cause = error.__cause__
-            if not isinstance(cause, OSError) or not (durable.is_full(cause) or durable.is_damage(cause)):
-                raise
-        try:
-            lake_id.join(self._wal_root, self._data_root, lake_locked=self._locked)
-        except OtherLakeError:
-            raise
-        except (OSError, LayoutError):
-            pass  # `_opened` asks again, and says so
-
-    def add(self, path: Path, lane: "Lane | None" = None) -> None:
-        """Queue a sealed segment."""
-        self.waiting.append(Sealed(path, lane, clock.monotonic_s()))
+    def add(self, path: Path, lane: "Lane | None" = None, left_rows: int = 0) -> None:
+        """Queue a sealed segment: of a stream, or with so many rows that salvage left."""
+        self.waiting.append(Sealed(path, lane, clock.monotonic_s(), left_rows))
         self._change.happened()
+
+    @property
+    def left_rows(self) -> int:
+        """Rows that salvage left and that are not in Bronze."""
+        return sum(segment.left_rows for segment in [*self.waiting, *self.set_aside])
 
     def takes(self, lane: "Lane") -> bool:
         """Whether sealing makes Bronze of rows, or only one more segment that waits, as behind what the start found."""
@@ -150,10 +130,13 @@ class Drain:
     async def _open(self) -> None:
         refusal = None
         try:
-            self._opening = self._pool.submit(self._opened)
+            self._opening = self._pool.submit(self._own_lake.open)
             self.catalog = await asyncio.wrap_future(self._opening)
             self._layout = None
             self._health.mended("bronze")
+            if self.catalog.strangers is not None:
+                self._health.say(self.catalog.strangers)
+                self._health.journal.event("bronze.foreign", text=self.catalog.strangers)
         except LayoutError as error:
             refusal = self._layout = str(error)
         except (OSError, sqlite3.Error, LockedError, UsageError, StorageError) as error:
@@ -165,15 +148,6 @@ class Drain:
                 answer.set_result(refusal)
         self._asked.clear()
         self._change.happened()
-
-    def _opened(self) -> Catalog:
-        """Lock Bronze, see that it is the log's, remove drafts, open the catalog. Runs in the thread."""
-        if not self._locked:
-            self._locks.enter_context(bronze_lock(self._data_root))
-            self._locked = True
-        lake_id.join(self._wal_root, self._data_root)
-        remove_drafts(self._bronze)
-        return Catalog(self._data_root)
 
     def _due(self) -> Sealed | None:
         """Return the segment to flush next: the oldest that is new or, after a pause, was refused the fewest times.
@@ -318,7 +292,7 @@ class Drain:
         opening = self._opening  # also of a catalog that was opened after its waiter had gone
         if opening is not None and not opening.cancelled() and opening.exception() is None:
             opening.result().close()
-        self._locks.close()
+        self._own_lake.close()
 
 
 def bronze_refused(wal_root: Path, refusals: list[str]) -> BronzeRefusedError:

@@ -18,10 +18,14 @@ def gauges(recorder: Recorder) -> Gauges:
     now_s = clock.monotonic_s()
     streams = {str(stream): _stream_gauges(lane) for stream, lane in sorted(recorder.lanes.items())}
     appends = [at_s for lane in recorder.lanes.values() if (at_s := lane.log.oldest_append_s) is not None]
+    not_durable = sum(stream["appended_not_durable"] for stream in streams.values())
+    not_in_bronze = sum(stream["durable_not_in_bronze"] for stream in streams.values())
+    index = recorder.drain.catalog
     return {
         "streams": streams,
-        "appended_not_durable": sum(stream["appended_not_durable"] for stream in streams.values()),
-        "durable_not_in_bronze": sum(stream["durable_not_in_bronze"] for stream in streams.values()),
+        "appended_not_durable": not_durable,
+        "durable_not_in_bronze": not_in_bronze,
+        "log_rows": not_durable + not_in_bronze + recorder.drain.left_rows,
         "oldest_not_durable_s": _age_s(appends, now_s),
         "sync": _sync_times(recorder.syncs.seconds),
         "backlog": {
@@ -35,6 +39,7 @@ def gauges(recorder: Recorder) -> Gauges:
             "bronze_free_bytes": recorder.disk.bronze_free_bytes,
             "text": recorder.disk.text,
         },
+        "catalog": {"open": index is not None, "strangers": index.strangers if index is not None else None},
         "flush_s": round(recorder.drain.flush_seconds, 3),
         "readers": recorder.bus.readers,
         "dropped_rows": recorder.bus.dropped_rows,

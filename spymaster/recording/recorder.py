@@ -41,6 +41,7 @@ from spymaster.recording.drain import BRONZE_RETRY_S, Drain, bronze_refused
 from spymaster.recording.given_up import GivenUp
 from spymaster.recording.health import Health
 from spymaster.recording.lane import Lane, Lanes, Syncs
+from spymaster.recording.own_lake import OwnLake
 from spymaster.recording.own_rows import OwnRows
 from spymaster.recording.recovery import Recovered
 from spymaster.recording.room import Room
@@ -109,8 +110,9 @@ class Recorder:
         self.change = Change()
         self.health = Health(self.change, notify, journal)
         self.disk = Disk(wal_root, Tier.BRONZE.of(data_root), disk_reserve_mb, free_bytes)
+        self._own_lake = OwnLake(wal_root, data_root)
         self.drain = Drain(
-            wal_root, data_root, disk=self.disk, health=self.health, change=self.change, retry_s=bronze_retry_s
+            self._own_lake, data_root, disk=self.disk, health=self.health, change=self.change, retry_s=bronze_retry_s
         )
         self.syncs = Syncs(ThreadPoolExecutor(SYNC_THREADS, "sync"), sync_ms / 1000)
         self._watch = DiskWatch(
@@ -164,7 +166,7 @@ class Recorder:
         self._locks.enter_context(wal_lock(self._wal_root))
         try:
             self._locks.callback(self.drain.close)
-            await asyncio.to_thread(self.drain.lock)
+            await asyncio.to_thread(self._own_lake.lock)
             await asyncio.to_thread(require_room_to_salvage, self._wal_root)
             locked()
             found = await asyncio.to_thread(salvage, self._wal_root, self._run_capture, set())
@@ -175,8 +177,8 @@ class Recorder:
             self._locks.close()
             raise
         self.recovered = Recovered(found, self.drain.recovered)
-        for segment in found.sealed:
-            self.drain.add(segment)
+        for segment, rows in zip(found.sealed, found.sealed_rows, strict=True):
+            self.drain.add(segment, left_rows=rows)
         self._watch.tell()
         for work in (self._watch.run(self._own.before_rows_go_on), self._tick(), self.drain.run()):
             self._tasks.append(asyncio.ensure_future(work))

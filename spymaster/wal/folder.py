@@ -33,6 +33,21 @@ def of_stream(wal_root: Path, stem: str) -> list[tuple[Path, SegmentName]]:
     return [(path, name) for path, name in segments(wal_root) if name.stem == stem]
 
 
+def log_sizes(wal_root: Path) -> list[int]:
+    """Return the bytes of each segment; one that has two names, as amid a renaming, is one. None where no log is.
+
+    Raises:
+        OSError: the disk cannot be asked.
+    """
+    sizes: dict[tuple[int, int], int] = {}
+    with suppress(FileNotFoundError):
+        for path, _ in segments(wal_root):
+            with suppress(FileNotFoundError):  # retired in this moment
+                found = path.stat()
+                sizes[found.st_dev, found.st_ino] = found.st_size
+    return list(sizes.values())
+
+
 def log_bytes(wal_root: Path) -> int:
     """Return what the log's segments hold.
 

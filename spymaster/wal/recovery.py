@@ -57,17 +57,22 @@ class Salvage:
 
     Attributes:
         sealed: sound sealed segments, per stream in the order of their numbers, for the lake to publish.
-        rows: rows in them.
+        sealed_rows: rows in each of them.
         torn_bytes: bytes of torn tails moved to quarantine.
         holes: rows found missing now, not at an earlier recovery.
         notes: one line for each file that was not simply sound, for the report.
     """
 
     sealed: list[Path] = field(default_factory=list)
-    rows: int = 0
+    sealed_rows: list[int] = field(default_factory=list)
     torn_bytes: int = 0
     holes: list[Hole] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the sealed segments."""
+        return sum(self.sealed_rows)
 
     @property
     def acknowledged_damage(self) -> bool:
@@ -165,7 +170,7 @@ class _Recovery:
 
     def _keep(self, sealed: Path, rows: int) -> None:
         self.result.sealed.append(sealed)
-        self.result.rows += rows
+        self.result.sealed_rows.append(rows)
 
     def _salvage(
         self,

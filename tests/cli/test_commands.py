@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import databento_dbn as dbn
 import numpy as np
 import pytest
 
+from spymaster import cli
 from spymaster.events import SCHEMAS, SYSTEM_GAPS
 from spymaster.simulation.day import DAY_RATE
 from spymaster.simulation.source import MAX_RATE, SimFeed
@@ -59,11 +61,13 @@ def refusal(done, code):
     return lines[0]
 
 
-COMMANDS = [
-    ["run"], ["recover"], ["verify"], ["status"], ["sql"], ["backfill"], ["config", "show"], ["wal", "ls"],
-    ["wal", "verify"], ["wal", "export"], ["catalog", "rebuild"], ["doctor"], ["simulate-day"],
-    ["archive"],
-]  # fmt: skip
+def commands(app, *names):
+    """Return the words of every command that there is."""
+    found = [[*names, command.name] for command in app.registered_commands]
+    return found + [words for group in app.registered_groups for words in commands(group.typer_instance, group.name)]
+
+
+COMMANDS = commands(cli.app)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -72,8 +76,20 @@ def test_every_command_has_help_with_an_example(shell, command):
 
     assert done.returncode == 0
     assert f"Example: spymaster {' '.join(command)}" in done.stdout
-    for option in ("--json", "--data-root", "--wal-root"):
+    for option in ("--json", "--data-root", *(["--wal-root"] if command != ["compact"] else [])):
         assert option in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["wal"]])
+def test_no_command_is_answered_by_the_help_alone(shell, arguments):
+    done = shell(*arguments)
+
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Usage: " in done.stdout
+
+
+def test_the_version_is_that_of_the_installed_package(shell):
+    assert shell("--version").stdout == f"spymaster {metadata.version('spymaster')}\n"
 
 
 HEAVY = {
@@ -151,6 +167,11 @@ def test_a_first_run_simulates_a_market_and_answers_a_query(process, tmp_path):
     assert {segment["state"] for segment in segments} == {"active"}
 
 
+def test_a_run_without_the_gateway_records_as_before_and_the_help_says_what_that_is(shell):
+    assert shell("run", "--duration", "0.5", "--no-gateway", "--json").document["captures"][0]["complete"]
+    assert "Serve no page" in shell("run", "--help").stdout
+
+
 def test_json_prints_one_document_and_errors_are_one_too(shell):
     assert json.loads(shell("run", "--duration", "0.5", "--json").stdout)["captures"][0]["complete"]
     done = shell("verify", "--date", "tomorrow", "--json")
@@ -224,14 +245,17 @@ def test_a_lake_laid_out_otherwise_is_refused_and_recording_goes_on_in_the_log(s
     assert stray.read_bytes() == b"PAR1"
 
 
-def test_a_file_that_somebody_left_in_bronze_stops_neither_recording_nor_recovery(shell, tmp_path):
+def test_a_file_that_somebody_left_in_bronze_is_named_and_stops_neither_recording_nor_recovery(shell, tmp_path):
     stray = tmp_path / "data/lake/bronze/mine.parquet"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"PAR1")
 
-    for command in (["run", "--duration", "1"], ["recover"], ["compact", "--all"], ["sql", "from futures_trades"]):
+    for command in (["run", "--duration", "1"], ["recover"], ["catalog", "rebuild"]):
+        done = shell(*command)
+        assert done.returncode == 0, command
+        assert "not ours, which are passed over: bronze/mine.parquet. Next: move them out" in done.stderr, command
+    for command in (["compact", "--all"], ["sql", "from futures_trades"], ["status"]):
         assert shell(*command).returncode == 0, command
-    assert "bronze/mine.parquet" in shell("status", "--json").stdout
     assert stray.read_bytes() == b"PAR1"
 
 
@@ -338,6 +362,8 @@ def test_unreadable_messages_are_kept_with_their_bytes_and_the_reason(shell, tmp
     (kept,) = (tmp_path / "data/lake/quarantine").rglob("*.bin")
     assert kept.read_bytes() == bytes(data[-96:-48])
     assert json.loads(kept.with_suffix(".json").read_text())["messages"][0]["byte"] == len(data) - 96
+    path.write_bytes(bytes(data[:-8]) + b"\1" * 8)  # another file with the same message
+    assert "2 futures.trades; complete, but for 1 unreadable records." in shell("backfill", "dbn:odd.dbn").stdout
 
 
 def test_a_paced_file_takes_its_time(shell, tmp_path):

@@ -536,12 +536,33 @@ def test_a_damaged_part_is_refused_by_name_and_the_other_partitions_are_done(tmp
     assert not silver.file_of(tmp_path / "lake", trades.partition).exists()
 
 
+@pytest.mark.parametrize("name", ["options.trades", "options.trades_enriched", "options.trades_enriched.v1"])
+def test_option_trades_are_compacted_by_the_name_of_their_silver_too(tmp_path, name):
+    flush(tmp_path, events.OPTIONS_TRADES, numbered(events.OPTIONS_TRADES, 10, symbol="SPY"), "SPY")
+
+    (result,) = SilverCompactor(tmp_path / "lake").compact_date("2025-12-22", schema=name)
+    again = spymaster("compact", "--all", "--schema", name, "--data-root", str(tmp_path / "lake"))
+
+    assert (result.status, result.counts.rows_out) == ("compacted", 10)
+    assert "1 partitions, 0 of them new or changed." in again.stdout
+
+
+def test_a_lake_that_is_not_there_is_refused_in_one_line_and_not_made(tmp_path):
+    done = spymaster("compact", "--all", "--data-root", str(tmp_path / "lake"))
+
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"error: there is no lake at {tmp_path / 'lake'}. Nothing was done. Next: ")
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_process_compacts_at_a_time(tmp_path):
+    (tmp_path / "lake").mkdir()
     with compactor.lock(tmp_path / "lake"), pytest.raises(LockedError):
         SilverCompactor(data_root=tmp_path / "lake").compact_all_dates("futures.trades")
 
 
 def test_our_own_events_have_no_silver_and_a_date_must_be_one(tmp_path):
+    (tmp_path / "lake").mkdir()
     with pytest.raises(UsageError, match=r"system\.gaps has no Silver"):
         SilverCompactor(data_root=tmp_path / "lake").compact_date("2025-12-22", schema="system.gaps")
     with pytest.raises(UsageError, match="is not a date"):

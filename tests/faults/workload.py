@@ -72,11 +72,11 @@ def main(job: dict[str, Any], reports: socket.socket) -> None:
         jump_clock(job["clock"])
     command, *arguments = job["command"]
     if command == "record":
-        cli.app = lambda standalone_mode: asyncio.run(record(job, report))
+        cli.app = lambda *_, standalone_mode: asyncio.run(record(job, report))
     elif command == "hold":
-        cli.app = lambda standalone_mode: hold(reports)
+        cli.app = lambda *_, standalone_mode: hold(reports)
     elif command == "calls":
-        cli.app = lambda standalone_mode: make_calls(report)
+        cli.app = lambda *_, standalone_mode: make_calls(report)
     elif command == "run":
         measure_lag(report)
     elif command == "compact":

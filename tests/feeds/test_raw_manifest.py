@@ -129,7 +129,7 @@ def test_dbn_files_are_listed_with_their_bytes_and_the_rows_of_each_schema(tmp_p
     file.write_bytes(es_header() + trade() + trade(sequence=2))
     outside = tmp_path / "outside.dbn"
     outside.write_bytes(es_header() + trade(sequence=3))
-    environment = clean_environment(DATA_ROOT=str(tmp_path / "data" / "lake"), WAL_ROOT=str(tmp_path / "wal"))
+    environment = clean_environment(DATA_ROOT=str(tmp_path / "lake"), WAL_ROOT=str(tmp_path / "wal"), RAW_ROOT=str(raw))
 
     def backfilled(path: Path) -> bool:
         done = spymaster("backfill", f"dbn:{path}", "--json", environment=environment)

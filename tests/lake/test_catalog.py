@@ -4,12 +4,13 @@ import sqlite3
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from spymaster.errors import DiskFullError, LayoutError, UsageError
 from spymaster.events import Stream
 from spymaster.lake.bronze import flush_segment
-from spymaster.lake.catalog import Catalog, read_files, rebuild
+from spymaster.lake.catalog import Catalog, Totals, read_files, read_totals, rebuild
 from spymaster.lake.parquet import put_sum
 from spymaster.query import lake as views
 from spymaster.query.status import segments, status
@@ -28,12 +29,16 @@ def lake(tmp_path):
     """A lake of two parts, recorded in its catalog."""
     catalog = Catalog(tmp_path)
     for start in (0, 100):
-        path = tmp_path / "segment.arrow"
-        header = Header.new(Stream("futures.trades", "ES"), 1, NOON_NS)
-        path.write_bytes(encode_segment(header, numbered(TRADES, 100, start, capture_id=5), None))
-        catalog.record(flush_segment(tmp_path / "bronze", read_sealed(path), again=False))
+        catalog.record(published(tmp_path, 100, start))
     catalog.close()
     return tmp_path
+
+
+def published(lake, rows, start):
+    path = lake / "segment.arrow"
+    header = Header.new(Stream("futures.trades", "ES"), 1, NOON_NS)
+    path.write_bytes(encode_segment(header, numbered(TRADES, rows, start, capture_id=5), None))
+    return flush_segment(lake / "bronze", read_sealed(path), again=False)
 
 
 def dump(lake):
@@ -123,6 +128,69 @@ def test_a_lake_that_another_version_wrote_is_refused_in_one_line_by_whoever_rea
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "refused: "))]
     assert ("holds futures.trades.v2" if change is later else "laid out otherwise") in line
     assert "Nothing was changed. Next:" in line
+
+
+def summed(lake):
+    """What the totals have to be: read from the parts."""
+    parts = list((lake / "bronze").rglob("*.parquet"))
+    return Totals(len(parts), sum(pq.read_metadata(part).num_rows for part in parts), sum(map(size_of, parts)))
+
+
+def size_of(part):
+    return part.stat().st_size
+
+
+def test_the_totals_are_those_of_the_parts_whatever_comes_and_goes(lake):
+    assert read_totals(lake) == {TRADES.name: summed(lake)} == {TRADES.name: Totals(2, 200, summed(lake).size_bytes)}
+
+    (part,) = published(lake, 30, 500)
+    catalog = Catalog(lake)  # which finds it
+    assert read_totals(lake) == {TRADES.name: summed(lake)}
+    catalog.record([part])  # and is told of it once more
+    assert read_totals(lake) == {TRADES.name: summed(lake)}
+    (lake / "bronze" / part.relative).unlink()
+    catalog.refresh()
+    catalog.close()
+
+    assert read_totals(lake) == {TRADES.name: summed(lake)}
+    assert summed(lake).rows == 200
+
+
+def test_a_lake_whose_last_part_is_gone_keeps_its_catalog(lake):
+    for part in (lake / "bronze").rglob("*.parquet"):
+        part.unlink()
+
+    Catalog(lake).close()
+
+    assert read_totals(lake) == read_files(lake) == {}
+    assert not (lake / "catalog.db.damaged").exists()
+
+
+def test_an_index_of_before_the_totals_gives_them_too_and_has_them_from_the_next_start_on(lake):
+    before = dump(lake)
+    with sqlite3.connect(lake / "catalog.db") as database:
+        database.execute("drop table totals")
+    database.close()
+
+    assert read_totals(lake) == {TRADES.name: summed(lake)}
+    Catalog(lake).close()
+
+    assert dump(lake) == before
+    assert not (lake / "catalog.db.damaged").exists()
+
+
+@pytest.mark.parametrize("column", ["files", "rows", "bytes", "row_crc32c"])
+def test_a_total_that_is_not_as_it_was_written_is_not_believed(lake, column):
+    before = dump(lake)
+    with sqlite3.connect(lake / "catalog.db") as database:
+        database.execute(f"update totals set {column} = {column} + 1")
+    database.close()
+
+    with pytest.raises(LayoutError, match=r"not as it was written.*Next: spymaster catalog rebuild"):
+        read_totals(lake)
+    Catalog(lake).close()
+
+    assert dump(lake) == before
 
 
 DAMAGE = {

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spymaster.events import SCHEMAS, Stream
-from spymaster.lake import parquet
+from spymaster.events import MARKET_SCHEMAS, SCHEMAS, Stream
+from spymaster.lake import parquet, silver
 from spymaster.lake.bronze import flush_segment
 from spymaster.wal.sealed import read_sealed
 from spymaster.wal.segment import Header
@@ -33,10 +33,10 @@ SHA256 = {
         "806ea1f0be884d354d339753b858c519e921c8beba4b175b0ec05f7d6a9d138c"
     ),
     f"silver/futures/trades/{HOUR}/part-0000.parquet": (
-        "08fd3cb702e748d10686712a96c2993d3dbe5271185b55e0f41efbedd4e33776"
+        "f1d4ab1e2bce053aa220a27e2cfd9b8b0a658d7652b41d930ce33c975142c447"
     ),
     f"silver/options/trades_enriched/{HOUR.replace('symbol', 'underlying')}/part-0000.parquet": (
-        "c43080b550597cfaea7e33085cf33665c63c55bd4fd7a8af1c64be092b0310d4"
+        "11782edc4c2f3b1ccad86b4433e999cd3b47244f1271b96c458836919fab10f5"
     ),
 }
 
@@ -91,3 +91,14 @@ def test_a_file_is_of_another_program_if_it_reads_and_says_nothing_of_ours(tmp_p
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("schema", MARKET_SCHEMAS, ids=lambda schema: schema.name)
+def test_every_column_of_silver_is_compressed_but_event_id_whose_bytes_are_random(tmp_path, schema):
+    with silver.writer(tmp_path / "x.parquet", schema) as file:
+        file.write_table(silver.columns_of(schema).empty_table())
+
+    group = pq.read_metadata(tmp_path / "x.parquet").row_group(0)
+    columns = {group.column(at).path_in_schema: group.column(at).compression for at in range(group.num_columns)}
+    assert {name for name, compression in columns.items() if compression != "ZSTD"} == {"event_id"}
+    assert schema.name != "stocks.trades" or "conditions.list.element" in columns

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pyarrow as pa
@@ -414,6 +415,15 @@ def test_a_catalog_that_does_not_read_is_a_finding(root):
 
     (finding,) = audit(root).findings
     assert "Next: spymaster catalog rebuild" in finding
+
+
+def test_a_total_of_the_catalog_that_is_not_as_it_was_written_is_a_finding(root):
+    with sqlite3.connect(root / "lake" / "catalog.db") as database:
+        database.execute("update totals set rows = rows + 1")
+    database.close()
+
+    (finding,) = audit(root).findings
+    assert "a row of its table totals is not as it was written" in finding
 
 
 def gap_row(cause: str, first: int, last: int) -> pa.Table:

@@ -126,6 +126,14 @@ def test_dates_are_listed_by_partition_as_the_layout_prints_it(lake):
     for partition in ("ES", "underlying=ES", "symbol="):
         with pytest.raises(UsageError, match="is not a partition"):
             reader.get_available_dates("futures/trades", partition)
+    for given, advised in (
+        ("symbol", "symbol=ES"),
+        ("ES", "symbol=ES"),
+        ("NQ", "symbol=NQ"),
+        ("underlying=NQ", "symbol=NQ"),
+    ):
+        with pytest.raises(UsageError, match=f"Next: give it as {advised}$"):
+            reader.get_available_dates("futures/trades", given)
 
 
 def test_a_symbol_from_outside_never_leaves_the_lake(lake):

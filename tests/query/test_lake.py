@@ -1,18 +1,22 @@
 """A lake for SQL: it reads what a query names, writes nothing, and gives every type without further packages."""
 
 import hashlib
+import shutil
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from spymaster.errors import UsageError
+from spymaster.compaction import compactor
+from spymaster.compaction.compactor import compact, partitions
+from spymaster.errors import ReplacedError, UsageError
 from spymaster.lake.layout import Tier
-from spymaster.query.lake import connect
+from spymaster.query.lake import STREAM_ROWS, connect
 from spymaster.query.one_table import OneTable
 from tests.compaction.silver_oracle import flush
-from tests.rows import TRADES, numbered
+from tests.rows import NOON_NS, TRADES, numbered
 
 
 @pytest.fixture
@@ -50,6 +54,7 @@ def test_a_query_takes_snapshots_of_the_tables_it_names_and_of_no_other(lake, mo
 
 
 WRITERS = {
+    "stream": lambda lake, file: lake.stream(f"copy (select 1) to '{file}'").__enter__(),
     "execute": lambda lake, file: lake.execute(f"copy (select 1) to '{file}'"),
     "sql": lambda lake, file: lake.sql(f"copy (select 1) to '{file}'"),
     "the connection": lambda lake, file: lake.connection.execute(f"copy (select 1) to '{file}'"),
@@ -132,3 +137,91 @@ def test_times_with_a_zone_need_no_other_package_and_are_in_utc(lake):
 def test_an_empty_query_is_one_line(lake, ask):
     with pytest.raises(UsageError, match="the query is empty"):
         getattr(lake, ask)(" ; ")
+
+
+def many_hours(tmp_path, hours=40):
+    """A lake of more hours than DuckDB opens ahead of the rows that are fetched."""
+    for hour in range(hours):
+        flush(tmp_path, TRADES, numbered(TRADES, 3_000, hour * 3_600_000), created_ns=NOON_NS + hour)
+    return 3_000 * hours
+
+
+def test_a_stream_gives_all_rows_in_batches_while_they_are_read(tmp_path):
+    rows = many_hours(tmp_path)
+
+    with connect(tmp_path / "lake", tmp_path / "wal") as lake:
+        with lake.stream("from futures_trades") as batches:
+            sizes = [batch.num_rows for batch in batches]
+        with lake.stream("from futures_trades where capture_seq < ?", [7]) as batches:
+            assert batches.read_all().num_rows == 7
+        with lake.stream("from futures_trades") as batches:
+            assert batches.read_next_batch().num_rows  # and no more
+        assert lake.execute("select count(*) from futures_trades").fetchone() == (rows,)
+
+    assert sum(sizes) == rows
+    assert len(sizes) > 1
+    assert max(sizes) <= STREAM_ROWS
+
+
+def test_a_stream_gives_types_as_text_where_it_is_asked_to(lake):
+    query = 'select 1 as a, interval 1 day as a, [1, 2] as "q""", \'x\' as b'
+
+    with lake.stream(query, as_text=["interval", "list"]) as batches:
+        found = batches.read_all()
+
+    assert found.column_names == ["a", "a", 'q"', "b"]
+    assert [column.to_pylist() for column in found.columns] == [[1], ["1 day"], ["[1, 2]"], ["x"]]
+
+
+def test_a_stream_amid_which_silver_is_replaced_says_that_its_rows_are_not_to_be_kept(tmp_path):
+    many_hours(tmp_path, 2)
+    with compactor.lock(tmp_path / "lake"):
+        compact(tmp_path / "lake", partitions(tmp_path / "lake", [TRADES]))
+    files = sorted((tmp_path / "lake" / "silver").rglob("part-0000.parquet"))
+
+    def fetch(lake):
+        with lake.stream("from futures_trades"):
+            shutil.copy(files[0], tmp_path / "draft")
+            (tmp_path / "draft").rename(files[0])
+
+    with connect(tmp_path / "lake", tmp_path / "wal") as lake:
+        with pytest.raises(ReplacedError, match="not to be kept.*Next: ask again"):
+            fetch(lake)
+        with lake.stream("select count(*) from futures_trades") as batches:
+            assert batches.read_all().to_pylist() == [{"count_star()": 6_000}]
+
+
+def test_a_stream_whose_parts_are_archived_before_they_are_read_says_so_too(tmp_path):
+    many_hours(tmp_path)
+    parts = sorted((tmp_path / "lake" / "bronze").rglob("*.parquet"))
+
+    def fetch(lake):
+        with lake.stream("from futures_trades") as batches:
+            for part in parts:
+                part.rename(tmp_path / part.name)
+            batches.read_all()
+
+    with connect(tmp_path / "lake", tmp_path / "wal") as lake, pytest.raises(ReplacedError):
+        fetch(lake)
+
+
+def test_a_stream_that_fails_for_another_reason_says_which(lake):
+    with pytest.raises(OSError, match="no room"), lake.stream("from futures_trades"):
+        raise OSError("no room")
+    with (
+        pytest.raises((duckdb.Error, pa.ArrowException), match="not a number"),
+        lake.stream("select error('not a number') from futures_trades") as batches,
+    ):
+        batches.read_all()
+
+
+def test_a_query_says_which_of_its_views_are_empty_and_what_fills_them(tmp_path, lake, data):
+    assert lake.empty_views("from futures_trades, bronze_futures_trades, system_gaps") == []
+    assert lake.empty_views("from silver_futures_trades") == [("silver_futures_trades", True)]
+    assert lake.empty_views("from stocks_trades join silver_stocks_trades using (symbol)") == [
+        ("silver_stocks_trades", False), ("stocks_trades", False),
+    ]  # fmt: skip
+    path = tmp_path / "wal" / "stocks_trades_SPY.001.arrow"
+    path.write_bytes(b"")
+    assert lake.empty_views("from stocks_trades") == []
+    assert lake.empty_views("execute p") == []

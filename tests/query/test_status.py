@@ -5,22 +5,24 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from spymaster import WALManager, durable, settings
 from spymaster.cli import screen
-from spymaster.control import SOCKET_NAME
+from spymaster.control import SOCKET_NAME, ControlServer
 from spymaster.daemon import Daemon
-from spymaster.errors import StorageError
+from spymaster.errors import BronzeRefusedError, StorageError
+from spymaster.lake.catalog import Catalog
 from spymaster.proof.verify import verify
 from spymaster.query import status as status_module
 from spymaster.query.status import PROMISE, Status
@@ -28,7 +30,7 @@ from spymaster.recording.disk import DiskLevel
 from spymaster.recording.gauges import gauges
 from spymaster.wal.segment import scan
 from tests.command_line import clean_environment, spymaster
-from tests.recording.test_recorder import Numbers, hasty, recording, until
+from tests.recording.test_recorder import STREAM, Numbers, capture_rows, hasty, recording, until
 from tests.rows import TRADES, delivered
 from tests.silver_files import compacted
 from tests.test_daemon import Child
@@ -175,6 +177,26 @@ def test_a_daemon_that_does_not_answer_is_named_in_one_line(roots):
 HOLD = "import sys\nfrom pathlib import Path\nfrom spymaster import durable\n" + (
     "with durable.lock_directory(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
+
+
+def test_a_daemon_of_another_version_is_named_in_one_line_and_the_files_are_looked_at(tmp_path):
+    wal = tmp_path / "wal"
+    wal.mkdir()
+
+    async def ask():
+        server = ControlServer(wal, {"status": lambda: {"pid": 1, "version": "0.0.1", "streams": {}}})
+        await server.open()
+        try:
+            return await asyncio.to_thread(status_module.status, wal, tmp_path / "lake")
+        finally:
+            server.close()
+
+    found = asyncio.run(ask())
+
+    assert found["daemon"] is None
+    (alarm,) = found["alarms"]
+    assert "version 0.0.1" in alarm
+    assert "Next: restart it" in alarm
 
 
 def test_a_process_that_holds_the_log_and_is_no_daemon_is_named(roots, tmp_path):
@@ -356,6 +378,123 @@ def test_the_bytes_and_files_of_silver_stand_beside_those_of_bronze(roots, tmp_p
     assert status(roots)["silver"] == {"bytes": size, "files": len(files)}
     (line,) = [line for line in spymaster("status", environment=roots).stdout.splitlines() if "Silver" in line]
     assert re.findall(r"[\w,]+(?: \w+)*", line) == ["Silver", str(len(files)), f"{size:,}"]  # its rows are not counted
+
+
+def test_beside_a_daemon_no_segment_is_read_and_it_says_what_is_not_ours(roots, tmp_path, monkeypatch):
+    stray = tmp_path / "lake" / "bronze" / "mine.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"PAR1")
+
+    with running(roots):
+        monkeypatch.setattr(status_module, "segments", None)  # a call would fail
+        found = status(roots)
+
+    assert found["wal"]["rows"] == found["daemon"]["log_rows"] == sum(found["at_risk"].values()) > 0
+    (alarm,) = found["alarms"]
+    assert "1 Parquet files that are not ours, which are passed over: bronze/mine.parquet. Next: move them" in alarm
+
+
+def test_rows_that_a_start_found_wait_in_the_log_until_bronze_takes_them(tmp_path):
+    obstacle = tmp_path / "lake" / "bronze" / "futures"
+
+    async def killed():
+        recorder, _ = await recording(tmp_path)
+        await recorder.lanes[next(iter(recorder.lanes))].commit()
+        shutil.copytree(tmp_path / "wal", tmp_path / "killed")
+        await recorder.stop()
+
+    async def started():
+        recorder = hasty(tmp_path)
+        await recorder.start()
+        before = gauges(recorder)
+        rows = await capture_rows(recorder, STREAM, 8)
+        await rows.append(delivered(TRADES, 5, start=10))
+        both = gauges(recorder)
+        obstacle.unlink()
+        await recorder.flush()
+        after = gauges(recorder)
+        await recorder.stop()
+        return before, both, after
+
+    asyncio.run(killed())
+    for folder in ("wal", "lake"):
+        shutil.rmtree(tmp_path / folder)
+    (tmp_path / "killed").rename(tmp_path / "wal")
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("where a folder is to be")
+    before, both, after = asyncio.run(started())
+
+    assert [found["log_rows"] for found in (before, both, after)] == [10, 15, 0]
+    assert (both["durable_not_in_bronze"] + both["appended_not_durable"], after["catalog"]["open"]) == (5, True)
+
+
+def test_the_rows_of_a_log_that_is_too_large_are_not_counted_and_it_says_so(roots, monkeypatch):
+    with running(roots):
+        pass
+    monkeypatch.setattr(status_module, "MAX_COUNTED_BYTES", 1_000)
+
+    found = status(roots)
+    told = spymaster("status", environment=roots).stdout
+
+    assert found["wal"]["rows"] is None
+    assert found["wal"]["bytes"] > 1_000
+    assert found["at_risk"] == {"appended_not_durable": None, "durable_not_in_bronze": None}
+    assert "rows wait in the log, which is too large to count them. Next: spymaster recover" in told
+    assert spymaster("status", "--json", environment=roots).document["wal"]["rows"] is None
+
+
+def test_no_part_is_listed_and_the_bytes_are_those_on_the_disk(roots, tmp_path, monkeypatch):
+    record(tmp_path / "wal", tmp_path / "lake")
+    parts = list((tmp_path / "lake" / "bronze").rglob("*.parquet"))
+    listed = []
+
+    def seen(event, arguments):
+        if event in {"os.scandir", "os.listdir"} and listed is not None:
+            listed.append(str(arguments[0]))
+
+    sys.addaudithook(seen)
+    found, asked = status(roots), tuple(listed)
+    listed = None  # the hook stays
+
+    assert [folder for folder in asked if "/bronze" in folder] == []
+    assert str(tmp_path / "wal") in asked  # the hook sees
+    assert found["bronze_total"]["bytes"] == sum(part.stat().st_size for part in parts)
+    assert found["bronze_total"]["files"] == len(parts)
+    assert found["wal"]["bytes"] == sum(path.stat().st_size for path in (tmp_path / "wal").glob("*.arrow"))
+
+
+def test_parts_without_a_catalog_are_an_alarm(roots, tmp_path):
+    assert status(roots)["alarms"] == []
+    record(tmp_path / "wal", tmp_path / "lake")
+    (tmp_path / "lake" / "catalog.db").unlink()
+
+    (alarm,) = status(roots)["alarms"]
+
+    assert alarm == "the catalog knows none of the Bronze parts. Next: spymaster catalog rebuild"
+    assert spymaster("catalog", "rebuild", environment=roots).returncode == 0
+    assert status(roots)["alarms"] == []
+
+
+def test_a_catalog_that_a_daemon_still_makes_is_an_alarm(roots, tmp_path, monkeypatch):
+    record(tmp_path / "wal", tmp_path / "lake")
+    (tmp_path / "lake" / "catalog.db").unlink()
+    monkeypatch.setattr(Catalog, "__init__", refuse)
+
+    async def run():
+        daemon = Daemon(settings.load(wal_root=tmp_path / "wal", data_root=tmp_path / "lake"), [], 0)
+        await daemon.recorder.start()
+        await daemon._control.open()
+        found = await asyncio.to_thread(status, roots)
+        daemon._control.close()
+        with suppress(BronzeRefusedError):
+            await daemon.recorder.stop()
+        return found
+
+    assert "the catalog is being made" in asyncio.run(run())["alarms"][0]
+
+
+def refuse(catalog, data_root):
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_sync_that_had_no_row_to_make_durable_says_nothing_of_the_disk(tmp_path):

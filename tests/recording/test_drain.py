@@ -21,7 +21,7 @@ from spymaster.lake import bronze, lake_id
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import bronze_lock, wal_lock
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
-from spymaster.recording import drain, flush
+from spymaster.recording import flush, own_lake
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
 from spymaster.wal.numbering import CaptureRows
@@ -387,7 +387,7 @@ def test_a_catalog_that_opens_while_the_recorder_stops_is_closed(tmp_path, monke
             super().__init__(data_root)
             opened.append(self)
 
-    monkeypatch.setattr(drain, "Catalog", Slow)
+    monkeypatch.setattr(own_lake, "Catalog", Slow)
 
     async def run():
         recorder = recorder_of(tmp_path / "wal", tmp_path / "lake")

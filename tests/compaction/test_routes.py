@@ -1,0 +1,175 @@
+"""One market recorded live and then backfilled from its day file: each event once, in Silver and in the one table."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pytest
+
+from spymaster import connect, events
+from spymaster.compaction import compactor
+from spymaster.compaction.compactor import compact, partitions
+from spymaster.events import MARKET_SCHEMAS
+from spymaster.events.encoding import MassiveFrames
+from spymaster.normalize.open import normalizer_of
+from tests.compaction.silver_oracle import flush
+from tests.compaction.test_compactor import as_capture, flat_file_rows
+from tests.rows import NOON_NS
+
+NOON_MS = NOON_NS // 1_000_000
+STOCKS = (
+    "ticker,conditions,correction,exchange,id,participant_timestamp,price,sequence_number,sip_timestamp,size,tape,"
+    "trf_id,trf_timestamp"
+)
+QUOTES = (
+    "ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,conditions,indicators,"
+    "participant_timestamp,sequence_number,sip_timestamp,tape,trf_timestamp"
+)
+OPTIONS = "ticker,conditions,correction,exchange,price,sip_timestamp,size"
+FILE_BEGAN_NS = NOON_NS + 10**12
+
+
+def live(cluster, messages):
+    """Return the rows of websocket events, and their schema."""
+    normalizer = normalizer_of(MassiveFrames(cluster, "SPY"), origin="live")
+    done = normalizer.normalize([(json.dumps(messages).encode(), NOON_NS + 50_000_000)])
+    assert not done.unreadable
+    ((schema, batch),) = done.batches
+    return schema, pa.Table.from_batches([batch])
+
+
+def day_file(tmp_path, name, header, lines):
+    path = tmp_path / f"{name}.csv.gz"
+    path.write_bytes(gzip.compress(("\n".join([header, *lines]) + "\n").encode()))
+    (rows,) = flat_file_rows(path).values()
+    return rows
+
+
+def recorded(tmp_path, schema, *captures):
+    """Bring captures into Bronze, with the row that says when each began, in the order given; return the lake."""
+    for number, rows in enumerate(captures, 1):
+        began = pa.RecordBatch.from_pylist(
+            [
+                {
+                    "ts_event_ns": NOON_NS + number, "ts_recv_ns": NOON_NS + number, "ts_local_ns": NOON_NS + number,
+                    "source": "spymaster", "symbol": "spymaster", "event": "begin", "of_capture_id": number,
+                    "of_source": "massive", "origin": "test", "content_sha256": None, "normalizer_version": 1,
+                    "stream_rows": [], "complete": False, "detail": None, "capture_id": 99, "capture_seq": number,
+                }
+            ],
+            schema=events.SYSTEM_CAPTURES.log,
+        )  # fmt: skip
+        flush(tmp_path, events.SYSTEM_CAPTURES, pa.Table.from_batches([began]), "spymaster", NOON_NS + number)
+        flush(tmp_path, schema, as_capture(schema, rows, number), "SPY", NOON_NS + 100 + number)
+    return tmp_path / "lake"
+
+
+def both(tmp_path, lake, query):
+    """Ask before and after a compaction; the answer has to be the same."""
+    with connect(lake, tmp_path / "wal") as opened:
+        before = opened.execute(query).fetchall()
+    with compactor.lock(lake):
+        results = compact(lake, partitions(lake, MARKET_SCHEMAS))
+    assert {result.status for result in results} == {"compacted"}
+    with connect(lake, tmp_path / "wal") as opened:
+        assert opened.execute(query).fetchall() == before
+    return before, results
+
+
+def test_option_prints_that_came_live_and_in_the_day_file_are_there_once(tmp_path):
+    option = "O:SPY251222C00680000"
+    prints = [(0, 1.5, 3, 11), (0, 1.5, 3, 12), (1, 1.6, 1, 13)]
+    frames = [
+        {"ev": "T", "sym": option, "x": 300, "p": p, "s": s, "c": [209], "t": NOON_MS + t, "q": q}
+        for t, p, s, q in prints
+    ]
+    lines = [f"{option},209,0,300,{p},{NOON_NS + t * 1_000_000 + 456},{s}" for t, p, s, _ in prints]
+    schema, rows = live("options", frames)
+    lake = recorded(tmp_path, schema, rows, day_file(tmp_path, "day", OPTIONS, lines))
+
+    found, (result,) = both(tmp_path, lake, "select price, size, seq from options_trades order by seq")
+
+    assert found == [(1.5, 3, 11), (1.5, 3, 12), (1.6, 1, 13)]  # the live rows, which have the sequence
+    assert (result.counts.rows_out, result.counts.redelivered, result.counts.differing) == (3, 3, 0)
+
+
+def test_fractional_prints_that_came_live_and_in_the_day_file_are_there_once(tmp_path):
+    prints = [
+        (1001, 0, "0.25", "0.250000", "a"),
+        (1002, 1, "1.5", "1.500000", "b"),
+        (1003, 100, "100", "100.000000", "c"),
+    ]
+    frames = [
+        {"ev": "T", "sym": "SPY", "x": 4, "i": i, "z": 1, "p": 684.1, "s": s, "ds": text, "t": NOON_MS, "q": q}
+        for q, s, text, _, i in prints
+    ]
+    lines = [f"SPY,37,0,4,{i},{NOON_NS},684.1,{q},{NOON_NS + 456789},{size},1,0,0" for q, _, _, size, i in prints]
+    schema, rows = live("stocks", frames)
+    lake = recorded(tmp_path, schema, rows, day_file(tmp_path, "day", STOCKS, lines))
+
+    found, (result,) = both(tmp_path, lake, "select trade_id, size_decimal from stocks_trades order by 1")
+
+    assert found == [("a", "0.25"), ("b", "1.5"), ("c", "100")]
+    assert (result.counts.unproven, result.counts.differing) == (0, 0)  # a documented number joined them
+
+
+def test_two_fractions_of_one_millisecond_without_an_id_stay_two(tmp_path):
+    frames = [
+        {"ev": "T", "sym": "SPY", "x": 4, "z": 1, "p": 684.1, "s": 0, "ds": text, "t": NOON_MS, "q": 0}
+        for text in ("0.25", "0.5")
+    ]
+    lines = [f"SPY,37,0,4,,{NOON_NS},684.1,0,{NOON_NS + n},{size},1,0,0" for n, size in enumerate(("0.250000", "0.5"))]
+    schema, rows = live("stocks", frames)
+    lake = recorded(tmp_path, schema, rows, day_file(tmp_path, "day", STOCKS, lines))
+
+    found, _ = both(tmp_path, lake, "select size_decimal from stocks_trades order by 1")
+
+    assert found == [("0.25",), ("0.5",)]
+
+
+def test_a_quote_whose_empty_side_is_left_out_live_and_zero_in_the_file_is_one(tmp_path):
+    frames = [{"ev": "Q", "sym": "SPY", "bx": 4, "bp": 684.1, "bs": 3, "t": NOON_MS, "q": 7, "z": 1}]
+    lines = [f"SPY,0,0.0,0,4,684.1,3,1,,{NOON_NS},7,{NOON_NS + 99},1,0"]
+    schema, rows = live("stocks", frames)
+    lake = recorded(tmp_path, schema, rows, day_file(tmp_path, "day", QUOTES, lines))
+
+    found, _ = both(tmp_path, lake, "select count(*), any_value(ask_px) from stocks_quotes")
+
+    assert found == [(1, None)]  # as it came live
+
+
+@pytest.mark.parametrize("code", [8, 10])
+def test_a_print_that_the_day_file_cancels_is_left_out_of_the_one_table_and_stands_in_silver_as_it_came(tmp_path, code):
+    frames = [
+        {"ev": "T", "sym": "SPY", "x": 4, "i": i, "z": 1, "p": 684.1, "s": 100, "t": NOON_MS, "q": q}
+        for q, i in enumerate("ab", 1)
+    ]
+    lines = [
+        f"SPY,37,{correction},4,{i},{NOON_NS},684.1,{q},{NOON_NS},100,1,0,0"
+        for q, (i, correction) in enumerate((("a", 0), ("b", code)), 1)
+    ]
+    schema, rows = live("stocks", frames)
+    lake = recorded(tmp_path, schema, rows, day_file(tmp_path, "day", STOCKS, lines))
+
+    found, _ = both(tmp_path, lake, "select trade_id, late_correction from stocks_trades")
+
+    assert found == [("a", 0)]
+    with connect(lake, tmp_path / "wal") as opened:
+        tier = opened.execute(
+            "select trade_id, correction, late_correction, ts_local_ns is null from silver_stocks_trades"
+        )
+        assert sorted(tier.fetchall()) == [("a", None, 0, False), ("b", None, code, False)]
+
+
+def test_of_two_files_the_one_that_was_captured_later_is_kept_whatever_its_id(tmp_path):
+    line = "SPY,37,{},4,a,{ns},{},1,{ns},100,1,0,0"
+    first = day_file(tmp_path, "first", STOCKS, [line.format(0, 684.1, ns=NOON_NS)])
+    second = day_file(tmp_path, "second", STOCKS, [line.format(1, 684.2, ns=NOON_NS)])
+    for name, captures, price in (("a", (first, second), 684.2), ("b", (second, first), 684.1)):
+        (tmp_path / name).mkdir()
+        lake = recorded(tmp_path / name, events.STOCKS_TRADES, *captures)
+
+        found, (result,) = both(tmp_path / name, lake, "select price from stocks_trades")
+
+        assert found == [(price,)]
+        assert (result.counts.differing, result.counts.unordered) == (1, 0)
