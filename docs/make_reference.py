@@ -56,7 +56,7 @@ UNITS: Final = (
     (r".*\.depth", "level"),
     (r".*\.rows", "rows"),
     (r".*\.hour", "hours"),
-    (r".*\.(aggressor|exchange|\w+_exch|flags|tape|correction)", "code"),
+    (r".*\.(aggressor|exchange|\w+_exch|flags|tape|correction|late_correction)", "code"),
     (r".*\.(seq|\w+_seq|occurrence|normalizer_version)", "number"),
     (r".*\.(\w+_id|event_id)", "id"),
 )

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spymaster import SilverCompactor, events
@@ -230,6 +230,7 @@ def test_a_lake_in_a_folder_with_glob_characters_is_compacted(tmp_path, engine):
     assert (result.status, result.counts.rows_out) == ("compacted", 10), result.reason
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.from_regex(r"[0-9]{0,4}\.?[0-9]{0,4}", fullmatch=True)))
 def test_the_text_of_a_size_has_one_form_for_both_engines(text):
     with duckdb.connect() as connection:
