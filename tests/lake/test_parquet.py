@@ -30,13 +30,13 @@ SHA256 = {
         "4740e9124068fea63c0adce263ea1d0a6bfa89b899f9ec154bcb4d65472d8079"
     ),
     f"silver/futures/mbp10/{HOUR}/part-0000.parquet": (
-        "806ea1f0be884d354d339753b858c519e921c8beba4b175b0ec05f7d6a9d138c"
+        "1dd4998de9a2535efb25027bd40b0f5fd00dbdb42dfb173681ea3d20228de095"
     ),
     f"silver/futures/trades/{HOUR}/part-0000.parquet": (
-        "f1d4ab1e2bce053aa220a27e2cfd9b8b0a658d7652b41d930ce33c975142c447"
+        "f5f7915651d7ba45392d09c6f1192374df1d9d4f8fa9254ec8ce6dbac5c080bb"
     ),
     f"silver/options/trades_enriched/{HOUR.replace('symbol', 'underlying')}/part-0000.parquet": (
-        "11782edc4c2f3b1ccad86b4433e999cd3b47244f1271b96c458836919fab10f5"
+        "3485be9ebd3f2f8323b56bf2a3425892e6058c4a919c2ee7ca4392d494a52532"
     ),
 }
 
