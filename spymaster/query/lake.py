@@ -217,7 +217,7 @@ class Lake:
             name = plain(schema.name)
             if names is None or name in names:
                 found = self._snapshot(self._tables[schema.name])
-                self._views.show_table(name, schema, found, silver.one_table_columns_of(schema))
+                self._views.show_table(name, schema, found, silver.one_table_columns_of(schema), counted=False)
             if names is None or f"bronze_{name}" in names:
                 self._tables[schema.name].require_known_parts()
             if names is None or not names.isdisjoint([f"bronze_{name}", *silver_views(schema)]):
@@ -250,7 +250,7 @@ class Lake:
         """
         own = f"{plain(schema.name)}_within"
         found = self._snapshot(self._tables_within[schema.name], within)
-        self._views.show_table(own, schema, found, silver.columns_of(schema))
+        self._views.show_table(own, schema, found, silver.columns_of(schema), counted=True)
         table = self._connection.table(own)
         # Silver's files are sorted, and one after another for one symbol; to sort so many rows again takes longest.
         sorted_already = within.value is not None and not (found.bronze or found.mended or found.log.num_rows)

@@ -2,7 +2,8 @@
 
 DuckDB leaves out a column that a query does not use, so nothing is computed for the others. The occurrence is counted
 among rows whose identity is equal, column by column, so that a filter on one of these columns, on a time, a contract or
-a partition, still spares the files that it rules out.
+a partition, still spares the files that it rules out. Counting needs all rows of an hour, and gives up their order: a
+reader of some partitions pays that, a `select * limit 5` over all would not, so there it is null.
 """
 
 from collections.abc import Callable
@@ -38,18 +39,16 @@ def _namer(schema: EventSchema) -> Callable[[Any], pa.Array]:
     return name
 
 
-def named(schema: EventSchema, query: str) -> str:
-    """Return a query of all rows of some partitions with `event_id` and `occurrence`."""
+def named(schema: EventSchema, query: str, *, counted: bool) -> str:
+    """Return a query of all rows of some partitions with `event_id` and `occurrence`, which is null if not counted."""
     given = "{" + ", ".join(f"'{name}': \"{name}\"" for name in columns_of(schema)) + "}"
     hour = ["hour"] if schema.hourly else []
     time = f"ts_event_ns - ts_event_ns % {NS_PER_MS}" if comes_in_two_precisions(schema) else "ts_event_ns"
     equal = [schema.partition_by, "date", *hour, "source", *filter(None, schema.identity)]
     group = ", ".join([time, *(f'"{name}"' for name in dict.fromkeys(equal))])
     order = "ts_event_ns, ts_recv_ns, capture_id, capture_seq"
-    return (
-        f"select *, {_function(schema)}({given}) as event_id, "  # noqa: S608  # names of ours
-        f"row_number() over (partition by {group} order by {order})::int as occurrence from ({query})"
-    )
+    occurrence = f"row_number() over (partition by {group} order by {order})" if counted else "null"
+    return f"select *, {_function(schema)}({given}) as event_id, {occurrence}::int as occurrence from ({query})"  # noqa: S608  # ours
 
 
 def _function(schema: EventSchema) -> str:

@@ -46,13 +46,15 @@ class Views:
         files = layout.SILVER_FILE if tier is Tier.SILVER else layout.PART_PATTERN
         return [_read(schema, [f"{folder}/{levels}/{files}"], without)]
 
-    def show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema) -> None:
-        """Make a view of what was found."""
+    def show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema, *, counted: bool) -> None:
+        """Make a view of what was found; `counted` as `naming.named` has it."""
         tables = (("log", found.log), ("removed", found.removed), ("late", found.late))
         for kind, rows in tables:
             if rows.num_rows:
                 self._connection.from_arrow(rows).create_view(f"{kind}_{name}", replace=True)
-        self._view(name, schema, columns, _one_table(name, schema, found), where=_not_cancelled(schema))
+        self._view(
+            name, schema, columns, _one_table(name, schema, found, counted=counted), where=_not_cancelled(schema)
+        )
         for kind, rows in tables:
             if not rows.num_rows:
                 self._connection.execute(f"drop view if exists {kind}_{name}")  # no view uses it now
@@ -87,7 +89,7 @@ def _computed(schema: EventSchema) -> str:
     return f", {sessions.columns(schema)}"
 
 
-def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
+def _one_table(name: str, schema: EventSchema, found: Snapshot, *, counted: bool) -> list[str]:
     """Return the queries whose rows are the one table's, with the view's name in those of the rows it needs."""
     keys = f"({schema.partition_by}, capture_id, capture_seq)"
     late = {column.name: f"case when ts_local_ns is null then {own} end" for column, own in silver.late_columns(schema)}
@@ -107,7 +109,7 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot) -> list[str]:
     if found.log.num_rows:
         pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
     if schema.kind == "market" and pieces:
-        pieces = [naming.named(schema, " union all by name ".join(pieces))]
+        pieces = [naming.named(schema, " union all by name ".join(pieces), counted=counted)]
     return [*([_read(schema, [escape_glob(file) for file in found.silver])] if found.silver else []), *pieces]
 
 
