@@ -22,8 +22,8 @@ from spymaster.lake.layout import ALL, RECEIVED, Tier, Within, escape_glob
 from spymaster.paths import stream_stem
 from spymaster.query import sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
-from spymaster.query.read_only import ReadOnly
-from spymaster.query.statements import Statements
+from spymaster.query.read_only import ReadOnly, guarded
+from spymaster.query.statements import SETTINGS, Statements
 from spymaster.query.views import Views, plain, quote, silver_views
 from spymaster.wal import folder
 
@@ -75,6 +75,9 @@ class Lake:
         self._database.execute("set enable_external_file_cache = false")  # Silver's names get other files
         self._database.execute("set global timezone = 'UTC'")
         self._connection.execute("set python_enable_replacements = false")  # they would be our variables
+        # Else `enable_logging` and `enable_profiling`, called from a text, let DuckDB write any file of the lake.
+        self._database.execute(f"set allowed_configs = {sorted(SETTINGS)}")
+        self._database.execute("set lock_configuration = true")
         sessions.install(self._database)
         self._views = Views(self._data_root, self._database)
 
@@ -155,8 +158,7 @@ class Lake:
 
     def guarded(self, found: Any) -> Any:
         """Return a relation or connection without what writes files, and anything else as it is."""
-        wraps = isinstance(found, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
-        return ReadOnly(found, self._statements) if wraps else found
+        return guarded(found, self._statements)
 
     def _run(self, query: str, run: Callable[[], _Answer]) -> _Answer:
         def refresh_and_run() -> _Answer:

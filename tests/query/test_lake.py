@@ -15,6 +15,7 @@ from spymaster.errors import ReplacedError, UsageError
 from spymaster.lake.layout import Tier
 from spymaster.query.lake import STREAM_ROWS, connect
 from spymaster.query.one_table import OneTable
+from spymaster.query.statements import SETTINGS
 from tests.compaction.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, numbered
 
@@ -71,10 +72,7 @@ WRITERS = {
     ),
     "an explained one": lambda lake, file: lake.execute(f"explain analyze copy (select 1) to '{file}'"),
     "a database": lambda lake, file: lake.execute(f"attach '{file}'"),
-    "a log": lambda lake, file: (
-        lake.execute(f"call enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{file}'}})"),
-        lake.execute("select 1"),
-    ),
+    "groups of one": lambda lake, file: lake.sql("select 1 as a").group_by("a").agg("a").write_csv(str(file)),
     "extensions": lambda lake, file: (lake.execute(f"set extension_directory = '{file}'"), lake.execute("load httpfs")),
 }  # fmt: skip
 
@@ -91,6 +89,44 @@ def test_nothing_is_written_into_the_lake_whichever_way_is_tried(lake, data, wri
         assert "the lake is as it was" in str(error.value) or "Nothing was changed" in str(error.value)
         assert files(data) == before
     assert lake.execute("select count(*) from futures_trades").fetchone() == (100,)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "call enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{}'}})",
+        "from query('from enable_' || 'logging(storage = ''file'', storage_path = ''{}'')')",
+        "call enable_profiling(format = 'json', save_location = '{}.json')",
+        "from enable_profiling(format = 'json', save_location = '{}.json')",
+        "set variable x = 1; from query('from enable_profiling(format = ''json'', save_location = ''{}.json'')')",
+    ],
+)
+def test_functions_that_set_where_duckdb_writes_are_refused_by_duckdb_itself(lake, data, query):
+    before = files(data)
+
+    with pytest.raises(duckdb.InvalidInputException, match="the configuration has been locked"):
+        lake.execute(query.format(Tier.BRONZE.of(data) / "x")).fetchall()
+
+    lake.execute("select 1").fetchall()
+    assert files(data) == before
+
+
+def test_the_package_runs_no_statement_past_the_guard(lake, data):
+    """`duckdb.sql` takes any object for a connection, and asks it by private names."""
+    before = files(data)
+    copy = f"copy (select 1) to '{Tier.BRONZE.of(data) / 'x.parquet'}'"
+
+    with pytest.raises(AttributeError, match="would end the guard"):
+        duckdb.sql(copy, connection=lake.connection)
+
+    assert files(data) == before
+
+
+def test_a_session_may_set_what_is_said_that_it_may(lake):
+    for name in SETTINGS:
+        lake.execute(f"reset {name}")
+    lake.execute("set threads = 1; set time zone 'UTC'; set variable x = 1")
+    assert lake.execute("select getvariable('x'), current_setting('threads')").fetchall() == [(1, 1)]
 
 
 def test_tables_and_views_of_ones_own_live_in_memory(lake, data):
