@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -250,3 +253,17 @@ def test_a_file_of_two_million_rows_takes_little_more_memory_than_one_of_a_row(t
     with (tmp_path / "t.csv").open() as file:
         assert sum(1 for _ in file) == 2_000_001
     assert every - one < 150_000_000
+
+
+@pytest.mark.parametrize("more", [[], ["--format", "csv", "--out", "x.csv"]])
+def test_ctrl_c_ends_a_query_whatever_duckdb_is_at(tmp_path, more):
+    """To its end this one takes minutes."""
+    query = "select sum(a.i * b.i) from range(100_000) a(i), range(300_000) b(i)"
+    threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun_s = time.monotonic()
+
+    done = spymaster("sql", query, *more, folder=tmp_path)
+
+    assert done.returncode == 130
+    assert time.monotonic() - begun_s < 8
+    assert not list(tmp_path.rglob("*x.csv*"))
