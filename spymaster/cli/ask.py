@@ -45,7 +45,7 @@ class AnswerFormat(StrEnum):
 
 # DuckDB types that a format has no values for: they come as their text.
 _AS_TEXT: Final = {
-    None: ("interval", "bit", "union", "time with time zone"),
+    None: ("interval", "bit", "blob", "union", "time with time zone"),
     AnswerFormat.CSV: (*_NESTED, "interval", "bit", "blob", "time with time zone"),
     AnswerFormat.PARQUET: ("interval", "union", "time with time zone"),
     AnswerFormat.ARROW: (),

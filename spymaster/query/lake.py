@@ -5,6 +5,7 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from spymaster.wal import folder
 
 STREAM_ROWS: Final = 65_536  # of a batch: 35 MB of books, of which a few are held
 _ANSWER: Final = "spymaster_answer"
+_DUCKDB_SAYS: Final = re.compile(r"[A-Z][\w ]* Error: ")  # what ends a stream comes through Arrow, as an OSError
 _Answer = TypeVar("_Answer")
 
 
@@ -148,9 +150,11 @@ class Lake:
         try:
             yield batches
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if self._still_valid(though_archived=False):
-                raise
-            raise self._replaced() from error
+            if not self._still_valid(though_archived=False):
+                raise self._replaced() from error
+            if isinstance(error, OSError) and _DUCKDB_SAYS.match(str(error)):
+                raise duckdb.Error(str(error)) from error
+            raise
         finally:
             batches.close()  # what was not fetched
         if not self._still_valid():

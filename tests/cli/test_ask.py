@@ -123,14 +123,14 @@ def test_arrow_on_stdout_is_a_stream(folder, stored):
 def test_json_is_one_document_of_columns_and_rows(sql):
     query = (
         "select sum(size) as s, 'nan'::double as x, ['inf'::double] as l, map {'k': 1} as m, date '2025-12-22' as d, "
-        "timestamptz '2025-12-22 12:00:00-05' as t, interval 90 minute as i, null as n "
+        "timestamptz '2025-12-22 12:00:00-05' as t, interval 90 minute as i, null as n, '\\xff'::blob as o "
         "from range(2), (select 3 as size)"
     )
 
     for way in (["--json"], ["--format", "json"]):
         assert sql(query, *way).document == {
-            "columns": ["s", "x", "l", "m", "d", "t", "i", "n"],
-            "rows": [[6, None, [None], {"k": 1}, "2025-12-22", "2025-12-22 17:00:00+00:00", "01:30:00", None]],
+            "columns": ["s", "x", "l", "m", "d", "t", "i", "n", "o"],
+            "rows": [[6, None, [None], {"k": 1}, "2025-12-22", "2025-12-22 17:00:00+00:00", "01:30:00", None, "\\xFF"]],
         }
     assert sql("select 1 as a where false", "--json").document == {"columns": ["a"], "rows": []}
 
