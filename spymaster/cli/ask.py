@@ -1,8 +1,12 @@
 """`sql`: what is shown to people is held in memory, what is written for programs goes by in batches."""
 
 import io
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 MAX_SHOWN_ROWS: Final = 1_000  # of an answer for people; the other formats give all
 JSON_ROWS: Final = 4_096  # that are Python objects at once
 HELD_BYTES: Final = 16_000_000  # of what goes to stdout: a shorter answer is printed once it is known to be right
+INTERRUPT_S: Final = 0.1  # between interrupts; one that comes just before DuckDB begins is forgotten
 _NESTED: Final = ("list", "array", "struct", "map", "union")
 
 _Answer = TypeVar("_Answer")
@@ -40,7 +45,7 @@ class AnswerFormat(StrEnum):
 
 # DuckDB types that a format has no values for: they come as their text.
 _AS_TEXT: Final = {
-    None: ("interval", "bit", "union", "time with time zone"),
+    None: ("interval", "bit", "blob", "union", "time with time zone"),
     AnswerFormat.CSV: (*_NESTED, "interval", "bit", "blob", "time with time zone"),
     AnswerFormat.PARQUET: ("interval", "union", "time with time zone"),
     AnswerFormat.ARROW: (),
@@ -76,7 +81,7 @@ def sql_command(
     from spymaster.query.lake import connect
 
     try:
-        with connect(loaded.data_root, loaded.wal_root) as lake:
+        with connect(loaded.data_root, loaded.wal_root) as lake, _interruptible(lake):
             if form in {None, AnswerFormat.TABLE, AnswerFormat.RECORD}:
                 _show(lake, query, None if form is None else Format(form))
             else:
@@ -87,6 +92,48 @@ def sql_command(
         raise UsageError(
             f"the query failed: {error}. Nothing was changed. Next: spymaster sql 'show tables'"
         ) from error
+
+
+@contextmanager
+def _interruptible(lake: "Lake") -> Iterator[None]:
+    """Let Ctrl-C end the query that runs. Python's own handler waits until DuckDB is done, which looks for no signal.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        while numbers := _received(ours):
+            if signal.SIGINT in numbers or interrupted.is_set():
+                interrupted.set()
+                ours.settimeout(INTERRUPT_S)
+                lake.connection.interrupt()
+
+    thread = threading.Thread(target=interrupt, name="interrupt", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    except Exception as error:
+        if interrupted.is_set():
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        thread.join()
+        ours.close()
+
+
+def _received(end: socket.socket) -> bytes:
+    """Return the numbers of signals; zero if none came for a while, nothing once the other end is closed."""
+    try:
+        return end.recv(64)
+    except TimeoutError:
+        return b"\0"
 
 
 def _chosen(form: AnswerFormat | None, target: Path | None, *, as_json: bool) -> AnswerFormat | None:

@@ -96,10 +96,14 @@ def _record(
     started = clock.monotonic_s()
     shown = loaded.log_file is None and not quiet
 
-    async def record(journal: "Journal") -> Daemon:
-        daemon = Daemon(loaded, sources, speed, strict=strict, notify=None if shown else warn, journal=journal)
+    async def record(journal: "Journal", terminal: screen.Terminal) -> Daemon:
+        def notify(line: str) -> None:
+            terminal.do(lambda: warn(line))
+
+        daemon = Daemon(loaded, sources, speed, strict=strict, notify=None if shown else notify, journal=journal)
         _drain_on_signals(daemon)
-        live = asyncio.create_task(screen.show_live(daemon)) if sys.stderr.isatty() and not as_json else None
+        drawn = sys.stderr.isatty() and not as_json
+        live = asyncio.create_task(screen.show_live(daemon, terminal)) if drawn else None
         try:
             await daemon.run(duration)
         finally:
@@ -108,8 +112,8 @@ def _record(
                 await asyncio.gather(live, return_exceptions=True)
         return daemon
 
-    with _journal(loaded, shown=shown) as journal:
-        daemon = asyncio.run(record(journal))
+    with _journal(loaded, shown=shown) as journal, screen.Terminal() as terminal:
+        daemon = asyncio.run(record(journal, terminal))
     summary = screen.summarize(daemon, clock.monotonic_s() - started)
     if as_json:
         print_json(summary)

@@ -1,7 +1,12 @@
 """What a person sees of a run: the live table, and the summary after it. Pictures go to stderr, answers to stdout."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from spymaster import clock
 from spymaster.cli.output import Count
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from spymaster.query.status import Status
 
 REFRESH_S = 0.5
+MAX_WAITING: Final = 100  # writes to the terminal; beyond, the new ones are lost
+CLOSE_S: Final = 2.0  # how long the last may take
 GAUGES: Final = ["stream", "rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
 
 
@@ -62,7 +69,34 @@ def summarize(daemon: "Daemon", seconds: float) -> Summary:
     }
 
 
-async def show_live(daemon: "Daemon") -> None:
+class Terminal:
+    """Writes to stderr in a thread of its own: a paused terminal holds a write up, maybe for ever, and no recording."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(MAX_WAITING)
+        self._thread = threading.Thread(target=self._run, name="terminal", daemon=True)  # a stuck one holds up no exit
+
+    def do(self, write: Callable[[], object]) -> None:
+        """Write, after what was asked for before. It waits for nothing."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(write)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=CLOSE_S)
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while (write := self._queue.get()) is not None:
+            with suppress(OSError, ValueError):  # a reader that went away
+                write()
+
+
+async def show_live(daemon: "Daemon", terminal: Terminal) -> None:
     """Draw the live table on stderr until cancelled."""
     import asyncio
 
@@ -73,16 +107,21 @@ async def show_live(daemon: "Daemon") -> None:
 
     before: dict[str, int] = {}
     last_s = clock.monotonic_s()
-    with Live(console=Console(stderr=True, soft_wrap=True), refresh_per_second=4, transient=True) as live:
+    # No thread of its own, which would hold its lock while it writes; and answers are not pictures.
+    live = Live(console=Console(stderr=True, soft_wrap=True), auto_refresh=False, redirect_stdout=False, transient=True)
+    terminal.do(live.start)
+    try:
         while True:
             now_s = clock.monotonic_s()
             now = gauges(daemon.recorder)
             appended = {name: stream["appended"] for name, stream in now["streams"].items()}
             seconds = max(now_s - last_s, 1e-9)
             rates = {name: (rows - before.get(name, rows)) / seconds for name, rows in appended.items()}
-            live.update(_live_table(now, rates))
+            terminal.do(partial(live.update, _live_table(now, rates), refresh=True))
             before, last_s = appended, now_s
             await asyncio.sleep(REFRESH_S)
+    finally:
+        terminal.do(live.stop)
 
 
 def gauge_rows(now: "Gauges") -> list[list[object]]:

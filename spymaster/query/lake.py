@@ -5,6 +5,9 @@
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
 """
 
+import re
+import secrets
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,13 +25,15 @@ from spymaster.lake.layout import ALL, RECEIVED, Tier, Within, escape_glob
 from spymaster.paths import stream_stem
 from spymaster.query import naming, sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
-from spymaster.query.read_only import ReadOnly
-from spymaster.query.statements import Statements
+from spymaster.query.read_only import ReadOnly, guarded
+from spymaster.query.statements import SETTINGS, Statements
 from spymaster.query.views import Views, plain, quote, silver_views
 from spymaster.wal import folder
 
 STREAM_ROWS: Final = 65_536  # of a batch: 35 MB of books, of which a few are held
+SPILL_GB: Final = 16  # on the disk for temporary files; a query that needs more fails
 _ANSWER: Final = "spymaster_answer"
+_DUCKDB_SAYS: Final = re.compile(r"[A-Z][\w ]* Error: ")  # what ends a stream comes through Arrow, as an OSError
 _Answer = TypeVar("_Answer")
 
 
@@ -71,10 +76,17 @@ class Lake:
         # DuckDB compares names as they are written, so a pattern must be allowed as a pattern.
         allowed = ", ".join(quote(name) for root in roots for name in sorted({str(root), escape_glob(root)}))
         self._database.execute(f"set allowed_directories = [{allowed}]")
+        # By default a query spills into the working folder, beside the log, up to 90 % of what is free there.
+        spill = Path(tempfile.gettempdir(), f"spymaster-{secrets.token_hex(8)}")  # DuckDB makes it, and removes it
+        self._database.execute(f"set temp_directory = {quote(str(spill))}")
+        self._database.execute(f"set max_temp_directory_size = '{SPILL_GB}GB'")
         self._database.execute("set enable_external_access = false")
         self._database.execute("set enable_external_file_cache = false")  # Silver's names get other files
         self._database.execute("set global timezone = 'UTC'")
         self._connection.execute("set python_enable_replacements = false")  # they would be our variables
+        # Else `enable_logging` and `enable_profiling`, called from a text, let DuckDB write any file of the lake.
+        self._database.execute(f"set allowed_configs = {sorted(SETTINGS)}")
+        self._database.execute("set lock_configuration = true")
         sessions.install(self._database)
         naming.install(self._database)
         self._views = Views(self._data_root, self._database)
@@ -146,9 +158,11 @@ class Lake:
         try:
             yield batches
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            if self._still_valid(though_archived=False):
-                raise
-            raise self._replaced() from error
+            if not self._still_valid(though_archived=False):
+                raise self._replaced() from error
+            if isinstance(error, OSError) and _DUCKDB_SAYS.match(str(error)):
+                raise duckdb.Error(str(error)) from error
+            raise
         finally:
             batches.close()  # what was not fetched
         if not self._still_valid():
@@ -156,8 +170,7 @@ class Lake:
 
     def guarded(self, found: Any) -> Any:
         """Return a relation or connection without what writes files, and anything else as it is."""
-        wraps = isinstance(found, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
-        return ReadOnly(found, self._statements) if wraps else found
+        return guarded(found, self._statements)
 
     def _run(self, query: str, run: Callable[[], _Answer]) -> _Answer:
         def refresh_and_run() -> _Answer:

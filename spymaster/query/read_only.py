@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final, Self
 
 import duckdb
+from duckdb._relation import GroupedRelation  # which the package does not name
 
 from spymaster.query.statements import Statements, refusal
 
@@ -38,6 +39,8 @@ class ReadOnly:
     def __getattr__(self, name: str) -> Any:
         if name in _WRITES:
             raise refusal(name)
+        if name.startswith("_") and not name.endswith("_"):  # DuckDB's own calls run any statement by such names
+            raise AttributeError(f"{name} is not given: it would end the guard of the lake")
         found = getattr(self._wrapped, name)
         if not callable(found):
             return self._guarded(found)
@@ -108,8 +111,13 @@ class ReadOnly:
     def _guarded(self, found: Any) -> Any:
         if found is self._wrapped:
             return self
-        wraps = isinstance(found, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
-        return ReadOnly(found, self._statements) if wraps else found
+        return guarded(found, self._statements)
+
+
+def guarded(found: Any, statements: Statements) -> Any:
+    """Return a relation, its groups or a connection without what writes files, and anything else as it is."""
+    wraps = isinstance(found, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation | GroupedRelation)
+    return ReadOnly(found, statements) if wraps else found
 
 
 def _unwrapped(value: Any) -> Any:

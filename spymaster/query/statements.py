@@ -20,18 +20,15 @@ _SAFE: Final = {
     StatementType.DELETE, StatementType.MERGE_INTO, StatementType.ANALYZE, StatementType.VACUUM, StatementType.RELATION,
 }  # fmt: skip
 _NAME_NO_TABLE: Final = {StatementType.SET, StatementType.VARIABLE_SET, StatementType.TRANSACTION}
-# A statement within another, a secret that is written to the disk, a log of DuckDB's own in any folder.
-_WRITING_WORDS: Final = {
-    "copy", "export", "import", "import_database", "attach", "install", "load", "secret", "enable_logging"
-}  # fmt: skip
+# A statement within another, a secret that is written to the disk.
+_WRITING_WORDS: Final = {"copy", "export", "import", "import_database", "attach", "install", "load", "secret"}
 _MAY_CONTAIN_THEM: Final = {StatementType.SELECT, StatementType.MULTI}  # as names of columns; neither holds a statement
-_LOGS: Final = "enable_logging"
 # What a session may set. Others open files, or end the guard: they are refused because they are not listed.
-_SETTINGS: Final = {
-    "timezone", "time", "calendar", "threads", "memory_limit", "max_memory", "variable", "default_order",
-    "default_null_order", "null_order", "preserve_insertion_order", "enable_progress_bar", "integer_division",
-    "table_info", "show", "show_tables", "version", "database_size",
+SETTINGS: Final = {
+    "timezone", "calendar", "threads", "memory_limit", "max_memory", "default_order", "default_null_order",
+    "null_order", "preserve_insertion_order", "enable_progress_bar", "integer_division",
 }  # fmt: skip
+_SET_OR_SHOWN: Final = {"time", "variable", "table_info", "show", "show_tables", "version", "database_size"}
 _BEFORE_A_SETTING: Final = {"set", "reset", "pragma", "session", "global", "local"}
 _BY_TEXT: Final = {"query", "query_table"}  # functions whose tables stand in a text
 _DEFINES: Final = {"view", "macro", "function"}
@@ -62,8 +59,7 @@ class Statements:
             kind, words = _kind(statement), list(_words(statement.query))
             if kind in {StatementType.SET, StatementType.PRAGMA}:
                 _check_setting(words)
-            forbidden = {_LOGS} if kind in _MAY_CONTAIN_THEM else _WRITING_WORDS
-            if kind not in _SAFE or not forbidden.isdisjoint(words):
+            if kind not in _SAFE or not (kind in _MAY_CONTAIN_THEM or _WRITING_WORDS.isdisjoint(words)):
                 raise refusal(next((word for word in words if word in _WRITING_WORDS), words[0]).upper())
             if kind == StatementType.CREATE and not _DEFINES.isdisjoint(words):
                 self.hidden = True
@@ -117,10 +113,10 @@ def _kind(statement: duckdb.Statement) -> StatementType | None:
 
 def _check_setting(words: list[str]) -> None:
     name = next((word for word in words if word not in _BEFORE_A_SETTING), "")
-    if name not in _SETTINGS:
+    if name not in SETTINGS | _SET_OR_SHOWN:
         raise UsageError(
             f"setting {name!r} is refused: it might let SQL write files, or read others than the lake's. Nothing was "
-            f"changed. Next: use one of {', '.join(sorted(_SETTINGS - {'time', 'show'}))}"
+            f"changed. Next: use one of {', '.join(sorted(SETTINGS | _SET_OR_SHOWN - {'time', 'show'}))}"
         )
 
 

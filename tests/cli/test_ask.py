@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -120,14 +123,14 @@ def test_arrow_on_stdout_is_a_stream(folder, stored):
 def test_json_is_one_document_of_columns_and_rows(sql):
     query = (
         "select sum(size) as s, 'nan'::double as x, ['inf'::double] as l, map {'k': 1} as m, date '2025-12-22' as d, "
-        "timestamptz '2025-12-22 12:00:00-05' as t, interval 90 minute as i, null as n "
+        "timestamptz '2025-12-22 12:00:00-05' as t, interval 90 minute as i, null as n, '\\xff'::blob as o "
         "from range(2), (select 3 as size)"
     )
 
     for way in (["--json"], ["--format", "json"]):
         assert sql(query, *way).document == {
-            "columns": ["s", "x", "l", "m", "d", "t", "i", "n"],
-            "rows": [[6, None, [None], {"k": 1}, "2025-12-22", "2025-12-22 17:00:00+00:00", "01:30:00", None]],
+            "columns": ["s", "x", "l", "m", "d", "t", "i", "n", "o"],
+            "rows": [[6, None, [None], {"k": 1}, "2025-12-22", "2025-12-22 17:00:00+00:00", "01:30:00", None, "\\xFF"]],
         }
     assert sql("select 1 as a where false", "--json").document == {"columns": ["a"], "rows": []}
 
@@ -250,3 +253,17 @@ def test_a_file_of_a_million_rows_takes_little_more_memory_than_one_of_a_row(tmp
     with (tmp_path / "t.csv").open() as file:
         assert sum(1 for _ in file) == 1_000_001
     assert every - one < 100_000_000
+
+
+@pytest.mark.parametrize("more", [[], ["--format", "csv", "--out", "x.csv"]])
+def test_ctrl_c_ends_a_query_whatever_duckdb_is_at(tmp_path, more):
+    """To its end this one takes minutes."""
+    query = "select sum(a.i * b.i) from range(100_000) a(i), range(300_000) b(i)"
+    threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun_s = time.monotonic()
+
+    done = spymaster("sql", query, *more, folder=tmp_path)
+
+    assert done.returncode == 130
+    assert time.monotonic() - begun_s < 8
+    assert not list(tmp_path.rglob("*x.csv*"))

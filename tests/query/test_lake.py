@@ -2,11 +2,11 @@
 
 import hashlib
 import shutil
+import tempfile
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from spymaster.compaction import compactor
@@ -15,6 +15,7 @@ from spymaster.errors import ReplacedError, UsageError
 from spymaster.lake.layout import Tier
 from spymaster.query.lake import STREAM_ROWS, connect
 from spymaster.query.one_table import OneTable
+from spymaster.query.statements import SETTINGS
 from tests.compaction.silver_oracle import flush
 from tests.rows import NOON_NS, TRADES, numbered
 
@@ -71,10 +72,7 @@ WRITERS = {
     ),
     "an explained one": lambda lake, file: lake.execute(f"explain analyze copy (select 1) to '{file}'"),
     "a database": lambda lake, file: lake.execute(f"attach '{file}'"),
-    "a log": lambda lake, file: (
-        lake.execute(f"call enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{file}'}})"),
-        lake.execute("select 1"),
-    ),
+    "groups of one": lambda lake, file: lake.sql("select 1 as a").group_by("a").agg("a").write_csv(str(file)),
     "extensions": lambda lake, file: (lake.execute(f"set extension_directory = '{file}'"), lake.execute("load httpfs")),
 }  # fmt: skip
 
@@ -91,6 +89,44 @@ def test_nothing_is_written_into_the_lake_whichever_way_is_tried(lake, data, wri
         assert "the lake is as it was" in str(error.value) or "Nothing was changed" in str(error.value)
         assert files(data) == before
     assert lake.execute("select count(*) from futures_trades").fetchone() == (100,)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "call enable_logging('QueryLog', storage = 'file', storage_config = {{'path': '{}'}})",
+        "from query('from enable_' || 'logging(storage = ''file'', storage_path = ''{}'')')",
+        "call enable_profiling(format = 'json', save_location = '{}.json')",
+        "from enable_profiling(format = 'json', save_location = '{}.json')",
+        "set variable x = 1; from query('from enable_profiling(format = ''json'', save_location = ''{}.json'')')",
+    ],
+)
+def test_functions_that_set_where_duckdb_writes_are_refused_by_duckdb_itself(lake, data, query):
+    before = files(data)
+
+    with pytest.raises(duckdb.InvalidInputException, match="the configuration has been locked"):
+        lake.execute(query.format(Tier.BRONZE.of(data) / "x")).fetchall()
+
+    lake.execute("select 1").fetchall()
+    assert files(data) == before
+
+
+def test_the_package_runs_no_statement_past_the_guard(lake, data):
+    """`duckdb.sql` takes any object for a connection, and asks it by private names."""
+    before = files(data)
+    copy = f"copy (select 1) to '{Tier.BRONZE.of(data) / 'x.parquet'}'"
+
+    with pytest.raises(AttributeError, match="would end the guard"):
+        duckdb.sql(copy, connection=lake.connection)
+
+    assert files(data) == before
+
+
+def test_a_session_may_set_what_is_said_that_it_may(lake):
+    for name in SETTINGS:
+        lake.execute(f"reset {name}")
+    lake.execute("set threads = 1; set time zone 'UTC'; set variable x = 1")
+    assert lake.execute("select getvariable('x'), current_setting('threads')").fetchall() == [(1, 1)]
 
 
 def test_tables_and_views_of_ones_own_live_in_memory(lake, data):
@@ -208,11 +244,10 @@ def test_a_stream_whose_parts_are_archived_before_they_are_read_says_so_too(tmp_
 def test_a_stream_that_fails_for_another_reason_says_which(lake):
     with pytest.raises(OSError, match="no room"), lake.stream("from futures_trades"):
         raise OSError("no room")
-    with (
-        pytest.raises((duckdb.Error, pa.ArrowException), match="not a number"),
-        lake.stream("select error('not a number') from futures_trades") as batches,
-    ):
-        batches.read_all()
+    late = "select case when i = 1_200_000 then error('not a number') else i end from range(3_000_000) t(i)"
+    for query in ("select error('not a number') from futures_trades", late):
+        with pytest.raises(duckdb.Error, match="not a number"), lake.stream(query) as batches:
+            batches.read_all()
 
 
 def test_a_query_says_which_of_its_views_are_empty_and_what_fills_them(tmp_path, lake, data):
@@ -225,3 +260,19 @@ def test_a_query_says_which_of_its_views_are_empty_and_what_fills_them(tmp_path,
     path.write_bytes(b"")
     assert lake.empty_views("from stocks_trades") == []
     assert lake.empty_views("execute p") == []
+
+
+def test_what_a_query_spills_goes_to_the_folder_for_temporary_files_and_is_gone_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "temporary").mkdir()
+
+    with connect(tmp_path / "lake", tmp_path / "wal") as lake:
+        lake.execute("set memory_limit = '60MB'")
+        lake.execute("create table large as select range as a, range::varchar || 'x' as b from range(3_000_000)")
+        spilled = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert lake.execute("select count(*) from (from large order by b)").fetchone() == (3_000_000,)
+
+    assert spilled
+    assert all(path.is_relative_to(tmp_path / "temporary") for path in spilled)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

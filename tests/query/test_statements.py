@@ -75,8 +75,6 @@ def test_from_a_view_or_macro_of_ones_own_on_no_name_tells_the_tables(statements
         "install httpfs",
         "load 'x'",
         "update extensions",
-        "call enable_logging('QueryLog', storage = 'file', storage_config = {'path': 'x'})",
-        "from enable_logging()",
         "create persistent secret k (type s3)",
         "set enable_external_file_cache = true",
         'set "allowed_directories" = []',
