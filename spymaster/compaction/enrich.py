@@ -55,8 +55,8 @@ def greeks_for(data_root: Path, partition: Partition, tolerance_ns: int) -> Gree
     files = [silver.file_of(data_root, Partition(schema.name, partition.key, partition.value, d, None)) for d in dates]
     begin_ns = (day - _EPOCH).days * NS_PER_DAY + (partition.hour or 0) * clock.NS_PER_HOUR
     end_ns = begin_ns + (NS_PER_DAY if partition.hour is None else clock.NS_PER_HOUR)
-    received = pc.field("ts_recv_ns")
-    known = (received >= begin_ns - tolerance_ns) & (received < end_ns)
+    received, last_ns = pc.field("ts_recv_ns"), min(end_ns - 1, 2**63 - 1)  # 64 bits end within an hour
+    known = (received >= begin_ns - tolerance_ns) & (received <= last_ns)
     found = [
         pq.read_table(
             file, columns=list(_COLUMNS), filters=known, partitioning=None, page_checksum_verification=True

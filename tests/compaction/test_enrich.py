@@ -15,7 +15,9 @@ from spymaster import events
 from spymaster.compaction.enrich import enrich, greeks_for
 from spymaster.lake import silver
 from spymaster.paths import Partition
+from tests.compaction.silver_oracle import flush
 from tests.rows import NOON_NS, numbered
+from tests.silver_files import compacted
 
 SECOND_NS = 1_000_000_000
 TOLERANCE_NS = 10 * SECOND_NS
@@ -239,3 +241,14 @@ def test_where_there_are_no_greeks_trades_stay_as_they_are(tmp_path):
 
     assert enrich(trades, rows, TOLERANCE_NS)["greeks_snapshot_id"].null_count == 10
     assert digest == hashlib.sha256(b"").digest()
+
+
+def test_a_trade_in_the_last_hour_of_64_bits_is_compacted(tmp_path):
+    rows = numbered(events.OPTIONS_TRADES, 1, symbol="SPY")
+    place = rows.schema.get_field_index("ts_event_ns")
+    rows = rows.set_column(place, rows.schema.field(place), pa.array([2**63 - 1]))
+    flush(tmp_path, events.OPTIONS_TRADES, rows, "SPY")
+
+    (result,) = compacted(tmp_path / "lake")
+
+    assert (result.status, result.counts.rows_out) == ("compacted", 1)
