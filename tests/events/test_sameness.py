@@ -10,6 +10,7 @@ from spymaster import events
 from spymaster.events import MARKET_SCHEMAS, sameness
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.sameness import keys_of, rule_of
+from spymaster.normalize.massive.fields import FRAMES, RECORDS
 from tests.compaction import silver_oracle
 from tests.rows import NOON_NS
 
@@ -161,3 +162,38 @@ def test_the_columns_of_a_rule_are_columns_and_a_number_stands_for_what_the_key_
     assert {*rule.content, *rule.zero, *rule.unique} <= {*rule.key, *rule.richer, *rule.instrument}
     assert not {*rule.key} & {*rule.richer}  # so that the poorer key is a subset of the richer
     assert named <= {*sameness.columns_of(schema)}
+
+
+# What the vendor documents of its routes, beside the columns that our field tables read: the header of a day file, and
+# what a route rounds. Times are compared to the millisecond, which all give.
+DAY_FILES = {
+    "stocks.trades": "ticker conditions correction exchange id participant_timestamp price sequence_number sip_timestamp "
+    "size tape trf_id trf_timestamp",
+    "stocks.quotes": "ticker ask_exchange ask_price ask_size bid_exchange bid_price bid_size conditions indicators "
+    "participant_timestamp sequence_number sip_timestamp tape trf_timestamp",
+    "options.trades": "ticker conditions correction exchange price sip_timestamp size",
+}
+LIVE = {"stocks.trades": ("stocks", "T"), "stocks.quotes": ("stocks", "Q"), "options.trades": ("options", "T")}
+
+
+def given(name):
+    """Return of each route of Massive's whether it is live, and which columns it gives exactly."""
+    cluster, kind = LIVE[name]
+    live = {field.column for field in FRAMES[cluster][kind].fields.values()}
+    rounded = {"size"} if name == "stocks.trades" and "size_decimal" not in live else set()
+    by_name = RECORDS[name].fields
+    file = {by_name[column].column for column in DAY_FILES[name].split()}
+    return {"websocket": (True, live - rounded), "day file": (False, file)}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_each_column_of_a_key_is_given_exactly_by_every_route_that_the_key_serves(name):
+    rule = rule_of(events.SCHEMAS[name], "massive.x")
+    routes = given(name)
+
+    for route, (_, columns) in routes.items():
+        assert {*rule.instrument, *rule.key} <= columns, route
+    richer = {route for route, (_, columns) in routes.items() if {*rule.richer} <= columns}
+    assert richer, "some route has the richer key"
+    poorer_is_live = any(live for route, (live, _) in routes.items() if route not in richer)
+    assert not (poorer_is_live and any(not routes[route][0] for route in richer))  # else a file's row would be kept
