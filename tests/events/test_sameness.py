@@ -167,8 +167,8 @@ def test_the_columns_of_a_rule_are_columns_and_a_number_stands_for_what_the_key_
 # What the vendor documents of its routes, beside the columns that our field tables read: the header of a day file, and
 # what a route rounds. Times are compared to the millisecond, which all give.
 DAY_FILES = {
-    "stocks.trades": "ticker conditions correction exchange id participant_timestamp price sequence_number sip_timestamp "
-    "size tape trf_id trf_timestamp",
+    "stocks.trades": "ticker conditions correction exchange id participant_timestamp price sequence_number "
+    "sip_timestamp size tape trf_id trf_timestamp",
     "stocks.quotes": "ticker ask_exchange ask_price ask_size bid_exchange bid_price bid_size conditions indicators "
     "participant_timestamp sequence_number sip_timestamp tape trf_timestamp",
     "options.trades": "ticker conditions correction exchange price sip_timestamp size",
