@@ -55,7 +55,7 @@ def test_no_reader_takes_a_column_from_a_name_above_the_lake(tmp_path, monkeypat
     assert shown("futures_trades") == SHOWN
     assert shown("silver_futures_trades") == SHOWN
     with connect(data, root / "wal") as lake:
-        assert lake.sql("from futures_trades").columns == lake.sql("from bronze_futures_trades").columns
+        assert lake.sql("from futures_trades").columns == lake.sql("from silver_futures_trades").columns
         assert lake.sql(
             "select sum(rows) from (select count(*) as rows from futures_trades where date = '2025-12-16')"
         ).fetchall() == [(2,)]

@@ -139,8 +139,10 @@ def test_every_schema_reads_the_same_from_log_bronze_and_silver(lake, wal, data,
     assert logged.select(schema.log.names).cast(schema.log).equals(rows)
     assert logged.equals(both)
     assert logged.equals(bronze)
-    assert logged.drop_columns("occurrence").equals(compacted.drop_columns("occurrence"))
-    assert (logged["occurrence"].null_count, compacted["occurrence"].null_count) == (30, 0)  # counted by compaction
+    if schema.kind == "market":  # whose occurrence is counted by compaction
+        assert (logged["occurrence"].null_count, compacted["occurrence"].null_count) == (30, 0)
+        logged, compacted = logged.drop_columns("occurrence"), compacted.drop_columns("occurrence")
+    assert logged.equals(compacted)
 
 
 def test_rows_of_every_state_are_there_once(lake, wal, data):

@@ -20,7 +20,6 @@ from spymaster.events.captures import capture_id_of
 from spymaster.lake import bronze, lake_id
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.locks import bronze_lock, wal_lock
-from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.recording import flush, own_lake
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import recover
@@ -317,7 +316,7 @@ def file_of(tmp_path, count: int) -> tuple[Path, int, pa.RecordBatch]:
     file = tmp_path / "ES.dbn"
     data = b"".join(trade(ts_event=T0 + number) for number in range(count))
     file.write_bytes(es_header() + data)
-    capture_id = capture_id_of(hashlib.sha256(file.read_bytes()).hexdigest(), DatabentoNormalizer.version)
+    capture_id = capture_id_of(hashlib.sha256(file.read_bytes()).hexdigest(), 1)
     (rows,) = Run(es_header(), data).tables["futures.trades"].combine_chunks().to_batches()
     return file, capture_id, rows
 

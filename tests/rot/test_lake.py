@@ -147,7 +147,7 @@ def test_a_row_of_the_catalog_that_is_not_as_it_was_written_is_not_believed(lake
 
 
 def test_a_catalog_whose_rows_are_not_summed_is_caught(lake, monkeypatch):
-    monkeypatch.setattr(catalog, "_row_crc32c", lambda _: 0)
+    monkeypatch.setattr(catalog, "row_crc32c_of", lambda _: 0)
     rebuild(lake.root)
     change(lake, "crc32c")
 
