@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import inspect
+import math
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -364,8 +366,12 @@ def ends() -> list[tuple[bool, str | None]]:
         ({"symbol": "SPY"}, "stocks.trades: field 'ts_event_ns' is missing"),
         (TRADE | {"price": "dear"}, "stocks.trades: field 'price' 'dear' is no double"),
         (TRADE | {"siz": 5}, "stocks.trades: field 'siz' is not known"),
-        (TRADE | {"size": 2.7}, "stocks.trades: field 'size' 2.7 is no int32 .it is no whole number"),
+        (TRADE | {"size": 2.7}, "stocks.trades: field 'size' 2.7 is no int32"),
         (TRADE | {"ts_event_ns": 1.5}, "stocks.trades: field 'ts_event_ns' 1.5 is no int64"),
+        (TRADE | {"ts_event_ns": 1765897200000000123.0}, "a float holds no nanoseconds"),
+        (TRADE | {"ts_event_ns": True}, "it is true or false"),
+        (TRADE | {"size": datetime(2025, 12, 22, tzinfo=UTC)}, "it is a time"),
+        (TRADE | {"trade_id": 5.0}, "it is a number"),
         (TRADE | {"conditions": [1, 2.5]}, "stocks.trades: field 'conditions' .* is no list"),
         (TRADE | {"size": 2**40}, "stocks.trades: field 'size'"),
         (TRADE | {"symbol": "X" * 100}, "100 bytes long"),
@@ -389,6 +395,7 @@ def test_an_event_that_does_not_fit_is_refused_in_one_line_and_nothing_is_writte
     [
         ({"prise": pa.array([1.0])}, "stocks.trades: field 'prise' is not known"),
         ({"size": pa.array([2.7])}, "stocks.trades: field 'size' is double, not int32"),
+        ({"ts_event_ns": pa.array([float(NOON_NS)])}, "a float holds no nanoseconds"),
     ],
 )
 def test_columns_that_are_misspelt_or_would_be_cut_are_refused_in_one_line_and_nothing_is_written(column, line):
@@ -422,6 +429,24 @@ def test_whole_numbers_in_any_form_and_what_is_ours_to_fill_are_written():
     assert first["size"] == second["size"] == 7
     assert first["conditions"] == second["conditions"] == [1, 2]
     assert first["capture_seq"] + 1 == second["capture_seq"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_a_time_of_any_unit_and_zone_is_the_same_moment_at_both_doors_and_what_is_no_number_is_null(unit, zone):
+    stamps = pa.array([NOON_NS]).cast(pa.timestamp("ns", zone)).cast(pa.timestamp(unit, zone))
+    columns = {"ts_event_ns": stamps, "symbol": pa.array(["SPY"]), "price": pa.array([math.nan])}
+    moment = datetime.fromtimestamp(NOON_NS / 10**9, UTC)
+
+    async def write():
+        writer = BronzeWriter()
+        await writer.write("stocks.trades", pa.RecordBatch.from_pydict(columns))
+        await writer.write_stock_trade(TRADE | {"ts_event_ns": moment, "price": math.nan})
+        await writer.stop()
+
+    asyncio.run(write())
+    rows = BronzeReader().arrow().read("stocks.trades", "SPY").to_pylist()
+    assert [(row["ts_event_ns"], row["price"]) for row in rows] == [(NOON_NS, None)] * 2
 
 
 def test_a_second_writer_and_a_manager_are_refused_while_one_writes():

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spymaster import clock, events, paths, settings
 from spymaster.bus import Bus, Skipped, Subscription
@@ -241,7 +242,7 @@ class BronzeWriter:
                 value = getattr(event, column.name, filled)
             if value is not None:
                 try:
-                    columns[column.name] = _whole(value, column.type)
+                    columns[column.name] = _fitted(pa.array([value]), column)
                 except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                     raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
         await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
@@ -299,12 +300,13 @@ def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:
             given = pa.nulls(batch.num_rows, column.type)
         else:
             raise _misfit(kind, column.name, "is missing")
-        if given.null_count and not column.nullable:
-            raise _misfit(kind, column.name, "has nulls")
         try:
-            columns.append(given.cast(column.type))
-        except pa.ArrowException as error:
+            fitted = _fitted(given, column)
+        except (pa.ArrowException, TypeError) as error:
             raise _misfit(kind, column.name, f"is {given.type}, not {column.type} ({error})") from error
+        if fitted.null_count and not column.nullable:
+            raise _misfit(kind, column.name, "has nulls")
+        columns.append(fitted)
     rows = pa.RecordBatch.from_arrays(columns, schema=kind.delivered)
     try:
         rows.validate(full=True)  # a batch that no reader can decode would be in the log for good
@@ -321,18 +323,26 @@ def _require_known(kind: EventSchema, names: Iterable[str]) -> None:
             raise _misfit(kind, name, "is not known")
 
 
-def _whole(value: object, kind: pa.DataType) -> pa.Array:
-    """Return a column of one value, none of whose fraction is cut.
+def _fitted(given: pa.Array, column: pa.Field) -> pa.Array:
+    """Return values in a column's type, none of whose meaning changes: a time of any unit is the same moment.
+
+    What is not a number is null, as pandas says it.
 
     Raises:
-        pa.ArrowException, TypeError, ValueError, OverflowError: it does not fit.
+        pa.ArrowException, TypeError: they do not fit.
     """
-    column = pa.array([value], kind)
-    if pa.types.is_integer(kind) and column[0].as_py() != value:  # Arrow is safe in casts, and not here
-        raise ValueError("it is no whole number")
-    if pa.types.is_list(kind) and column[0].as_py() != list(value):  # type: ignore[call-overload]
-        raise ValueError("it holds what is no whole number")
-    return column
+    kind, is_time = column.type, column.name.endswith("_ns")
+    if pa.types.is_timestamp(given.type) and pa.types.is_integer(kind):
+        if not is_time:
+            raise TypeError("it is a time")
+        return given.cast(pa.timestamp("ns", given.type.tz)).cast(pa.int64()).cast(kind)
+    if pa.types.is_floating(given.type):
+        if is_time or pa.types.is_string(kind):
+            raise TypeError("a float holds no nanoseconds" if is_time else "it is a number")
+        given = pc.if_else(pc.is_nan(given), pa.scalar(None, given.type), given)
+    elif pa.types.is_boolean(given.type) and not pa.types.is_boolean(kind):
+        raise TypeError("it is true or false")
+    return given.cast(kind)
 
 
 def _misfit(kind: EventSchema, name: str, reason: str) -> UsageError:
