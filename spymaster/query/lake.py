@@ -300,7 +300,11 @@ def _is_logged(wal_root: Path, schema: EventSchema) -> bool:
 
 
 def _as_text(relation: duckdb.DuckDBPyRelation, kinds: Collection[str]) -> Iterator[str]:
-    """Yield the select expressions of a relation's columns, by their places as names may come twice."""
+    """Yield the select expressions of a relation's columns, by their places as names may come twice.
+
+    Bytes come as hexadecimal digits, by which an `event_id` can be looked up.
+    """
     for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1):
         quoted = name.replace('"', '""')
-        yield f'#{place}::varchar as "{quoted}"' if kind.id in kinds else f'#{place} as "{quoted}"'
+        text = f"lower(hex(#{place}))" if kind.id == "blob" else f"#{place}::varchar"
+        yield f'{text if kind.id in kinds else f"#{place}"} as "{quoted}"'
