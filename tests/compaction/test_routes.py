@@ -10,6 +10,7 @@ import pytest
 from spymaster import SilverReader, connect, events
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import compact, partitions
+from spymaster.compaction.engines import Engine
 from spymaster.events import MARKET_SCHEMAS, Stream
 from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.open import normalizer_of
@@ -209,3 +210,16 @@ def test_the_one_table_counts_occurrences_of_a_source_in_nanoseconds_as_silver_d
 
     assert before["occurrence"].to_pylist() == [1, 1]
     assert reader.read_date("2025-12-22", "stocks.trades", columns=["event_id", "occurrence"]).equals(before)
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_two_contracts_whose_rows_have_no_id_but_0_are_two(tmp_path, engine):
+    (plain,) = numbered(events.FUTURES_TRADES, 1).to_pylist()
+    for capture_id, contract in enumerate(("ESZ5", "ESH6"), 1):
+        row = plain | {"source": "databento.glbx", "instrument_id": 0, "contract": contract, "capture_id": capture_id}
+        flush(tmp_path, events.FUTURES_TRADES, pa.Table.from_pylist([row], schema=events.FUTURES_TRADES.log))
+
+    with compactor.lock(tmp_path / "lake"):
+        (result,) = compact(tmp_path / "lake", partitions(tmp_path / "lake", MARKET_SCHEMAS), engine=engine)
+
+    assert result.counts.rows_out == 2
