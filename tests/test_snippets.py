@@ -7,9 +7,10 @@ import math
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -371,6 +372,8 @@ def ends() -> list[tuple[bool, str | None]]:
         (TRADE | {"ts_event_ns": 1765897200000000123.0}, "a float holds no nanoseconds"),
         (TRADE | {"ts_event_ns": True}, "it is true or false"),
         (TRADE | {"size": datetime(2025, 12, 22, tzinfo=UTC)}, "it is a time"),
+        (TRADE | {"size": date(2025, 12, 22)}, "it is a date, a time of day or a duration"),
+        (TRADE | {"participant_ts_ns": timedelta(microseconds=5)}, "it is a date, a time of day or a duration"),
         (TRADE | {"trade_id": 5.0}, "it is a number"),
         (TRADE | {"conditions": [1, 2.5]}, "stocks.trades: field 'conditions' .* is no list"),
         (TRADE | {"size": 2**40}, "stocks.trades: field 'size'"),
@@ -396,6 +399,8 @@ def test_an_event_that_does_not_fit_is_refused_in_one_line_and_nothing_is_writte
         ({"prise": pa.array([1.0])}, "stocks.trades: field 'prise' is not known"),
         ({"size": pa.array([2.7])}, "stocks.trades: field 'size' is double, not int32"),
         ({"ts_event_ns": pa.array([float(NOON_NS)])}, "a float holds no nanoseconds"),
+        ({"ts_event_ns": pa.array([float(NOON_NS)]).dictionary_encode()}, "a float holds no nanoseconds"),
+        ({"ts_event_ns": pa.array([NOON_NS // 10**6]).cast(pa.date64())}, "it is a date, a time of day or a duration"),
     ],
 )
 def test_columns_that_are_misspelt_or_would_be_cut_are_refused_in_one_line_and_nothing_is_written(column, line):
@@ -447,6 +452,19 @@ def test_a_time_of_any_unit_and_zone_is_the_same_moment_at_both_doors_and_what_i
     asyncio.run(write())
     rows = BronzeReader().arrow().read("stocks.trades", "SPY").to_pylist()
     assert [(row["ts_event_ns"], row["price"]) for row in rows] == [(NOON_NS, None)] * 2
+
+
+def test_a_moment_of_pandas_keeps_its_nanoseconds_and_none_of_them_is_null():
+    moment = pd.Timestamp(NOON_NS + 123, tz="America/New_York")
+
+    async def write():
+        writer = BronzeWriter()
+        await writer.write_stock_trade(TRADE | {"ts_event_ns": moment, "participant_ts_ns": pd.NaT})
+        await writer.stop()
+
+    asyncio.run(write())
+    (row,) = BronzeReader().arrow().read("stocks.trades", "SPY").to_pylist()
+    assert (row["ts_event_ns"], row["participant_ts_ns"]) == (NOON_NS + 123, None)
 
 
 def test_a_second_writer_and_a_manager_are_refused_while_one_writes():

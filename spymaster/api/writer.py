@@ -6,6 +6,7 @@ volume.
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
@@ -242,7 +243,7 @@ class BronzeWriter:
                 value = getattr(event, column.name, filled)
             if value is not None:
                 try:
-                    columns[column.name] = _fitted(pa.array([value]), column)
+                    columns[column.name] = _fitted(_array_of(value, column), column)
                 except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                     raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
         await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
@@ -323,6 +324,13 @@ def _require_known(kind: EventSchema, names: Iterable[str]) -> None:
             raise _misfit(kind, name, "is not known")
 
 
+def _array_of(value: object, column: pa.Field) -> pa.Array:
+    """Return a column of one value. A moment of pandas has nanoseconds, which Arrow cuts where it finds the type."""
+    if isinstance(value, datetime) and column.name.endswith("_ns"):
+        return pa.array([value], pa.timestamp("ns"), from_pandas=True)
+    return pa.array([value])
+
+
 def _fitted(given: pa.Array, column: pa.Field) -> pa.Array:
     """Return values in a column's type, none of whose meaning changes: a time of any unit is the same moment.
 
@@ -332,12 +340,16 @@ def _fitted(given: pa.Array, column: pa.Field) -> pa.Array:
         pa.ArrowException, TypeError: they do not fit.
     """
     kind, is_time = column.type, column.name.endswith("_ns")
+    if pa.types.is_dictionary(given.type):
+        given = given.cast(given.type.value_type)
     if pa.types.is_timestamp(given.type) and pa.types.is_integer(kind):
         if not is_time:
             raise TypeError("it is a time")
         return given.cast(pa.timestamp("ns", given.type.tz)).cast(pa.int64()).cast(kind)
+    if pa.types.is_temporal(given.type) and pa.types.is_integer(kind):  # it would be a count of its own unit
+        raise TypeError("it is a date, a time of day or a duration")
     if pa.types.is_floating(given.type):
-        if is_time or pa.types.is_string(kind):
+        if is_time or pa.types.is_string(kind) or pa.types.is_boolean(kind):
             raise TypeError("a float holds no nanoseconds" if is_time else "it is a number")
         given = pc.if_else(pc.is_nan(given), pa.scalar(None, given.type), given)
     elif pa.types.is_boolean(given.type) and not pa.types.is_boolean(kind):

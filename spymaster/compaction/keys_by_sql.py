@@ -77,10 +77,11 @@ def _instrument(schema: EventSchema, rule: Rule) -> dict[str, str]:
     *venue, name = rule.instrument
     if not venue:
         return {name: f'"{name}"'}
-    known = f'"{venue[0]}" is not null'
+    number = _given(schema, venue[0])
+    known = f"({number}) is not null"
     day = f"(ts_recv_ns - (ts_recv_ns % {_NS_PER_DAY} + {_NS_PER_DAY}) % {_NS_PER_DAY})"
     return {
-        **{own: _exact(schema.log.field(own)) for own in venue},
+        **{own: _exact(schema.log.field(own)) for own in venue}, venue[0]: number,
         "day": f"case when {known} then {day} end", name: f'case when not ({known}) then "{name}" end',
     }  # fmt: skip
 

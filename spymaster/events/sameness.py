@@ -177,9 +177,12 @@ def _instrument(rule: Rule, rows: pa.Table) -> list[Numbers]:
         return [_column(rows, name)]
     ids, *others = (_column(rows, other) for other in rule.instrument[:-1])
     days = rows["ts_recv_ns"].to_numpy() // NS_PER_DAY
-    if (nameless := ids != NULL).all():
+    none = (ids == NULL) | (ids == 0)
+    if not none.any():
         return [ids, *others, days]
-    return [ids, *others, np.where(nameless, days, NULL), np.where(nameless, NULL, _column(rows, name))]
+    return [
+        np.where(none, NULL, ids), *others, np.where(none, NULL, days), np.where(none, _column(rows, name), NULL)
+    ]  # fmt: skip
 
 
 def _column(rows: pa.Table, name: str) -> Numbers:

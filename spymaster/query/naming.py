@@ -16,7 +16,7 @@ from spymaster import events
 from spymaster.clock import NS_PER_MS
 from spymaster.events import EventSchema
 from spymaster.events.identity import columns_of, event_ids, identity_of
-from spymaster.events.sameness import comes_in_two_precisions
+from spymaster.events.sameness import MASSIVE, comes_in_two_precisions
 
 
 def install(connection: duckdb.DuckDBPyConnection) -> None:
@@ -43,7 +43,9 @@ def named(schema: EventSchema, query: str, *, counted: bool) -> str:
     """Return a query of all rows of some partitions with `event_id` and `occurrence`, which is null if not counted."""
     given = "{" + ", ".join(f"'{name}': \"{name}\"" for name in columns_of(schema)) + "}"
     hour = ["hour"] if schema.hourly else []
-    time = f"ts_event_ns - ts_event_ns % {NS_PER_MS}" if comes_in_two_precisions(schema) else "ts_event_ns"
+    time = "ts_event_ns"
+    if comes_in_two_precisions(schema):  # of that vendor's sources alone
+        time = f"case when starts_with(source, '{MASSIVE}') then {time} - {time} % {NS_PER_MS} else {time} end"
     equal = [schema.partition_by, "date", *hour, "source", *filter(None, schema.identity)]
     group = ", ".join([time, *(f'"{name}"' for name in dict.fromkeys(equal))])
     order = "ts_event_ns, ts_recv_ns, capture_id, capture_seq"

@@ -13,8 +13,9 @@ this takes a lock, or changes a file.
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,11 +28,11 @@ from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_HOUR, NS_PER_MS, utc_text
 from spymaster.errors import LayoutError
-from spymaster.events import EventSchema
+from spymaster.events import SYSTEM_CAPTURES, EventSchema
 from spymaster.events.exactly_once import keep_once
 from spymaster.events.sameness import columns_of, keys_of
 from spymaster.lake import layout, silver
-from spymaster.lake.begins import capture_begins
+from spymaster.lake.begins import Begins, begins_in, capture_begins
 from spymaster.lake.bronze import CaptureSpan, read_footer, require_known_version, rows_not_held, split
 from spymaster.lake.layout import ALL, RECEIVED, Tier, Token, Within, in_time
 from spymaster.lake.parquet import is_foreign
@@ -109,6 +110,7 @@ class OneTable:
         self._captures: dict[Path, tuple[CaptureSpan, ...]] = {}
         self._times: dict[Path, tuple[int, int]] = {}
         self._once: dict[Partition, tuple[list[Path], _Once]] = {}
+        self._begins: dict[Path, Begins] = {}  # by parts of `system.captures`
         # Which parts a file is of, while it is not replaced; the latest used last.
         self._silver: OrderedDict[Path, tuple[Token, str]] = OrderedDict()
 
@@ -163,7 +165,8 @@ class OneTable:
         hot = {partition: parts for partition, parts in listed.items() if partition not in fresh}
         self._read_footers(list(chain.from_iterable(hot.values())))
         hot = {partition: [path for path in parts if self._captures[path]] for partition, parts in hot.items()}
-        once = {partition: self._once_of(partition, parts, logged.get(partition)) for partition, parts in hot.items()}
+        begins = cache(self._capture_begins)  # most lakes have no hour for which it is asked
+        once = {own: self._once_of(own, parts, logged.get(own), begins) for own, parts in hot.items()}
         self._once = {partition: (hot[partition], once[partition]) for partition in hot.keys() & unlogged}
         mended = frozenset(chain.from_iterable(found.mended for found in once.values()))
         return Snapshot(
@@ -219,7 +222,15 @@ class OneTable:
         self._times = {path: times for path, times in self._times.items() if path in captures}
         self._captures = captures
 
-    def _once_of(self, partition: Partition, parts: list[Path], logged: pa.Table | None) -> _Once:
+    def _capture_begins(self) -> Begins:
+        """Return when captures began, as log and Bronze say: a capture's first row may be in Bronze before that is."""
+        logged = begins_in(read_log(self._wal_root, SYSTEM_CAPTURES))
+        begins = capture_begins(self._data_root, self._begins)
+        return begins | {own: min(stamp, begins.get(own, stamp)) for own, stamp in logged.items()}
+
+    def _once_of(
+        self, partition: Partition, parts: list[Path], logged: pa.Table | None, begins: Callable[[], Begins]
+    ) -> _Once:
         """Find what is left out of a partition's Bronze and log, so that each event is there once."""
         known_parts, known = self._once.get(partition, ([], None))
         if known is not None and logged is None and known_parts == parts:
@@ -235,13 +246,13 @@ class OneTable:
             log.select(names) if piece.path is None else _columns(piece.path, self._schema, names) for piece in pieces
         ]
         rows = pa.concat_tables(tables)
-        once = keep_once(self._schema, rows, keys_of(self._schema, rows), {}, capture_begins(self._data_root))
+        once = keep_once(self._schema, rows, keys_of(self._schema, rows), {}, begins())
         says = np.full(rows.num_rows, _REMOVED)  # which row says what became of each
         says[once.kept] = once.late
         mended, removed, late = set(), [self._no_keys], [self._no_late]
         out = self._with_late(log, log, np.arange(log.num_rows))
-        begins = np.cumsum([0, *(table.num_rows for table in tables)])
-        for piece, begin, end in zip(pieces, begins[:-1], begins[1:], strict=True):
+        starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        for piece, begin, end in zip(pieces, starts[:-1], starts[1:], strict=True):
             own = says[begin:end]
             if piece.path is None:
                 out = self._with_late(log, rows, own).filter(pa.array(own != _REMOVED))

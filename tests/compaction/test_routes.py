@@ -4,17 +4,21 @@ import gzip
 import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from spymaster import connect, events
+from spymaster import SilverReader, connect, events
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import compact, partitions
-from spymaster.events import MARKET_SCHEMAS
+from spymaster.compaction.engines import Engine
+from spymaster.events import MARKET_SCHEMAS, Stream
 from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.open import normalizer_of
+from spymaster.wal.segment import Header
+from spymaster.wal.segment_writer import encode_segment
 from tests.compaction.silver_oracle import flush
 from tests.compaction.test_compactor import as_capture, flat_file_rows
-from tests.rows import NOON_NS
+from tests.rows import NOON_NS, numbered
 
 NOON_MS = NOON_NS // 1_000_000
 STOCKS = (
@@ -173,3 +177,49 @@ def test_of_two_files_the_one_that_was_captured_later_is_kept_whatever_its_id(tm
 
         assert found == [(price,)]
         assert (result.counts.differing, result.counts.unordered) == (1, 0)
+
+
+def test_the_one_table_knows_which_file_is_the_later_while_the_log_alone_says_so(tmp_path):
+    line = "SPY,37,{},4,a,{ns},{},1,{ns},100,1,0,0"
+    old = day_file(tmp_path, "old", STOCKS, [line.format(0, 684.1, ns=NOON_NS)])
+    corrected = day_file(tmp_path, "corrected", STOCKS, [line.format(1, 684.2, ns=NOON_NS)])
+    lake = recorded(tmp_path, events.STOCKS_TRADES, old, corrected)
+    begins = sorted((lake / "bronze" / "system").rglob("*.parquet"))
+    rows = pa.concat_tables(pq.read_table(part, partitioning=None) for part in begins)
+    for part in begins:
+        part.unlink()
+    (tmp_path / "wal").mkdir()
+    header = Header.new(Stream("system.captures", "spymaster"), 1, NOON_NS)
+    logged = rows.select(events.SYSTEM_CAPTURES.log.names).cast(events.SYSTEM_CAPTURES.log)
+    (tmp_path / "wal" / "system_captures_spymaster.001.arrow").write_bytes(encode_segment(header, logged, None))
+
+    with connect(lake, tmp_path / "wal") as opened:
+        assert opened.execute("select price, late_correction from stocks_trades").fetchall() == [(684.2, 1)]
+
+
+def test_the_one_table_counts_occurrences_of_a_source_in_nanoseconds_as_silver_does(tmp_path):
+    two = numbered(events.STOCKS_TRADES, 2, symbol="SPY").to_pylist()
+    two[1] = two[0] | {"ts_event_ns": two[0]["ts_event_ns"] + 1, "capture_seq": 1}  # in one millisecond
+    rows = pa.Table.from_pylist([row | {"source": "api"} for row in two], schema=events.STOCKS_TRADES.log)
+    flush(tmp_path, events.STOCKS_TRADES, rows, "SPY")
+    reader = SilverReader(str(tmp_path / "lake"), wal_root=str(tmp_path / "wal")).arrow()
+
+    before = reader.read_date("2025-12-22", "stocks.trades", columns=["event_id", "occurrence"])
+    with compactor.lock(tmp_path / "lake"):
+        compact(tmp_path / "lake", partitions(tmp_path / "lake", MARKET_SCHEMAS))
+
+    assert before["occurrence"].to_pylist() == [1, 1]
+    assert reader.read_date("2025-12-22", "stocks.trades", columns=["event_id", "occurrence"]).equals(before)
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_two_contracts_whose_rows_have_no_id_but_0_are_two(tmp_path, engine):
+    (plain,) = numbered(events.FUTURES_TRADES, 1).to_pylist()
+    for capture_id, contract in enumerate(("ESZ5", "ESH6"), 1):
+        row = plain | {"source": "databento.glbx", "instrument_id": 0, "contract": contract, "capture_id": capture_id}
+        flush(tmp_path, events.FUTURES_TRADES, pa.Table.from_pylist([row], schema=events.FUTURES_TRADES.log))
+
+    with compactor.lock(tmp_path / "lake"):
+        (result,) = compact(tmp_path / "lake", partitions(tmp_path / "lake", MARKET_SCHEMAS), engine=engine)
+
+    assert result.counts.rows_out == 2
