@@ -192,7 +192,7 @@ class Recorder:
             StorageError: rows are left in the log; the next start recovers them.
         """
         try:
-            if not self.health.has_failed:
+            if self.recovered is not None and not self.health.has_failed:  # else there is no drain to wait for
                 if self.disk.ingest_stopped:
                     self.disk.close()  # gives up the reserve file, which was kept for this; no look takes it back
                 try:

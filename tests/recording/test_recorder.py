@@ -14,7 +14,7 @@ import pytest
 
 from spymaster import durable
 from spymaster.bus import Bus
-from spymaster.errors import BronzeRefusedError, DiskFullError, StorageError
+from spymaster.errors import BronzeRefusedError, DiskFullError, StorageError, UsageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.events.gaps import GAPS
@@ -689,3 +689,18 @@ def test_a_time_far_after_its_receipt_moves_no_frontier(tmp_path):
         return frontier
 
     assert asyncio.run(run()) == NOON_NS + 2_000_000
+
+
+def test_a_recorder_that_could_not_start_stops_at_once(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, "the disk refused")
+
+    async def run():
+        recorder = hasty(tmp_path)
+        with monkeypatch.context() as disk:
+            disk.setattr(durable, "sync_directory", refuse)
+            with pytest.raises(UsageError, match="the disk refused"):
+                await recorder.start()
+        await asyncio.wait_for(recorder.stop(), 5)
+
+    asyncio.run(run())
