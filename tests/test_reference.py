@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import spymaster
-from docs import make_reference
+from docs import make_reference, schema_page
 from spymaster import events
 
 
@@ -55,11 +55,11 @@ def test_a_docstring_is_taken_apart_where_its_margin_comes_back():
 @pytest.mark.parametrize("column", [pa.field("weight", pa.int32()), pa.field("weight", pa.float64())])
 def test_a_number_without_a_unit_is_refused(column):
     with pytest.raises(ValueError, match=r"^stocks\.trades: weight has no unit"):
-        make_reference.unit("stocks.trades", column)
+        schema_page.unit("stocks.trades", column)
 
 
 def test_every_column_is_on_the_page():
-    page = make_reference.schemas()
+    page = schema_page.schemas()
 
     for schema in events.SCHEMAS.values():
         own = page.partition(f"## {schema.name}\n")[2].partition("\n## ")[0]

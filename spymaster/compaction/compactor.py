@@ -235,7 +235,7 @@ class _Worker:
             self._go_on()
             check.conserved(inputs.parts, draft)
         place = target.relative_to(self._data_root).as_posix()
-        own = Compaction(place, inputs.digest, self._engine.value, ",".join(map(str, counts)))
+        own = Compaction(place, inputs.digest, self._engine.value)
         self.published.append(own)
         return Compacted(
             partition, "compacted", counts, len(inputs.parts), size, target.stat().st_size, time.monotonic() - began

@@ -18,17 +18,18 @@ def capture_begins(data_root: Path, known: dict[Path, Begins] | None = None) -> 
 
     Args:
         data_root: the lake.
-        known: what was read of parts before; those that are read now are added. A part never changes.
+        known: what was read of parts before, as a part never changes; on return what is known of those there now.
 
     Raises:
         LayoutError: a part does not read, or an archived one is not where its manifest says.
     """
     known = {} if known is None else known
     begins: Begins = {}
+    before = dict(known)
+    known.clear()
     for partition in layout.partitions(data_root, events.SYSTEM_CAPTURES):
         for part in silver.bronze_parts(data_root, partition):
-            if part not in known:
-                known[part] = _begins_in_part(part)
+            known[part] = before[part] if part in before else _begins_in_part(part)
             _take_earlier(begins, known[part])
     return begins
 

@@ -34,7 +34,7 @@ MAX_SHOWN: Final = 5  # names in one line
 
 COMPACTIONS: Final = """
 create table if not exists compactions (
-  path text primary key, inputs text not null, engine text not null, counts text not null, row_crc32c integer not null
+  path text primary key, inputs text not null, engine text not null, row_crc32c integer not null
 ) strict;
 """  # `compactions` fills it
 _TABLES: Final = f"""

@@ -22,13 +22,11 @@ class Compaction(NamedTuple):
         path: the Silver file's, below DATA_ROOT.
         inputs: as its footer has them.
         engine: that made its rows.
-        counts: what became of the rows, as the footer has them.
     """
 
     path: str
     inputs: str
     engine: str
-    counts: str
 
 
 def record(data_root: Path, done: Iterable[Compaction]) -> None:
@@ -44,7 +42,7 @@ def record(data_root: Path, done: Iterable[Compaction]) -> None:
     ):
         database.execute(catalog.COMPACTIONS)  # an index of before has not got it
         database.executemany(
-            "insert or replace into compactions values (?, ?, ?, ?, ?)",
+            "insert or replace into compactions values (?, ?, ?, ?)",
             [(*row, catalog.row_crc32c_of(row)) for row in rows],
         )
 

@@ -8,7 +8,7 @@ from spymaster.lake import compactions
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.compactions import Compaction
 
-ONE = Compaction("silver/a/part-0000.parquet", "abc", "numpy", "3,2,1,0,0,0,1,0,2")
+ONE = Compaction("silver/a/part-0000.parquet", "abc", "numpy")
 OTHER = ONE._replace(path="silver/b/part-0000.parquet", engine="duckdb")
 
 
@@ -63,7 +63,7 @@ def test_beside_a_daemon_that_holds_the_catalog_the_files_stay_unnamed(lake, mon
     database.close()
 
 
-@pytest.mark.parametrize("column", ["path", "inputs", "engine", "counts"])
+@pytest.mark.parametrize("column", ["path", "inputs", "engine"])
 def test_a_name_that_is_not_as_it_was_written_is_not_believed(lake, column):
     compactions.record(lake, [ONE])
     with sqlite3.connect(lake / "catalog.db") as database:
