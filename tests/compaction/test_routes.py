@@ -223,3 +223,36 @@ def test_two_contracts_whose_rows_have_no_id_but_0_are_two(tmp_path, engine):
         (result,) = compact(tmp_path / "lake", partitions(tmp_path / "lake", MARKET_SCHEMAS), engine=engine)
 
     assert result.counts.rows_out == 2
+
+
+def test_equal_option_prints_of_two_live_deliveries_are_told_apart_by_their_sequence(tmp_path):
+    option = "O:SPY251222C00680000"
+    one, other = (
+        live("options", [{"ev": "T", "sym": option, "x": 300, "p": 1.5, "s": 3, "t": NOON_MS, "q": q}])[1]
+        for q in (11, 12)
+    )
+    lake = recorded(tmp_path, events.OPTIONS_TRADES, one, other)
+
+    found, (result,) = both(tmp_path, lake, "select seq from options_trades order by 1")
+
+    assert found == [(11,), (12,)]
+    assert result.counts.redelivered == 0
+
+
+@pytest.mark.parametrize(("source", "apart_ns", "occurrences"), [
+    ("massive.stocks", 1, [1, 2]), ("databento.xnas", 1, [1, 1]), ("api", 0, [1, 2]),
+])  # fmt: skip
+def test_a_reader_counts_what_has_one_name_alike_before_and_after_a_compaction(tmp_path, source, apart_ns, occurrences):
+    print_ = {"source": source, "symbol": "SPY", "price": 684.1, "size": 100, "ts_local_ns": NOON_NS}
+    stamps = [{"ts_event_ns": NOON_NS + n * apart_ns, "ts_recv_ns": NOON_NS + n} for n in range(2)]
+    blank = dict.fromkeys(events.STOCKS_TRADES.delivered.names)
+    rows = pa.Table.from_pylist([blank | print_ | stamp for stamp in stamps], events.STOCKS_TRADES.delivered)
+    lake = recorded(tmp_path, events.STOCKS_TRADES, rows)
+    reader = SilverReader(lake, tmp_path / "wal").arrow()
+
+    before = reader.read_date("2025-12-22", "stocks.trades")
+    both(tmp_path, lake, "select count(*) from stocks_trades")
+    after = reader.read_date("2025-12-22", "stocks.trades")
+
+    assert before["occurrence"].to_pylist() == after["occurrence"].to_pylist() == occurrences
+    assert before["event_id"].equals(after["event_id"])
