@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
@@ -96,7 +97,7 @@ def sql_command(
 
 @contextmanager
 def _interruptible(lake: "Lake") -> Iterator[None]:
-    """Let Ctrl-C end the query that runs. Python's own handler waits until DuckDB is done, which looks for no signal.
+    """Let Ctrl-C end the query that runs. Python's own handler waits until DuckDB is done, which seldom looks for one.
 
     Raises:
         KeyboardInterrupt: Ctrl-C came.
@@ -112,8 +113,14 @@ def _interruptible(lake: "Lake") -> Iterator[None]:
                 ours.settimeout(INTERRUPT_S)
                 lake.connection.interrupt()
 
+    def note(_number: int, _frame: FrameType | None) -> None:
+        """Note it before DuckDB, which now and then looks for a signal, makes a RuntimeError of it."""
+        interrupted.set()
+        raise KeyboardInterrupt
+
     thread = threading.Thread(target=interrupt, name="interrupt", daemon=True)
     thread.start()
+    handler = signal.signal(signal.SIGINT, note)
     before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield
@@ -123,6 +130,7 @@ def _interruptible(lake: "Lake") -> Iterator[None]:
         raise
     finally:
         signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGINT, handler)
         theirs.close()
         thread.join()
         ours.close()

@@ -18,6 +18,7 @@ import pytest
 
 from spymaster.cli import ask
 from spymaster.events import FUTURES_TRADES
+from spymaster.query.lake import connect
 from spymaster.query.one_table import MAX_TRIES, OneTable
 from tests.command_line import clean_environment, spymaster
 from tests.compaction.silver_oracle import flush
@@ -267,3 +268,18 @@ def test_ctrl_c_ends_a_query_whatever_duckdb_is_at(tmp_path, more):
     assert done.returncode == 130
     assert time.monotonic() - begun_s < 8
     assert not list(tmp_path.rglob("*x.csv*"))
+
+
+def test_a_signal_that_duckdb_saw_itself_is_ctrl_c_too(folder):
+    """It asks Python for signals now and then, and makes a RuntimeError of the KeyboardInterrupt."""
+
+    def look_for_signals():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("Query interrupted") from None
+
+    with connect(folder / "lake", folder / "wal") as lake:
+        for _ in range(20):
+            with pytest.raises(KeyboardInterrupt), ask._interruptible(lake):
+                look_for_signals()
