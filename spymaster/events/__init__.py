@@ -8,8 +8,11 @@ from spymaster.events.market import (
     FUTURES_MBP10,
     FUTURES_TRADES,
     OPTIONS_GREEKS_SNAPSHOTS,
+    OPTIONS_QUOTES,
     OPTIONS_TRADES,
     REFERENCE_INSTRUMENTS,
+    REFERENCE_STATISTICS,
+    REFERENCE_STATUS,
     STOCKS_QUOTES,
     STOCKS_TRADES,
 )
@@ -24,8 +27,11 @@ SCHEMAS: Final = {
         FUTURES_TRADES,
         FUTURES_MBP10,
         OPTIONS_TRADES,
+        OPTIONS_QUOTES,
         OPTIONS_GREEKS_SNAPSHOTS,
         REFERENCE_INSTRUMENTS,
+        REFERENCE_STATISTICS,
+        REFERENCE_STATUS,
         SYSTEM_CAPTURES,
         SYSTEM_GAPS,
     )
@@ -39,6 +45,7 @@ StockQuoteV1: Final = STOCKS_QUOTES.log
 FuturesTradeV1: Final = FUTURES_TRADES.log
 MBP10V1: Final = FUTURES_MBP10.log
 OptionTradeV1: Final = OPTIONS_TRADES.log
+OptionQuoteV1: Final = OPTIONS_QUOTES.log
 GreeksSnapshotV1: Final = OPTIONS_GREEKS_SNAPSHOTS.log
 
 _ALIASES: Final = {"options.greeks": "options.greeks_snapshots"}
@@ -66,8 +73,11 @@ __all__ = [
     "MARKET_SCHEMAS",
     "MBP10V1",
     "OPTIONS_GREEKS_SNAPSHOTS",
+    "OPTIONS_QUOTES",
     "OPTIONS_TRADES",
     "REFERENCE_INSTRUMENTS",
+    "REFERENCE_STATISTICS",
+    "REFERENCE_STATUS",
     "SCHEMAS",
     "STOCKS_QUOTES",
     "STOCKS_TRADES",
@@ -77,6 +87,7 @@ __all__ = [
     "EventSchema",
     "FuturesTradeV1",
     "GreeksSnapshotV1",
+    "OptionQuoteV1",
     "OptionTradeV1",
     "StockQuoteV1",
     "StockTradeV1",

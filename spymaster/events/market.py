@@ -28,6 +28,21 @@ _VENUE_FLAGS = [
     optional("ts_in_delta_ns", pa.int32(), "nanoseconds from the venue's sending to ts_recv_ns"),
 ]
 
+_OPTION_TERMS = [
+    optional("exp_date", pa.date32(), "of an option: expiration date; null where neither symbol nor definition says"),
+    optional("strike", pa.float64(), "of an option: strike price; null for spreads"),
+    optional("right", pa.string(), "of an option: C or P; null for spreads"),
+]
+_OPTION = [
+    optional("option_symbol", pa.string(), "the vendor's symbol of the option; null where no mapping named it"),
+    optional("contract", pa.string(), "the venue's raw symbol, where the venue is Databento's"),
+    optional("instrument_id", pa.int64(), "the vendor's key of the instrument, valid for its UTC day"),
+    optional("publisher_id", pa.int32(), "the vendor's key of dataset and venue"),
+    optional("exp_date", pa.date32(), "expiration date; null where neither symbol nor definition says"),
+    optional("strike", pa.float64(), "strike price; null for spreads"),
+    optional("right", pa.string(), "C or P; null for spreads"),
+]
+
 
 def _book_side(side: str) -> list[pa.Field]:
     return [
@@ -128,13 +143,7 @@ OPTIONS_TRADES = event_schema(
     "options.trades",
     [
         field("underlying", pa.string(), "root of what the option is written on, e.g. SPY or ES"),
-        optional("option_symbol", pa.string(), "the vendor's symbol of the option; null where no mapping named it"),
-        optional("contract", pa.string(), "the venue's raw symbol, where the venue is Databento's"),
-        optional("instrument_id", pa.int64(), "the vendor's key of the instrument, valid for its UTC day"),
-        optional("publisher_id", pa.int32(), "the vendor's key of dataset and venue"),
-        optional("exp_date", pa.date32(), "expiration date; null where neither symbol nor definition says"),
-        optional("strike", pa.float64(), "strike price; null for spreads"),
-        optional("right", pa.string(), "C or P; null for spreads"),
+        *_OPTION,
         optional("price", pa.float64(), "premium per unit"),
         optional("size", pa.int32(), "contracts"),
         optional("opt_bid", pa.float64(), "the option's best bid at the trade"),
@@ -151,6 +160,39 @@ OPTIONS_TRADES = event_schema(
     partition_by="underlying",
     identity=("option_symbol", "price", "size", "seq", "aggressor", "exchange", "publisher_id"),
 )
+
+OPTIONS_QUOTES = event_schema(
+    "options.quotes",
+    [
+        field("underlying", pa.string(), "root of what the option is written on, e.g. SPY or ES"),
+        *_OPTION,
+        optional("bid_px", pa.float64(), "best bid, premium per unit; null if there is none"),
+        optional("bid_sz", pa.int32(), "contracts at the best bid"),
+        optional("bid_ct", pa.int32(), "orders at the best bid"),
+        optional("bid_exch", pa.int32(), "who bids: Massive's exchange code, or Databento's publisher; 0 as sent"),
+        optional("ask_px", pa.float64(), "best ask, premium per unit; null if there is none"),
+        optional("ask_sz", pa.int32(), "contracts at the best ask"),
+        optional("ask_ct", pa.int32(), "orders at the best ask"),
+        optional("ask_exch", pa.int32(), "who asks, as bid_exch"),
+        field(
+            "sample_s",
+            pa.int32(),
+            "0 a change of the quote; 1 or 60 a sample of each so many seconds, as of ts_event_ns; -1 one at a trade",
+        ),
+        optional("action", pa.string(), "the change: A add, C cancel, M modify, R clear, T trade, N none"),
+        optional("side", pa.string(), "of the change or, in a sample, the last trade: B bid or buyer, A ask or seller"),
+        optional("price", pa.float64(), "the change's price, in a sample the last trade's"),
+        optional("size", pa.int32(), "the change's size, in a sample the last trade's"),
+        optional("trade_ts_ns", pa.int64(), "of a sample: when the last trade was, UTC nanoseconds"),
+        *_VENUE_FLAGS,
+        _SEQ,
+    ],
+    partition_by="underlying",
+    identity=(
+        "option_symbol", "bid_px", "bid_sz", "seq", "ask_px", "ask_sz", "bid_exch", "ask_exch", "publisher_id",
+        "sample_s", "action", "side", "price", "size", "bid_ct", "ask_ct",
+    ),
+)  # fmt: skip
 
 OPTIONS_GREEKS_SNAPSHOTS = event_schema(
     "options.greeks_snapshots",
@@ -223,5 +265,52 @@ REFERENCE_INSTRUMENTS = event_schema(
         "action",
         "stype_in_symbol",
         "start_ns",
+    ),
+)  # fmt: skip
+
+REFERENCE_STATISTICS = event_schema(
+    "reference.statistics",
+    [
+        field("symbol", pa.string(), "root, e.g. ES"),
+        *_VENUE_KEYS,
+        *_OPTION_TERMS,
+        optional("kind", pa.string(), "what it is, e.g. open_interest, settlement_price; null for a number not known"),
+        field("kind_code", pa.int32(), "the vendor's number of the kind"),
+        optional("price", pa.float64(), "its value, where that is a price, a volatility or a delta"),
+        optional("quantity", pa.int64(), "its value, where that is a quantity"),
+        optional("ref_ts_ns", pa.int64(), "of which time it speaks, UTC nanoseconds"),
+        field("update_code", pa.int16(), "1 new or changed, 2 deleted, else as sent"),
+        field("stat_flags", pa.int16(), "the venue's bits of the kind; 255 as sent where it gives none"),
+        field("channel_id", pa.int32(), "the venue's channel"),
+        optional("ts_in_delta_ns", pa.int32(), "nanoseconds from the venue's sending to ts_recv_ns"),
+        _SEQ,
+    ],
+    hourly=False,
+    identity=(
+        "contract", "price", "quantity", "seq", "publisher_id", "kind_code", "ref_ts_ns", "update_code", "stat_flags",
+        "channel_id",
+    ),
+)  # fmt: skip
+
+REFERENCE_STATUS = event_schema(
+    "reference.status",
+    [
+        field("symbol", pa.string(), "root, e.g. ES"),
+        *_VENUE_KEYS,
+        *_OPTION_TERMS,
+        optional("action", pa.string(), "the new state, e.g. pre_open, trading, halt; null for a number not known"),
+        field("action_code", pa.int32(), "the vendor's number of it"),
+        optional("reason", pa.string(), "why, e.g. scheduled, market_event; null for a number not known"),
+        field("reason_code", pa.int32(), "the vendor's number of it"),
+        optional("trading_event", pa.string(), "what else it means, e.g. no_cancel; null for a number not known"),
+        field("trading_event_code", pa.int32(), "the vendor's number of it"),
+        optional("is_trading", pa.bool_(), "whether it trades; null where not said"),
+        optional("is_quoting", pa.bool_(), "whether it may be quoted; null where not said"),
+        optional("is_short_sell_restricted", pa.bool_(), "whether short sales are restricted; null where not said"),
+    ],
+    hourly=False,
+    identity=(
+        "contract", None, None, None, "publisher_id", "action_code", "reason_code", "trading_event_code", "is_trading",
+        "is_quoting", "is_short_sell_restricted",
     ),
 )  # fmt: skip

@@ -88,6 +88,7 @@ _MASSIVE: Final = {
     ),
     market.STOCKS_QUOTES.name: Rule(instrument=("symbol",), key=("seq", *_QUOTE_SIDES), zero=_QUOTE_SIDES),
     market.OPTIONS_TRADES.name: Rule(instrument=("option_symbol",), key=("price", "size", "exchange"), richer=("seq",)),
+    market.OPTIONS_QUOTES.name: Rule(instrument=("option_symbol",), key=("seq", *_QUOTE_SIDES), zero=_QUOTE_SIDES),
 }
 
 
