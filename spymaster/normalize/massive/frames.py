@@ -5,7 +5,7 @@ Frames are read many at a time: all that came within a tick. Plain ones are scan
 why a frame cannot be read. Both ways give the same rows, and the rows keep the order of their frames. A frame that
 cannot be read goes to quarantine whole, and the others are not touched by it.
 
-The vendor's own messages (`status`) and events that are not recorded (aggregates, option quotes) are counted.
+The vendor's own messages (`status`) and events that are not recorded (aggregates) are counted.
 
 Why a scanner of our own: the decoding alone into typed objects (msgspec), the fastest of the libraries', takes three
 quarters of its time, and from objects to columns it is more than twice as far again (bench/massive_frames). It is

@@ -4,6 +4,7 @@ a field that is missing or null is null; one of another type than its table's ma
 times are whole numbers and never pass through a float; a row has the time of the SIP (the consolidated feed)
 a trade's size that is no whole number of 32 bits is null, and its text stands in `size_decimal`
 prices are the float nearest to the decimal text; sizes and codes that do not fit their column are unreadable
+a side of a quote that is left out is null; one that is sent as 0 is 0
 an option's expiration, strike and right come from its symbol, read from the right; one that reads as none keeps
 its row with nulls, as other vendors' odd symbols do
 """
@@ -18,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
-from spymaster.events import OPTIONS_TRADES, EventSchema
+from spymaster.events import OPTIONS_QUOTES, OPTIONS_TRADES, EventSchema
 from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, Channel
 from spymaster.normalize.symbols import Asked, Instrument, read_occ
@@ -86,6 +87,8 @@ def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Ar
         columns |= _option_columns(columns["option_symbol"])
     if schema is OPTIONS_TRADES:
         columns["aggressor"] = pa.array(np.zeros(rows, np.int8))  # the vendor does not say
+    if schema is OPTIONS_QUOTES:
+        columns["sample_s"] = pa.array(np.zeros(rows, np.int32))  # each is a change
     delivered, fields = _DELIVERED[schema.name]
     arrays = [columns[name] if name in columns else pa.nulls(rows, kind) for name, kind in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=delivered)
