@@ -85,7 +85,7 @@ EVENTS: Final[Mapping[str, Event]] = {
     "capture.ended": Event(
         "info",
         "a delivery's end is durable; `reason` says why it is not complete",
-        ("origin", "capture_id", "complete", "rows", "appended", "given_up", "unreadable", "unmapped", "reason"),
+        ("origin", "capture_id", "complete", "rows", "appended", "given_up", "unreadable", "unmapped", "odd", "reason"),
         "origin",
     ),
     "source.refused": Event(

@@ -222,6 +222,8 @@ def print_summary(summary: Summary) -> None:
         print(f"{capture['origin']}: {_rows(capture['rows'])}; {end}.")
         for kind, count in sorted(capture["ignored"].items()):
             print(f"  {count:,} {kind} records are of a kind that is not recorded.")
+        for kind, count in sorted(capture["odd"].items()):
+            print(f"  {count:,} odd rows are recorded as they came: {kind}.")
         if capture["unreadable"]:
             print(f"  {capture['unreadable']:,} unreadable records are in DATA_ROOT/quarantine, each with why.")
         if capture["unmapped"]:

@@ -34,6 +34,7 @@ class CaptureSummary:
         appended: rows that this run added; fewer where an earlier run was killed half way.
         given_up: rows that a full disk did not take; `system.gaps` says which.
         ignored: vendor records of kinds that are not recorded.
+        odd: rows recorded as they came though they contradict themselves, by what they are.
         unreadable: vendor records in quarantine.
         unmapped: rows whose instrument no mapping named.
         complete: the delivery ended where it was to end.
@@ -47,6 +48,7 @@ class CaptureSummary:
     appended: int = 0
     given_up: int = 0
     ignored: dict[str, int] = field(default_factory=dict)
+    odd: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
     unmapped: int = 0
     complete: bool = False

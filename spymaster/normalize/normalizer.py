@@ -40,6 +40,8 @@ class Normalizer(Protocol):
         source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
         streams: the stream's symbol for every schema that this delivery can give.
         ignored: what is not recorded, counted by the vendor's name for it.
+        odd: rows that are recorded as they came though they contradict themselves, counted by what they are, in the
+            singular: `crossed quote`.
         unmapped: rows whose instrument nothing named.
     """
 
@@ -47,6 +49,7 @@ class Normalizer(Protocol):
     source: str
     streams: dict[str, str]
     ignored: Counter[str]
+    odd: Counter[str]
     unmapped: int
 
     def normalize(self, messages: Sequence[Message]) -> Normalized:

@@ -263,7 +263,8 @@ class DeliveryRecording:
         summary.rows = {stream.schema: count for stream, count in opened.rows.items() if count}
         summary.given_up, summary.appended = opened.given_up_rows, opened.appended_rows
         summary.unreadable = self._quarantine.unreadable
-        summary.ignored, summary.unmapped = dict(self._normalizer.ignored), self._normalizer.unmapped
+        summary.ignored, summary.odd = dict(self._normalizer.ignored), dict(self._normalizer.odd)
+        summary.unmapped = self._normalizer.unmapped
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -39,6 +39,7 @@ class Told:
             given_up=summary.given_up,
             unreadable=summary.unreadable,
             unmapped=summary.unmapped,
+            odd=summary.odd,
             reason=reason,
         )
 

@@ -72,6 +72,7 @@ class Reading:
 
     def __init__(self, content: FileContent, between: Callable[[int], object]) -> None:
         self.ignored: Counter[str] = Counter()
+        self.odd: Counter[str] = Counter()
         self._content, self._between = content, between
 
     async def bursts(self) -> AsyncGenerator[Burst]:

@@ -49,7 +49,7 @@ def outcome_of(normalizer: Normalizer, bursts: Iterator[Sequence[Message]]) -> O
     except SourceError as error:
         failure = str(error)
     tables = {name: pa.Table.from_batches(some).combine_chunks() for name, some in batches.items()}
-    return tables, unreadable, dict(normalizer.ignored), normalizer.unmapped, failure
+    return tables, unreadable, dict(normalizer.ignored), dict(normalizer.odd), normalizer.unmapped, failure
 
 
 def in_parts(whole: Any, sizes: list[int]) -> Iterator[Any]:

@@ -138,6 +138,7 @@ class DatabentoNormalizer:
             for schema in schemas
         }
         self.ignored: Counter[str] = Counter()
+        self.odd: Counter[str] = Counter()
         self.unmapped = 0
         self._publishers: set[int] = set()  # of market records, where the dataset has one
         self._warned: set[str] = set()

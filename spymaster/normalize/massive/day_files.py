@@ -90,6 +90,7 @@ class DayFileNormalizer:
         root = one_root(read(symbol, Asked()).root for symbol in encoding.tickers)
         self.streams = {self._channel.schema.name: root or WILDCARD}
         self.ignored: Counter[str] = Counter({f"column {name}": 1 for name in self._names if name not in self._fields})
+        self.odd: Counter[str] = Counter()
         self.unmapped = 0
         self._origin, self._rest, self._byte = origin, b"", len(encoding.header)
         kinds = {key: self._channel.schema.log.field(field.column).type for key, field in self._fields.items()}

@@ -72,6 +72,7 @@ class FrameNormalizer:
         self.source = "sim" if simulated else f"massive.{encoding.cluster}"
         self.streams = {channel.schema.name: encoding.symbol for channel in self._channels.values()}
         self.ignored: Counter[str] = Counter()
+        self.odd: Counter[str] = Counter()
         self.unmapped = 0
         self._byte = 0
 

@@ -58,6 +58,7 @@ class PageNormalizer:
         self.source = "sim" if simulated else "massive.stocks" if schema.startswith("stocks.") else "massive.options"
         self.streams = {schema: encoding.symbol}
         self.ignored: Counter[str] = Counter()
+        self.odd: Counter[str] = Counter()
         self.unmapped = 0
         self._byte = 0
 
