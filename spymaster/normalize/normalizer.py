@@ -40,8 +40,8 @@ class Normalizer(Protocol):
         source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
         streams: the stream's symbol for every schema that this delivery can give.
         ignored: what is not recorded, counted by the vendor's name for it.
-        odd: rows that are recorded as they came though they contradict themselves, counted by what they are, in the
-            singular: `crossed quote`.
+        odd: rows that are recorded as they came though they contradict themselves, or their symbol does not read,
+            counted by what they are, in the singular: `crossed quote`.
         unmapped: rows whose instrument nothing named.
     """
 

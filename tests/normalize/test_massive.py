@@ -135,6 +135,52 @@ def test_a_side_of_an_option_quote_is_null_where_it_is_left_out_and_0_where_it_i
     assert not {"exp_date", "strike", "right"} & set(odd)
 
 
+CROSSED = OPTION_QUOTE | {"bp": 9.82}
+NOT_CROSSED = [
+    OPTION_QUOTE | {"bp": 9.81},  # locked
+    OPTION_QUOTE | {"ax": 0, "ap": 0, "as": 0},  # without an ask, as files say it
+    {key: value for key, value in CROSSED.items() if key != "ap"},
+    {key: value for key, value in CROSSED.items() if key != "bp"},
+]
+UNREAD = "O:SPY251399C00680000"
+
+
+@pytest.mark.parametrize("spoiler", [[], [STATUS]])  # the second goes the slow way
+def test_option_quotes_that_cross_are_recorded_as_they_came_and_counted(spoiler: Any) -> None:
+    normalizer = frame_reader("options")
+    done = normalizer.normalize([(encoded([CROSSED, *NOT_CROSSED, *spoiler]), RECEIVED)] * 2)
+
+    assert normalizer.odd == {"crossed quote": 2}
+    assert [(row.get("bid_px"), row.get("ask_px")) for row in rows(done)] == 2 * [
+        (9.82, 9.81), (9.81, 9.81), (9.71, 0.0), (9.82, None), (None, 9.81)
+    ]  # fmt: skip
+
+
+def test_options_whose_symbol_does_not_read_are_filed_under_it_and_counted() -> None:
+    normalizer = frame_reader("options")
+    frame = encoded([event | {"sym": symbol} for event in (OPTION_TRADE, OPTION_QUOTE) for symbol in (UNREAD, OPTION)])
+    done = normalizer.normalize([(frame, RECEIVED)])
+
+    assert normalizer.odd == {"option whose symbol does not read": 2}
+    assert [row["underlying"] for row in rows(done)] == [UNREAD, "SPY"] * 2
+
+
+@pytest.mark.parametrize("other", [[], ["not a line"]])  # the second sends all lines the slow way
+def test_odd_rows_of_pages_and_day_files_are_counted_once_each(other: list[str]) -> None:
+    results = [massive_fuzz.OPTION_QUOTE_RECORD | {"bid_price": bid} for bid in (9.71, 9.82, 9.81)]
+    pages = page_reader("options.quotes", UNREAD)
+    assert len(rows(pages.normalize([(encoded({"results": results}), RECEIVED)]))) == 3
+    assert pages.odd == {"crossed quote": 1, "option whose symbol does not read": 3}
+
+    header, line, empty = LINES["options.quotes"]
+    crossed = line.replace(",9.71,", ",9.82,")
+    text = "".join(f"{some}\n" for some in [line, crossed, empty, crossed.replace("241220", "241399"), *other] * 10)
+    lines = line_reader(f"{header}\n".encode(), OPTION)
+    done = lines.normalize([(text.encode(), None)])
+    assert (len(rows(done)), len(done.unreadable)) == (40, 10 * len(other))
+    assert lines.odd == {"crossed quote": 20, "option whose symbol does not read": 10}
+
+
 def test_the_messages_of_the_vendors_specification_load(real_data: Path) -> None:
     paths = json.loads((real_data / "massive-client" / "spec_websocket.json").read_bytes())["paths"]
 

@@ -38,6 +38,7 @@ from spymaster.normalize.massive.values import (
     batch_of,
     columns_of,
     each_distinct,
+    odd_rows,
     read_codes,
     read_symbol,
 )
@@ -143,7 +144,9 @@ class DayFileNormalizer:
             middle = lines.rfind(b"\n", 0, len(lines) // 2) + 1 or lines.index(b"\n") + 1
             first = self._read(lines[:middle], byte, unreadable)
             return first + self._read(lines[middle:], byte + middle, unreadable)
-        return [batch_of(self._channel.schema, columns, self.source, None)]
+        batch = batch_of(self._channel.schema, columns, self.source, None)
+        self.odd.update(odd_rows(self._channel.schema, batch))
+        return [batch]
 
     def _plain_columns(self, lines: bytes) -> Columns:
         """Read lines by the CSV reader.

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.massive.fields import FRAMES, VERSION, Channel
-from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of
+from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of, odd_rows
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class FrameNormalizer:
             columns = {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in columns}
         times = None if received is None else pa.array(received[frames])
         batch = batch_of(channel.schema, columns, self.source, times)
+        self.odd.update(odd_rows(channel.schema, batch))
         if len(parts) == 1:
             return batch
         order: Any = pa.array(np.argsort(frames, kind="stable"))

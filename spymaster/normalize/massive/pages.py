@@ -25,7 +25,7 @@ import pyarrow as pa
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, REFERENCE_INSTRUMENTS
 from spymaster.events.encoding import MassivePages
 from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, VERSION
-from spymaster.normalize.massive.values import UnreadableError, batch_of, columns_of, option_root
+from spymaster.normalize.massive.values import UnreadableError, batch_of, columns_of, odd_rows, option_root
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
 
 _CHANNELS: Final = RECORDS | {OPTIONS_GREEKS_SNAPSHOTS.name: SNAPSHOT, REFERENCE_INSTRUMENTS.name: CONTRACT}
@@ -92,7 +92,9 @@ class PageNormalizer:
             events = [{"ticker": self._ticker, **result} for result in results]
         columns = columns_of(events, self._channel)
         received = None if ts_local_ns is None else pa.array([ts_local_ns] * len(events), pa.int64())
-        return [(self._channel.schema, batch_of(self._channel.schema, columns, self.source, received))]
+        batch = batch_of(self._channel.schema, columns, self.source, received)
+        self.odd.update(odd_rows(self._channel.schema, batch))
+        return [(self._channel.schema, batch)]
 
 
 def _results(page: bytes) -> list[dict[str, Any]]:

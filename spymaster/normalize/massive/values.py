@@ -6,9 +6,11 @@ a trade's size that is no whole number of 32 bits is null, and its text stands i
 prices are the float nearest to the decimal text; sizes and codes that do not fit their column are unreadable
 a side of a quote that is left out is null; one that is sent as 0 is 0
 an option's expiration, strike and right come from its symbol, read from the right; one that reads as none keeps
-its row with nulls, as other vendors' odd symbols do
+its row with nulls, filed under itself, as other vendors' odd symbols do, and is counted
+a quote whose bid is above its ask is recorded as it came and counted
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -92,6 +94,18 @@ def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Ar
     delivered, fields = _DELIVERED[schema.name]
     arrays = [columns[name] if name in columns else pa.nulls(rows, kind) for name, kind in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=delivered)
+
+
+def odd_rows(schema: EventSchema, batch: pa.RecordBatch) -> Counter[str]:
+    """Count a batch's rows that are recorded as they came though something is odd in them, by what it is."""
+    odd: Counter[str] = Counter()
+    if "exp_date" in schema.log.names and (unread := batch["exp_date"].null_count):
+        odd["option whose symbol does not read"] = unread
+    if schema is OPTIONS_QUOTES:
+        bid, ask = (batch[name].to_numpy(zero_copy_only=False) for name in ("bid_px", "ask_px"))  # null is NaN
+        if crossed := int(np.count_nonzero((bid > ask) & (ask > 0))):  # files have 0 for a side that is empty
+            odd["crossed quote"] = crossed
+    return odd
 
 
 def each_distinct(column: pa.Array, kind: Any, read: Callable[[Any], Any]) -> pa.Array:
