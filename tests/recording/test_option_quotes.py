@@ -3,13 +3,16 @@
 import asyncio
 import random
 
+import pytest
+
 from spymaster import settings
 from spymaster.bus import Published
 from spymaster.daemon import Daemon
 from spymaster.events.encoding import MassiveFrames
+from spymaster.feeds.day_files import FlatFileFeed
 from spymaster.proof.verify import verify
 from tests.live_feed import LiveDelivery, LiveFeed
-from tests.normalize.massive_fuzz import OPTION_QUOTE, OPTION_TRADE
+from tests.normalize.massive_fuzz import LINES, OPTION_QUOTE, OPTION_TRADE
 from tests.normalize.test_massive import encoded
 from tests.stored import stored
 
@@ -53,3 +56,37 @@ def test_every_quote_of_a_thousand_frames_is_in_the_log_with_nothing_dropped(tmp
     rows = stored(tmp_path / "lake", "options.quotes")
     assert [(row["seq"], row["capture_seq"]) for row in rows] == [(number, number) for number in numbers]
     assert verify(tmp_path / "wal", tmp_path / "lake").findings == []
+
+
+GOOD, UNREAD = "O:SPY241220P00720000", "O:SPY241399P00720000"
+
+
+def record(tmp_path, feed):
+    loaded = settings.load(wal_root=tmp_path / "wal", data_root=tmp_path / "lake")
+    daemon = Daemon(loaded, [], 0, feeds=[("one", feed)])
+    asyncio.run(daemon.run())
+    (summary,) = daemon.summaries
+    assert summary.complete
+    assert summary.odd == {"option whose symbol does not read": 1}
+    assert verify(tmp_path / "wal", tmp_path / "lake").findings == []
+    return {row["option_symbol"]: row["underlying"] for row in stored(tmp_path / "lake", "options.quotes")}
+
+
+def test_an_option_whose_symbol_does_not_read_is_proven_in_the_stream_that_was_subscribed(tmp_path):
+    frame = encoded([OPTION_QUOTE | {"sym": symbol} for symbol in (GOOD, UNREAD)])
+    feed = LiveFeed(LiveDelivery([[frame]], encoding=MassiveFrames("options", "SPY")))
+
+    assert record(tmp_path, feed) == {GOOD: "SPY", UNREAD: "SPY"}
+
+
+@pytest.mark.parametrize(
+    "symbols", [(GOOD, UNREAD), (UNREAD, GOOD), (UNREAD,), (GOOD, "O:SPY"), ("O:251220P00720000",)]
+)
+def test_an_option_whose_symbol_does_not_read_is_proven_in_a_day_file(tmp_path, symbols):
+    header, line, _ = LINES["options.quotes"]
+    path = tmp_path / "day.csv"
+    path.write_text("".join(f"{text}\n" for text in [header, *(line.replace(GOOD, symbol) for symbol in symbols)]))
+
+    assert record(tmp_path, FlatFileFeed(str(path))) == {
+        symbol: "SPY" if symbol == GOOD else symbol for symbol in symbols
+    }

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.massive.fields import FRAMES, VERSION, Channel
-from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of, odd_rows
+from spymaster.normalize.massive.values import Part, UnreadableError, asked_for, batch_of, columns_of, odd_rows
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class FrameNormalizer:
         self._plain = _plain_frames(self._channels)
         self.source = "sim" if simulated else f"massive.{encoding.cluster}"
         self.streams = {channel.schema.name: encoding.symbol for channel in self._channels.values()}
+        self._asked = asked_for(encoding.symbol)
         self.ignored: Counter[str] = Counter()
         self.odd: Counter[str] = Counter()
         self.unmapped = 0
@@ -156,7 +157,7 @@ class FrameNormalizer:
             frames = np.concatenate([part.frames for part in parts])
             columns = {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in columns}
         times = None if received is None else pa.array(received[frames])
-        batch = batch_of(channel.schema, columns, self.source, times)
+        batch = batch_of(channel.schema, columns, self.source, times, self._asked)
         self.odd.update(odd_rows(channel.schema, batch))
         if len(parts) == 1:
             return batch
