@@ -73,9 +73,11 @@ def send(port: int, sent: Sent) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         piece_bytes = sent.read_bytes if sent.every_s else SENT_AT_ONCE
+        due = time.perf_counter()
         for at in range(0, len(data), piece_bytes):
             connection.sendall(data[at : at + piece_bytes])
-            time.sleep(sent.every_s)
+            due += sent.every_s
+            time.sleep(max(0.0, due - time.perf_counter()))
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -159,6 +161,14 @@ class LiveFeed:
         pass
 
 
+async def recorded(loaded: settings.Settings, feed: LiveFeed) -> tuple[Daemon, int]:
+    """Record a feed to its end; return the daemon that did, and how many of its rows the bus published."""
+    daemon = Daemon(loaded, [], 0, feeds=[("live", feed)])
+    counting = asyncio.create_task(count(daemon.bus.subscribe()))
+    await daemon.run()
+    return daemon, await counting
+
+
 async def count(published: Subscription) -> int:
     """Count the feed's rows where the bus publishes them."""
     rows = 0
@@ -173,15 +183,8 @@ def record(sender: ProcessPoolExecutor, sent: Sent, *, gathered: bool) -> Figure
         listener.setblocking(False)
         loaded = settings.load(data_root=f"{folder}/lake", wal_root=f"{folder}/wal", flush_interval_sec=FLUSH_S)
         feed = LiveFeed(sent, listener, gathered=gathered)
-
-        async def run() -> tuple[Daemon, int]:
-            daemon = Daemon(loaded, [], 0, feeds=[("live", feed)])
-            counting = asyncio.create_task(count(daemon.bus.subscribe()))
-            await daemon.run()
-            return daemon, await counting
-
         sending = sender.submit(send, listener.getsockname()[1], sent)
-        daemon, rows = asyncio.run(run())
+        daemon, rows = asyncio.run(recorded(loaded, feed))
         cpu_s, seconds = time.process_time() - feed.connected_cpu_s, time.perf_counter() - feed.connected_s
         sending.result()
         (summary,) = daemon.summaries

@@ -166,11 +166,11 @@ OPTIONS_QUOTES = event_schema(
     [
         field("underlying", pa.string(), "root of what the option is written on, e.g. SPY or ES"),
         *_OPTION,
-        optional("bid_px", pa.float64(), "best bid, premium per unit; null if there is none"),
+        optional("bid_px", pa.float64(), "best bid, premium per unit; null if there is none, or 0 as sent"),
         optional("bid_sz", pa.int32(), "contracts at the best bid"),
         optional("bid_ct", pa.int32(), "orders at the best bid"),
         optional("bid_exch", pa.int32(), "who bids: Massive's exchange code, or Databento's publisher; 0 as sent"),
-        optional("ask_px", pa.float64(), "best ask, premium per unit; null if there is none"),
+        optional("ask_px", pa.float64(), "best ask, premium per unit; null if there is none, or 0 as sent"),
         optional("ask_sz", pa.int32(), "contracts at the best ask"),
         optional("ask_ct", pa.int32(), "orders at the best ask"),
         optional("ask_exch", pa.int32(), "who asks, as bid_exch"),

@@ -11,10 +11,12 @@ root, of a second one. A file of one root is read twice for it, as only its end 
 import csv
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -28,7 +30,7 @@ _READ_BYTES: Final = 64 * 1024
 _SUFFIXES: Final = (".csv.gz", ".csv")
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP: Final = 31  # zlib's name for: a gzip header, and at the end its checksum and length, compared
-_OCC_BYTES: Final = 15  # date, right and strike at the end of an option's symbol
+_OCC: Final = re.compile(r"O:(.+)([0-9]{2})([0-9]{2})([0-9]{2})[CP][0-9]{8}")  # root; year, month, day; strike
 
 
 class FlatFileFeed(FileFeed["FlatFileDelivery"]):
@@ -168,12 +170,22 @@ def _tickers(header: bytes, pieces: Iterator[bytes]) -> Iterator[str]:
     with suppress(SourceError):
         for piece in pieces:
             for ticker in _column(piece, column):
-                root = ticker[:-_OCC_BYTES] if ticker.startswith("O:") else ticker
+                root = _root(ticker)
                 if root not in known:
                     known.add(root)
                     yield ticker
                     if len(known) > 1:
                         return
+
+
+def _root(ticker: str) -> str:
+    """Return what the tickers of one root share; an option's that does not read, as rows do, shares it with none."""
+    if option := _OCC.fullmatch(ticker):
+        root, year, month, day = option.groups()
+        with suppress(ValueError):
+            date(2000 + int(year), int(month), int(day))
+            return root
+    return ticker
 
 
 def _column(piece: bytes, column: int) -> list[str]:

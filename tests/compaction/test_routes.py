@@ -12,7 +12,7 @@ from spymaster.compaction import compactor
 from spymaster.compaction.compactor import compact, partitions
 from spymaster.compaction.engines import Engine
 from spymaster.events import MARKET_SCHEMAS, Stream
-from spymaster.events.encoding import MassiveFrames
+from spymaster.events.encoding import MassiveFrames, MassivePages
 from spymaster.normalize.open import normalizer_of
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
@@ -30,13 +30,19 @@ QUOTES = (
     "participant_timestamp,sequence_number,sip_timestamp,tape,trf_timestamp"
 )
 OPTIONS = "ticker,conditions,correction,exchange,price,sip_timestamp,size"
+OPTION_QUOTES = "ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,sequence_number,sip_timestamp"
 FILE_BEGAN_NS = NOON_NS + 10**12
 
 
 def live(cluster, messages):
     """Return the rows of websocket events, and their schema."""
-    normalizer = normalizer_of(MassiveFrames(cluster, "SPY"), origin="live")
-    done = normalizer.normalize([(json.dumps(messages).encode(), NOON_NS + 50_000_000)])
+    return rows_of(MassiveFrames(cluster, "SPY"), messages)
+
+
+def rows_of(encoding, document):
+    """Return the rows of a frame or a page that came live, and their schema."""
+    normalizer = normalizer_of(encoding, origin="live")
+    done = normalizer.normalize([(json.dumps(document).encode(), NOON_NS + 50_000_000)])
     assert not done.unreadable
     ((schema, batch),) = done.batches
     return schema, pa.Table.from_batches([batch])
@@ -140,6 +146,47 @@ def test_a_quote_whose_empty_side_is_left_out_live_and_zero_in_the_file_is_one(t
     found, _ = both(tmp_path, lake, "select count(*), any_value(ask_px) from stocks_quotes")
 
     assert found == [(1, None)]  # as it came live
+
+
+# One row for each of some quotes of an option: its time, its sequence, and the sides as live, as a page has them and as
+# a file writes them. An empty side is left out or 0.
+OPTION_QUOTE_ROUTES = [
+    (0, 7, {"bp": 1.5, "bs": 3, "ap": 1.55, "as": 9}, {}, ("1.550000", "9.000000", "1.500000", "3.000000")),
+    (0, 8, {"bp": 1.5, "bs": 3, "ap": 1.55, "as": 9}, {}, ("1.55", "9", "1.5", "3")),  # the same sides again
+    (1, 9, {"ap": 1.6, "as": 9}, {"bid_price": 0, "bid_size": 0}, ("1.6", "9", "", "")),
+    (2, 10, {"bp": 1.5, "bs": 3, "ap": 0, "as": 0, "ax": 0}, {}, ("0", "0", "1.5", "3")),
+    (3, 11, {"bp": 1.6, "bs": 3, "ap": 1.5, "as": 1}, {}, ("1.5", "1", "1.6", "3")),  # crossed
+]
+LONG_NAMES = {"bp": "bid_price", "bs": "bid_size", "ap": "ask_price", "as": "ask_size", "bx": "bid_exchange",
+              "ax": "ask_exchange"}  # fmt: skip
+
+
+def test_option_quotes_that_came_by_websocket_by_rest_and_in_the_day_file_are_there_once(tmp_path):
+    option, frames, results, lines = "O:SPY251222C00680000", [], [], []
+    for at, q, live_sides, page_sides, (ask, ask_size, bid, bid_size) in OPTION_QUOTE_ROUTES:
+        venues = {f"{side}x": 300 + q for side in "ba" if f"{side}p" in live_sides}
+        sides = venues | live_sides
+        ns = NOON_NS + at * 1_000_000 + q * 1_000 + 456
+        frames.append({"ev": "Q", "sym": option, **sides, "t": NOON_MS + at, "q": q})
+        results.append({LONG_NAMES[key]: value for key, value in sides.items()} | page_sides)
+        results[-1] |= {"sip_timestamp": ns, "sequence_number": q}
+        venue = {side: sides.get(f"{side}x", 0) for side in "ba"}
+        lines.append(f"{option},{venue['a']},{ask},{ask_size},{venue['b']},{bid},{bid_size},{q},{ns}")
+    schema, websocket = live("options", frames)
+    _, rest = rows_of(MassivePages(schema, option, "SPY"), {"results": results, "status": "OK"})
+    lake = recorded(tmp_path, schema, websocket, rest, day_file(tmp_path, "day", OPTION_QUOTES, lines))
+
+    query = "select seq, bid_px, ask_px, ask_exch, capture_id, sample_s from options_quotes order by seq"
+    found, (result,) = both(tmp_path, lake, query)
+
+    assert found == [  # as they came first
+        (7, 1.5, 1.55, 307, 1, 0),
+        (8, 1.5, 1.55, 308, 1, 0),
+        (9, None, 1.6, 309, 1, 0),
+        (10, 1.5, 0.0, 0, 1, 0),
+        (11, 1.6, 1.5, 311, 1, 0),
+    ]
+    assert (result.counts.rows_in, result.counts.rows_out, result.counts.redelivered) == (15, 5, 10)
 
 
 @pytest.mark.parametrize("code", [8, 10])

@@ -172,8 +172,22 @@ DAY_FILES = {
     "stocks.quotes": "ticker ask_exchange ask_price ask_size bid_exchange bid_price bid_size conditions indicators "
     "participant_timestamp sequence_number sip_timestamp tape trf_timestamp",
     "options.trades": "ticker conditions correction exchange price sip_timestamp size",
+    "options.quotes": "ticker ask_exchange ask_price ask_size bid_exchange bid_price bid_size sequence_number "
+    "sip_timestamp",
 }
-LIVE = {"stocks.trades": ("stocks", "T"), "stocks.quotes": ("stocks", "Q"), "options.trades": ("options", "T")}
+# Of REST pages the results' fields; the ticker is the request's.
+PAGES = {
+    "stocks.trades": DAY_FILES["stocks.trades"] + " decimal_size",
+    "stocks.quotes": DAY_FILES["stocks.quotes"],
+    "options.trades": DAY_FILES["options.trades"] + " participant_timestamp sequence_number",
+    "options.quotes": DAY_FILES["options.quotes"],
+}
+LIVE = {
+    "stocks.trades": ("stocks", "T"),
+    "stocks.quotes": ("stocks", "Q"),
+    "options.trades": ("options", "T"),
+    "options.quotes": ("options", "Q"),
+}
 
 
 def given(name):
@@ -182,8 +196,8 @@ def given(name):
     live = {field.column for field in FRAMES[cluster][kind].fields.values()}
     rounded = {"size"} if name == "stocks.trades" and "size_decimal" not in live else set()
     by_name = RECORDS[name].fields
-    file = {by_name[column].column for column in DAY_FILES[name].split()}
-    return {"websocket": (True, live - rounded), "day file": (False, file)}
+    file, page = ({by_name[field].column for field in route[name].split()} for route in (DAY_FILES, PAGES))
+    return {"websocket": (True, live - rounded), "REST": (True, page), "day file": (False, file)}
 
 
 @pytest.mark.parametrize("name", LIVE)

@@ -32,6 +32,9 @@ STOCK_QUOTE = {"ev": "Q", "sym": "MSFT", "bx": 4, "bp": 114.125, "bs": 100, "ax"
 OPTION_TRADE = {"ev": "T", "sym": "O:SPY251216C00680000", "x": 302, "p": 1.54, "s": 1, "c": [233]} | {
     "t": 1629820676333, "q": 651921857,
 }  # fmt: skip
+OPTION_QUOTE = {"ev": "Q", "sym": "O:SPY241220P00720000", "bx": 302, "ax": 303, "bp": 9.71, "ap": 9.81} | {
+    "bs": 17, "as": 24, "t": 1644506128351, "q": 844090872,
+}  # fmt: skip
 STATUS = {"ev": "status", "status": "success", "message": "subscribed to: T.SPY"}
 TRADE_RECORD = {"conditions": [12, 37], "correction": 1, "exchange": 11, "id": "183276", "price": 156.43} | {
     "participant_timestamp": 1651181822461636600, "sequence_number": 7179341, "sip_timestamp": 1651181822461979401,
@@ -41,6 +44,9 @@ QUOTE_RECORD = {"ask_exchange": 15, "ask_price": 155.87, "ask_size": 3, "bid_exc
     "bid_size": 4, "participant_timestamp": 1652191872800402201, "sequence_number": 19288684,
     "sip_timestamp": 1652191872800638701, "tape": 3, "indicators": [604],
 }  # fmt: skip
+OPTION_QUOTE_RECORD = {"ask_exchange": 303, "ask_price": 9.81, "ask_size": 24, "bid_exchange": 302} | {
+    "bid_price": 9.71, "bid_size": 17, "sequence_number": 844090872, "sip_timestamp": 1644506128351604736,
+}  # fmt: skip
 SNAPSHOT = {
     "day": {"volume": 8, "last_updated": 1651204800000000000},
     "details": {"ticker": "O:AAPL230616C00150000", "exercise_style": "american", "shares_per_contract": 100},
@@ -49,6 +55,13 @@ SNAPSHOT = {
     "last_quote": {"ask": 29.25, "ask_size": 209, "bid": 28.9, "bid_size": 294, "last_updated": 1651254260800059648},
     "underlying_asset": {"last_updated": 1651254263172073152, "price": 159.96, "timeframe": "DELAYED"},
 }  # fmt: skip
+RECORDS: dict[str, dict[str, Any]] = {
+    "stocks.trades": TRADE_RECORD,
+    "stocks.quotes": QUOTE_RECORD,
+    "options.quotes": OPTION_QUOTE_RECORD,
+    "options.greeks_snapshots": SNAPSHOT,
+}
+OPTION = "O:SPY251216C00680000"
 LINES = {
     "stocks.trades": (
         "ticker,conditions,correction,exchange,id,participant_timestamp,price,sequence_number,sip_timestamp,size,tape,"
@@ -66,6 +79,11 @@ LINES = {
         "ticker,conditions,correction,exchange,price,sip_timestamp,size",
         "O:SPY251216C00680000,233,0,302,1.54,1629820676333000001,1",
         "O:SPXW251216P06800500,227,0,300,0.05,1629820676333000002,12",
+    ),
+    "options.quotes": (
+        "ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,sequence_number,sip_timestamp",
+        "O:SPY241220P00720000,303,9.81,24,302,9.71,17,844090872,1644506128351604736",
+        "O:SPY241220P00720000,303,0.050000,24.000000,0,0,0,844090873,1644506128351604737",
     ),
 }  # fmt: skip
 ODD_VALUES: list[Any] = [
@@ -164,7 +182,7 @@ def chunk(seed: int) -> Figures:
 
 def _frames(rng: random.Random, count: int, figures: Figures) -> None:
     cluster = rng.choice(("stocks", "stocks", "options"))
-    kinds = (STOCK_TRADE, STOCK_QUOTE) if cluster == "stocks" else (OPTION_TRADE,)
+    kinds = (STOCK_TRADE, STOCK_QUOTE) if cluster == "stocks" else (OPTION_TRADE, OPTION_QUOTE)
     frames = []
     for _ in range(count):
         events = [_thinned(rng, rng.choice((STATUS, *kinds) if rng.random() < 0.05 else kinds)) for _ in range(3)]
@@ -193,9 +211,8 @@ def _frames(rng: random.Random, count: int, figures: Figures) -> None:
 
 
 def _pages(rng: random.Random, count: int, figures: Figures) -> None:
-    schema, base = rng.choice(
-        (("stocks.trades", TRADE_RECORD), ("stocks.quotes", QUOTE_RECORD), ("options.greeks_snapshots", SNAPSHOT))
-    )
+    schema, base = rng.choice(list(RECORDS.items()))
+    ticker = OPTION if schema == "options.quotes" else "AAPL"
     ts_local_ns = RECEIVED if rng.random() < 0.8 else None
     pages = []
     for _ in range(count):
@@ -203,12 +220,12 @@ def _pages(rng: random.Random, count: int, figures: Figures) -> None:
         if schema == "options.greeks_snapshots":
             results = [_odd_nested(rng, result) for result in results]
         pages.append(_mutated_json(rng, {"results": results, "status": "OK", "request_id": "1"}, results))
-    done = page_reader(schema, "AAPL").normalize([(page, ts_local_ns) for page in pages])
+    done = page_reader(schema, ticker).normalize([(page, ts_local_ns) for page in pages])
 
     expected, refused = [], []
     for page in pages:
         try:
-            rows = oracle.page(page, schema, "AAPL", ts_local_ns)
+            rows = oracle.page(page, schema, ticker, ts_local_ns)
         except oracle.BadError:
             refused.append(page)
             continue
@@ -225,7 +242,7 @@ def _lines(rng: random.Random, count: int, figures: Figures) -> None:
     if schema == "stocks.trades" and rng.random() < 0.4:
         header, sound = f"{header},decimal_size", [f"{line}{end}" for line in sound for end in (",", ",100.2500000")]
     text = b"".join(_mutated_line(rng, rng.choice(sound).encode() + b"\n") for _ in range(count))
-    ticker = "O:SPY251216C00680000" if schema == "options.trades" else "A"
+    ticker = OPTION if schema.startswith("options.") else "A"
     normalizer = line_reader(header.encode() + b"\n", ticker)
     cut = rng.randint(0, len(text))
     done = Normalized([], [])

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 Row = dict[str, Any]
-SCHEMA_OF = {"T": "stocks.trades", "Q": "stocks.quotes"}
+KINDS = {"T": "trades", "Q": "quotes"}
 FRAME_FIELDS = {
     "stocks.trades": "sym:symbol:ticker x:exchange:i16 i:trade_id:text z:tape:i16 p:price:float s:size:exact "
     "ds:size_decimal:text c:conditions:codes t:ts_event_ns:ms q:seq:i64 trfi:trf_id:i32 trft:trf_ts_ns:ms "
@@ -18,6 +18,8 @@ FRAME_FIELDS = {
     "pt:participant_ts_ns:ms trft:trf_ts_ns:ms",
     "options.trades": "sym:option_symbol:option x:exchange:i16 p:price:float s:size:size c:conditions:codes "
     "t:ts_event_ns:ms q:seq:i64 pt:participant_ts_ns:ms",
+    "options.quotes": "sym:option_symbol:option bx:bid_exch:i32 bp:bid_px:float bs:bid_sz:size ax:ask_exch:i32 "
+    "ap:ask_px:float as:ask_sz:size t:ts_event_ns:ms q:seq:i64",
 }
 _RECORD = "sip_timestamp:ts_event_ns:ns participant_timestamp:participant_ts_ns:ns sequence_number:seq:i64 "
 _TRADE = _RECORD + "conditions:conditions:codes price:price:float exchange:exchange:i16 correction:correction:i16 "
@@ -28,6 +30,9 @@ RECORD_FIELDS = {
     "bid_exchange:bid_exch:i16 bid_price:bid_px:float bid_size:bid_sz:size ask_exchange:ask_exch:i16 "
     "ask_price:ask_px:float ask_size:ask_sz:size tape:tape:i16 trf_timestamp:trf_ts_ns:ns",
     "options.trades": _TRADE + "ticker:option_symbol:option size:size:size",
+    "options.quotes": "sip_timestamp:ts_event_ns:ns sequence_number:seq:i64 ticker:option_symbol:option "
+    "bid_exchange:bid_exch:i32 bid_price:bid_px:float bid_size:bid_sz:size ask_exchange:ask_exch:i32 "
+    "ask_price:ask_px:float ask_size:ask_sz:size",
 }
 SNAPSHOT_FIELDS = (
     "details.ticker:option_symbol:option greeks.delta:delta:float greeks.gamma:gamma:float greeks.theta:theta:float "
@@ -51,11 +56,11 @@ def frame(data: bytes, cluster: str) -> tuple[list[tuple[str, Row]], int]:
     rows, others = [], 0
     for event in events:
         demand(type(event) is dict and type(event.get("ev")) is str)
-        schema = {"T": "options.trades"}.get(event["ev"]) if cluster == "options" else SCHEMA_OF.get(event["ev"])
-        if schema is None:
-            others += 1
-        else:
+        if event["ev"] in KINDS:
+            schema = f"{cluster}.{KINDS[event['ev']]}"
             rows.append((schema, row(event, FRAME_FIELDS[schema])))
+        else:
+            others += 1
     return rows, others
 
 
@@ -142,7 +147,7 @@ def row(event: Row, fields: str) -> Row:
             made["size_decimal"] = str(sent)
     demand(made["ts_event_ns"])
     if "option_symbol" in made:
-        made |= option(made["option_symbol"])
+        made |= option(made["option_symbol"]) | ({"sample_s": 0} if "bid_px" in made else {})
     return made
 
 

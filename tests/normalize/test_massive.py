@@ -21,6 +21,8 @@ from spymaster.normalize.normalizer import Normalized
 from tests.normalize import massive_fuzz, massive_oracle
 from tests.normalize.massive_fuzz import (
     LINES,
+    OPTION,
+    OPTION_QUOTE,
     OPTION_TRADE,
     SNAPSHOT,
     STATUS,
@@ -93,6 +95,92 @@ def test_an_option_trade_is_read_from_the_right_of_its_symbol() -> None:
     assert (odd["underlying"], "exp_date" in odd) == ("O:SPY251399C00680000", False)
 
 
+def test_an_option_quote_keeps_both_sides_and_what_the_vendor_does_not_give_is_null() -> None:
+    done = read([OPTION_QUOTE], cluster="options")
+    (row,) = rows(done)
+
+    assert row == {
+        "ts_event_ns": 1644506128351000000,
+        "ts_recv_ns": RECEIVED,
+        "ts_local_ns": RECEIVED,
+        "source": "massive.options",
+        "underlying": "SPY",
+        "option_symbol": "O:SPY241220P00720000",
+        "exp_date": dt.date(2024, 12, 20),
+        "strike": 720.0,
+        "right": "P",
+        "bid_px": 9.71,
+        "bid_sz": 17,
+        "bid_exch": 302,
+        "ask_px": 9.81,
+        "ask_sz": 24,
+        "ask_exch": 303,
+        "sample_s": 0,
+        "seq": 844090872,
+    }
+    ((schema, batch),) = done.batches
+    assert batch.schema.equals(schema.delivered, check_metadata=True)
+
+
+@pytest.mark.parametrize("spoiler", [[], [STATUS]])  # the second goes the slow way
+def test_a_side_of_an_option_quote_is_null_where_it_is_left_out_and_0_where_it_is_sent_as_0(spoiler: Any) -> None:
+    no_ask = {key: value for key, value in OPTION_QUOTE.items() if key not in ("ax", "ap", "as")}
+    frames = [no_ask, OPTION_QUOTE | {"bx": 0, "bp": 0, "bs": 0}, OPTION_QUOTE | {"sym": "O:SPY251399C00680000"}]
+    without, zero, odd = rows(read(frames + spoiler, cluster="options"))
+
+    assert not {"ask_px", "ask_sz", "ask_exch"} & set(without)
+    assert (without["bid_px"], without["bid_sz"], without["bid_exch"]) == (9.71, 17, 302)
+    assert (zero["bid_px"], zero["bid_sz"], zero["bid_exch"]) == (0.0, 0, 0)
+    assert (odd["underlying"], odd["option_symbol"]) == ("O:SPY251399C00680000", "O:SPY251399C00680000")
+    assert not {"exp_date", "strike", "right"} & set(odd)
+
+
+CROSSED = OPTION_QUOTE | {"bp": 9.82}
+NOT_CROSSED = [
+    OPTION_QUOTE | {"bp": 9.81},  # locked
+    OPTION_QUOTE | {"ax": 0, "ap": 0, "as": 0},  # without an ask, as files say it
+    {key: value for key, value in CROSSED.items() if key != "ap"},
+    {key: value for key, value in CROSSED.items() if key != "bp"},
+]
+UNREAD = "O:SPY251399C00680000"
+
+
+@pytest.mark.parametrize("spoiler", [[], [STATUS]])  # the second goes the slow way
+def test_option_quotes_that_cross_are_recorded_as_they_came_and_counted(spoiler: Any) -> None:
+    normalizer = frame_reader("options")
+    done = normalizer.normalize([(encoded([CROSSED, *NOT_CROSSED, *spoiler]), RECEIVED)] * 2)
+
+    assert normalizer.odd == {"crossed quote": 2}
+    assert [(row.get("bid_px"), row.get("ask_px")) for row in rows(done)] == 2 * [
+        (9.82, 9.81), (9.81, 9.81), (9.71, 0.0), (9.82, None), (None, 9.81)
+    ]  # fmt: skip
+
+
+def test_options_whose_symbol_does_not_read_are_filed_under_it_and_counted() -> None:
+    normalizer = frame_reader("options")
+    frame = encoded([event | {"sym": symbol} for event in (OPTION_TRADE, OPTION_QUOTE) for symbol in (UNREAD, OPTION)])
+    done = normalizer.normalize([(frame, RECEIVED)])
+
+    assert normalizer.odd == {"option whose symbol does not read": 2}
+    assert [row["underlying"] for row in rows(done)] == [UNREAD, "SPY"] * 2
+
+
+@pytest.mark.parametrize("other", [[], ["not a line"]])  # the second sends all lines the slow way
+def test_odd_rows_of_pages_and_day_files_are_counted_once_each(other: list[str]) -> None:
+    results = [massive_fuzz.OPTION_QUOTE_RECORD | {"bid_price": bid} for bid in (9.71, 9.82, 9.81)]
+    pages = page_reader("options.quotes", UNREAD)
+    assert len(rows(pages.normalize([(encoded({"results": results}), RECEIVED)]))) == 3
+    assert pages.odd == {"crossed quote": 1, "option whose symbol does not read": 3}
+
+    header, line, empty = LINES["options.quotes"]
+    crossed = line.replace(",9.71,", ",9.82,")
+    text = "".join(f"{some}\n" for some in [line, crossed, empty, crossed.replace("241220", "241399"), *other] * 10)
+    lines = line_reader(f"{header}\n".encode(), OPTION)
+    done = lines.normalize([(text.encode(), None)])
+    assert (len(rows(done)), len(done.unreadable)) == (40, 10 * len(other))
+    assert lines.odd == {"crossed quote": 20, "option whose symbol does not read": 10}
+
+
 def test_the_messages_of_the_vendors_specification_load(real_data: Path) -> None:
     paths = json.loads((real_data / "massive-client" / "spec_websocket.json").read_bytes())["paths"]
 
@@ -108,7 +196,8 @@ def test_the_messages_of_the_vendors_specification_load(real_data: Path) -> None
         assert done.unreadable == []
         assert sum(normalizer.ignored.values()) == others > 0
         made = [(schema.name, row) for schema, batch in done.batches for row in batch.to_pylist()]
-        assert len(made) == len(expected) == (2 if cluster == "stocks" else 1)
+        assert {name for name, _ in made} == {f"{cluster}.trades", f"{cluster}.quotes"}
+        assert len(made) == len(expected) == 2
         for (name, row), (other_name, other) in zip(made, expected, strict=True):
             assert name == other_name
             assert {key: row[key] for key in other} == other
@@ -134,10 +223,10 @@ def test_a_row_without_a_receipt_was_received_when_it_happened() -> None:
 
 def test_the_vendors_own_messages_and_what_is_not_recorded_are_counted() -> None:
     normalizer = frame_reader("options", simulated=True)
-    frames = [[STATUS, STATUS], [{"ev": "Q", "sym": "O:X"}, OPTION_TRADE], [{"ev": "unheard of"}]]
+    frames = [[STATUS, STATUS], [{"ev": "AM", "sym": "O:X"}, OPTION_TRADE], [{"ev": "unheard of"}]]
     done = normalizer.normalize([(encoded(frame), RECEIVED) for frame in frames])
 
-    assert normalizer.ignored == {"status": 2, "Q": 1, "unheard of": 1}
+    assert normalizer.ignored == {"status": 2, "AM": 1, "unheard of": 1}
     assert [row["source"] for row in rows(done)] == ["sim"]
     assert done.unreadable == []
 
@@ -273,11 +362,33 @@ def test_the_vendors_sample_pages_load_value_by_value(real_data: Path, name: str
 def test_a_page_of_option_trades_has_nanoseconds_to_the_last(real_data: Path) -> None:
     trade = {"exchange": 302, "price": 1.54, "sip_timestamp": 2**60 + 1, "size": 1, "conditions": [233]}
     page = encoded({"results": [trade | {"correction": 1, "participant_timestamp": 2**60 + 3}]})
-    done = page_reader("options.trades", "O:SPY251216C00680000").normalize([(page, None)])
+    done = page_reader("options.trades", OPTION).normalize([(page, None)])
 
     (row,) = rows(done)
     assert (row["ts_event_ns"], row["participant_ts_ns"]) == (2**60 + 1, 2**60 + 3)
     assert (row["underlying"], row["strike"], row["correction"]) == ("SPY", 680.0, 1)
+
+
+def test_a_page_of_option_quotes_loads_value_by_value(real_data: Path) -> None:
+    sample = json.loads((real_data / "massive-client" / "rest_v3_quotes_AAPL.json").read_bytes())
+    results = [
+        {key: value for key, value in quote.items() if key not in ("participant_timestamp", "tape")}
+        | {"sip_timestamp": quote["sip_timestamp"] + 1, "bid_exchange": 302}  # which no float could hold
+        for quote in sample["results"]
+    ]
+    results[1] |= {"ask_price": 0, "ask_size": 0, "ask_exchange": 0}
+    del results[2]["bid_price"]
+    page = encoded(sample | {"results": results})
+    ((schema, batch),) = page_reader("options.quotes", OPTION).normalize([(page, RECEIVED)]).batches
+
+    assert schema.name == "options.quotes"
+    assert set(batch["source"].to_pylist()) == {"massive.options"}
+    expected = massive_oracle.page(page, "options.quotes", OPTION, RECEIVED)
+    assert len(expected) == batch.num_rows == 10
+    assert [{key: row[key] for key in expected[0]} for row in batch.to_pylist()] == expected
+    assert [(row["underlying"], row["strike"], row["ts_event_ns"]) for row in expected] == [
+        ("SPY", 680.0, quote["sip_timestamp"]) for quote in results
+    ]
 
 
 def test_the_sample_of_option_contracts_becomes_definitions(real_data: Path) -> None:
@@ -363,7 +474,7 @@ def test_a_page_without_results_gives_no_rows() -> None:
 
 
 def flat_file(schema: str) -> DayFileNormalizer:
-    ticker = "O:SPY251216C00680000" if schema == "options.trades" else "SPY"
+    ticker = OPTION if schema.startswith("options.") else "SPY"
     header = LINES[schema][0].encode() + b"\n"
     return line_reader(header, ticker)
 
@@ -478,13 +589,10 @@ def test_what_a_file_holds_follows_from_columns_and_tickers() -> None:
 
     assert streams("stocks.trades", "SPY") == {"stocks.trades": "SPY"}
     assert streams("stocks.trades", "A", "B") == {"stocks.trades": "ALL"}
-    assert streams("options.trades", "O:SPY251216C00680000", "O:SPY251216P00680000") == {"options.trades": "SPY"}
+    assert streams("options.trades", OPTION, "O:SPY251216P00680000") == {"options.trades": "SPY"}
     assert streams("stocks.quotes") == {"stocks.quotes": "ALL"}
-    option_quotes = (
-        b"ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,sequence_number,sip_timestamp\n"
-    )
-    with pytest.raises(UnsupportedError, match="holds quotes of options"):
-        line_reader(option_quotes, "O:SPY251216C00680000")
+    assert streams("options.quotes", OPTION) == {"options.quotes": "SPY"}
+    assert streams("options.quotes") == {"options.quotes": "ALL"}
     with pytest.raises(UnsupportedError, match="the columns a, b"):
         line_reader(b"a,b\n")
     with pytest.raises(UnsupportedError, match="twice"):

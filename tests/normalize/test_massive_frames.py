@@ -1,6 +1,7 @@
 """Massive's frames many at a time: plain ones are scanned, give the rows of the slow way; an odd one costs no other."""
 
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from spymaster.normalize.massive import frame_scanner
 from spymaster.normalize.massive.frames import GROUP_BYTES, FrameNormalizer
 from spymaster.normalize.massive.values import Part
 from spymaster.normalize.normalizer import Message, Normalized
-from tests.normalize.massive_fuzz import OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE, frame_reader
+from tests.normalize.massive_fuzz import OPTION_QUOTE, OPTION_TRADE, STOCK_QUOTE, STOCK_TRADE, frame_reader
 from tests.normalize.test_massive import RECEIVED, encoded, read, rows
 from tests.sim_recording import Recorded
 
@@ -72,7 +73,7 @@ def test_an_odd_frame_alone_goes_the_slow_way_and_its_rows_keep_their_place(odd:
 @pytest.mark.parametrize("cluster", ["stocks", "options"])
 def test_many_frames_of_many_symbols_give_the_rows_of_the_slow_way(cluster: str) -> None:
     rng = random.Random(5)
-    kinds = [STOCK_TRADE, STOCK_QUOTE] if cluster == "stocks" else [OPTION_TRADE]
+    kinds = [STOCK_TRADE, STOCK_QUOTE] if cluster == "stocks" else [OPTION_TRADE, OPTION_QUOTE]
 
     def event(number: int) -> dict[str, Any]:
         kind = rng.choice(kinds)
@@ -100,19 +101,20 @@ def test_many_frames_of_many_symbols_give_the_rows_of_the_slow_way(cluster: str)
         {key: STOCK_TRADE[key] for key in ("ev", "sym", "t")},
         {"ev": "Q", **dict(sorted(STOCK_QUOTE.items(), reverse=True))},
         {"ev": "T", **dict(sorted(STOCK_TRADE.items(), reverse=True)), "new": [1.5, "a", True], "a_longer_key": None},
+        {"ev": "Q", **dict(sorted(OPTION_QUOTE.items(), reverse=True)), "c": [1]},
     ],
 )
 def test_a_frame_is_plain_whatever_the_order_of_its_keys_and_with_keys_that_are_new(event: dict[str, Any]) -> None:
-    normalizer = Watched()
+    normalizer = Watched("options" if event["sym"].startswith("O:") else "stocks")
     done = normalizer.normalize([(encoded([event, event]), RECEIVED)])
 
     assert [batch.num_rows for _, batch in done.batches] == [2]
     assert normalizer.slow == []
 
 
-@pytest.mark.parametrize("event", [STOCK_TRADE, STOCK_QUOTE, OPTION_TRADE])
+@pytest.mark.parametrize("event", [STOCK_TRADE, STOCK_QUOTE, OPTION_TRADE, OPTION_QUOTE])
 def test_a_frame_cut_anywhere_is_unreadable_and_those_beside_it_are_read(event: dict[str, Any]) -> None:
-    cluster = "options" if event is OPTION_TRADE else "stocks"
+    cluster = "options" if event["sym"].startswith("O:") else "stocks"
     frame = encoded([event, event])
     for cut in range(len(frame)):
         done = both_ways(frame, frame[:cut], frame[cut:], frame, frame[:cut], cluster=cluster, live=cut % 2 == 0)
@@ -133,7 +135,7 @@ def test_nothing_is_compiled_once_a_connection_has_begun() -> None:
     scanner = frame_scanner.load()
     for count in (1, 2, 50):
         both_ways(encoded([STOCK_TRADE, STOCK_QUOTE] * count), encoded([{"ev": "T", "sym": "A", "t": 1}]))
-        both_ways(encoded([OPTION_TRADE] * count), cluster="options")
+        both_ways(encoded([OPTION_TRADE, OPTION_QUOTE] * count), cluster="options")
     compiled: list[Any] = list(scanner)
     assert [len(function.signatures) for function in compiled] == [1, 1, 1]
 
@@ -268,8 +270,8 @@ def test_the_frames_of_the_simulated_market_are_plain() -> None:
 
 def test_the_messages_of_the_vendors_specification_are_plain(real_data: Path) -> None:
     paths = json.loads((real_data / "massive-client/spec_websocket.json").read_bytes())["paths"]
-    for cluster, path in (("stocks", "/stocks/T"), ("stocks", "/stocks/Q"), ("options", "/options/T")):
-        event = paths[path]["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    for cluster, kind in itertools.product(("stocks", "options"), "TQ"):
+        event = paths[f"/{cluster}/{kind}"]["get"]["responses"]["200"]["content"]["application/json"]["example"]
         normalizer = Watched(cluster)
         done = normalizer.normalize([(encoded([event]), RECEIVED)])
         assert len(rows(done)) == 1

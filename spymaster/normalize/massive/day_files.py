@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 from spymaster.errors import SourceError, TruncatedError, UnsupportedError
-from spymaster.events import OPTIONS_TRADES, STOCKS_QUOTES, STOCKS_TRADES
+from spymaster.events import OPTIONS_QUOTES, OPTIONS_TRADES, STOCKS_QUOTES, STOCKS_TRADES
 from spymaster.events.encoding import MassiveDayFile
 from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns
@@ -38,6 +38,7 @@ from spymaster.normalize.massive.values import (
     batch_of,
     columns_of,
     each_distinct,
+    odd_rows,
     read_codes,
     read_symbol,
 )
@@ -143,7 +144,9 @@ class DayFileNormalizer:
             middle = lines.rfind(b"\n", 0, len(lines) // 2) + 1 or lines.index(b"\n") + 1
             first = self._read(lines[:middle], byte, unreadable)
             return first + self._read(lines[middle:], byte + middle, unreadable)
-        return [batch_of(self._channel.schema, columns, self.source, None)]
+        batch = batch_of(self._channel.schema, columns, self.source, None)
+        self.odd.update(odd_rows(self._channel.schema, batch))
+        return [batch]
 
     def _plain_columns(self, lines: bytes) -> Columns:
         """Read lines by the CSV reader.
@@ -223,12 +226,11 @@ def _kind(names: Sequence[str], tickers: Sequence[str], origin: str) -> Channel:
     options = tickers[0].startswith(OPTION_PREFIX) if tickers else "tape" not in names
     if set(names) >= _TRADES:
         return RECORDS[(OPTIONS_TRADES if options else STOCKS_TRADES).name]
-    if set(names) >= _QUOTES and not options:
-        return RECORDS[STOCKS_QUOTES.name]
-    what = "quotes of options" if set(names) >= _QUOTES else f"the columns {', '.join(names)[:200]}"
+    if set(names) >= _QUOTES:
+        return RECORDS[(OPTIONS_QUOTES if options else STOCKS_QUOTES).name]
     raise UnsupportedError(
-        f"{origin} holds {what}, which are not recorded. Nothing was recorded from it. Next: fetch trades_v1 of "
-        f"us_stocks_sip or us_options_opra, or quotes_v1 of us_stocks_sip"
+        f"{origin} holds the columns {', '.join(names)[:200]}, which are not recorded. Nothing was recorded from it. "
+        f"Next: fetch trades_v1 or quotes_v1 of us_stocks_sip or us_options_opra"
     )
 
 

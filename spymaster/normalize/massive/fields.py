@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from spymaster.events import (
     OPTIONS_GREEKS_SNAPSHOTS,
+    OPTIONS_QUOTES,
     OPTIONS_TRADES,
     REFERENCE_INSTRUMENTS,
     STOCKS_QUOTES,
@@ -36,8 +37,7 @@ class Channel(NamedTuple):
 
 _TIME: Final = {"t": Field("ts_event_ns", "ms"), "q": Field("seq", "whole")}
 _PARTICIPANT: Final = {"pt": Field("participant_ts_ns", "ms")}
-# Websocket events by cluster and `ev`, their fields in the vendor's order, in which they decode fastest. Option quotes
-# have no schema of ours.
+# Websocket events by cluster and `ev`, their fields in the vendor's order, in which they decode fastest.
 FRAMES: Final = {
     "stocks": {
         "T": Channel(
@@ -88,14 +88,29 @@ FRAMES: Final = {
                 **_TIME,
                 **_PARTICIPANT,
             },
-        )
+        ),
+        "Q": Channel(
+            OPTIONS_QUOTES,
+            {
+                "sym": Field("option_symbol", "option"),
+                "bx": Field("bid_exch", "whole"),
+                "ax": Field("ask_exch", "whole"),
+                "bp": Field("bid_px", "price"),
+                "ap": Field("ask_px", "price"),
+                "bs": Field("bid_sz", "size"),
+                "as": Field("ask_sz", "size"),
+                **_TIME,
+            },
+        ),
     },
 }
 
-_RECORD: Final = {
+_SIP_RECORD: Final = {
     "sip_timestamp": Field("ts_event_ns", "ns"),
-    "participant_timestamp": Field("participant_ts_ns", "ns"),
     "sequence_number": Field("seq", "whole"),
+}
+_RECORD: Final = _SIP_RECORD | {
+    "participant_timestamp": Field("participant_ts_ns", "ns"),
     "conditions": Field("conditions", "codes"),
 }
 _TRADE_RECORD: Final = _RECORD | {
@@ -103,6 +118,14 @@ _TRADE_RECORD: Final = _RECORD | {
     "size": Field("size", "size"),
     "exchange": Field("exchange", "whole"),
     "correction": Field("correction", "whole"),
+}
+_SIDES: Final = {
+    "bid_exchange": Field("bid_exch", "whole"),
+    "bid_price": Field("bid_px", "price"),
+    "bid_size": Field("bid_sz", "size"),
+    "ask_exchange": Field("ask_exch", "whole"),
+    "ask_price": Field("ask_px", "price"),
+    "ask_size": Field("ask_sz", "size"),
 }
 _TAPED_RECORD: Final = {"tape": Field("tape", "whole"), "trf_timestamp": Field("trf_ts_ns", "ns")}
 # Trades and quotes of REST pages and, with a `ticker` in each, of day files.
@@ -122,18 +145,11 @@ RECORDS: Final = {
         STOCKS_QUOTES,
         _RECORD
         | _TAPED_RECORD
-        | {
-            "ticker": Field("symbol", "ticker"),
-            "bid_exchange": Field("bid_exch", "whole"),
-            "bid_price": Field("bid_px", "price"),
-            "bid_size": Field("bid_sz", "size"),
-            "ask_exchange": Field("ask_exch", "whole"),
-            "ask_price": Field("ask_px", "price"),
-            "ask_size": Field("ask_sz", "size"),
-            "indicators": Field("indicators", "codes"),
-        },
+        | _SIDES
+        | {"ticker": Field("symbol", "ticker"), "indicators": Field("indicators", "codes")},
     ),
     OPTIONS_TRADES.name: Channel(OPTIONS_TRADES, _TRADE_RECORD | {"ticker": Field("option_symbol", "option")}),
+    OPTIONS_QUOTES.name: Channel(OPTIONS_QUOTES, _SIP_RECORD | _SIDES | {"ticker": Field("option_symbol", "option")}),
 }
 # An option of a chain snapshot, its nested objects flattened with dots.
 SNAPSHOT: Final = Channel(

@@ -5,7 +5,7 @@ Frames are read many at a time: all that came within a tick. Plain ones are scan
 why a frame cannot be read. Both ways give the same rows, and the rows keep the order of their frames. A frame that
 cannot be read goes to quarantine whole, and the others are not touched by it.
 
-The vendor's own messages (`status`) and events that are not recorded (aggregates, option quotes) are counted.
+The vendor's own messages (`status`) and events that are not recorded (aggregates) are counted.
 
 Why a scanner of our own: the decoding alone into typed objects (msgspec), the fastest of the libraries', takes three
 quarters of its time, and from objects to columns it is more than twice as far again (bench/massive_frames). It is
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from spymaster.events.encoding import MassiveFrames
 from spymaster.normalize.massive.fields import FRAMES, VERSION, Channel
-from spymaster.normalize.massive.values import Part, UnreadableError, batch_of, columns_of
+from spymaster.normalize.massive.values import Part, UnreadableError, asked_for, batch_of, columns_of, odd_rows
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class FrameNormalizer:
         self._plain = _plain_frames(self._channels)
         self.source = "sim" if simulated else f"massive.{encoding.cluster}"
         self.streams = {channel.schema.name: encoding.symbol for channel in self._channels.values()}
+        self._asked = asked_for(encoding.symbol)
         self.ignored: Counter[str] = Counter()
         self.odd: Counter[str] = Counter()
         self.unmapped = 0
@@ -156,7 +157,8 @@ class FrameNormalizer:
             frames = np.concatenate([part.frames for part in parts])
             columns = {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in columns}
         times = None if received is None else pa.array(received[frames])
-        batch = batch_of(channel.schema, columns, self.source, times)
+        batch = batch_of(channel.schema, columns, self.source, times, self._asked)
+        self.odd.update(odd_rows(channel.schema, batch))
         if len(parts) == 1:
             return batch
         order: Any = pa.array(np.argsort(frames, kind="stable"))

@@ -25,8 +25,9 @@ import pyarrow as pa
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS, REFERENCE_INSTRUMENTS
 from spymaster.events.encoding import MassivePages
 from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, VERSION
-from spymaster.normalize.massive.values import UnreadableError, batch_of, columns_of, option_root
+from spymaster.normalize.massive.values import UnreadableError, asked_for, batch_of, columns_of, odd_rows, option_root
 from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable
+from spymaster.normalize.symbols import Asked
 
 _CHANNELS: Final = RECORDS | {OPTIONS_GREEKS_SNAPSHOTS.name: SNAPSHOT, REFERENCE_INSTRUMENTS.name: CONTRACT}
 _CLASSES: Final = {"call": "C", "put": "P"}
@@ -54,7 +55,7 @@ class PageNormalizer:
         """Begin a request."""
         schema = encoding.schema.name
         self._channel = _CHANNELS[schema]
-        self._ticker = encoding.ticker
+        self._ticker, self._asked = encoding.ticker, asked_for(encoding.symbol)
         self.source = "sim" if simulated else "massive.stocks" if schema.startswith("stocks.") else "massive.options"
         self.streams = {schema: encoding.symbol}
         self.ignored: Counter[str] = Counter()
@@ -87,12 +88,14 @@ class PageNormalizer:
         if self._channel is SNAPSHOT:
             events = [_snapshot(result, ts_local_ns) for result in results]
         elif self._channel is CONTRACT:
-            events = [_contract(result, ts_local_ns) for result in results]
+            events = [_contract(result, ts_local_ns, self._asked) for result in results]
         else:
             events = [{"ticker": self._ticker, **result} for result in results]
         columns = columns_of(events, self._channel)
         received = None if ts_local_ns is None else pa.array([ts_local_ns] * len(events), pa.int64())
-        return [(self._channel.schema, batch_of(self._channel.schema, columns, self.source, received))]
+        batch = batch_of(self._channel.schema, columns, self.source, received, self._asked)
+        self.odd.update(odd_rows(self._channel.schema, batch))
+        return [(self._channel.schema, batch)]
 
 
 def _results(page: bytes) -> list[dict[str, Any]]:
@@ -128,11 +131,11 @@ def _snapshot(result: Mapping[str, Any], ts_local_ns: int | None) -> dict[str, A
     return flat
 
 
-def _contract(result: Mapping[str, Any], ts_local_ns: int | None) -> dict[str, Any]:
+def _contract(result: Mapping[str, Any], ts_local_ns: int | None, asked: Asked) -> dict[str, Any]:
     ticker, kind = result.get("ticker"), result.get("contract_type")
     return {
         **result,
-        "root": option_root(ticker) if type(ticker) is str else None,
+        "root": option_root(ticker, asked) if type(ticker) is str else None,
         "class": _CLASSES.get(kind) if type(kind) is str else None,
         "record": "definition",
         "time": ts_local_ns,

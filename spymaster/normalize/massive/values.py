@@ -4,10 +4,14 @@ a field that is missing or null is null; one of another type than its table's ma
 times are whole numbers and never pass through a float; a row has the time of the SIP (the consolidated feed)
 a trade's size that is no whole number of 32 bits is null, and its text stands in `size_decimal`
 prices are the float nearest to the decimal text; sizes and codes that do not fit their column are unreadable
+a side of a quote that is left out is null; one that is sent as 0 is 0
 an option's expiration, strike and right come from its symbol, read from the right; one that reads as none keeps
-its row with nulls, as other vendors' odd symbols do
+its row with nulls, filed under the root that was asked for or else itself, as other vendors' odd symbols do, and is
+counted
+a quote whose bid is above its ask is recorded as it came and counted
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -18,13 +22,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
-from spymaster.events import OPTIONS_TRADES, EventSchema
+from spymaster.events import OPTIONS_QUOTES, OPTIONS_TRADES, EventSchema
+from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, Channel
 from spymaster.normalize.symbols import Asked, Instrument, read_occ
 from spymaster.paths import MAX_SYMBOL_BYTES
 
 OPTION_PREFIX: Final = "O:"
+ALL: Final = Asked()  # of whatever root
 MAX_NS: Final = 2**63 - 1
 MAX_MS: Final = MAX_NS // NS_PER_MS
 _REASON_CHARACTERS: Final = 60
@@ -68,7 +74,9 @@ def columns_of(objects: Sequence[Mapping[str, Any]], channel: Channel) -> Column
     return columns
 
 
-def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Array | None) -> pa.RecordBatch:
+def batch_of(
+    schema: EventSchema, columns: Columns, source: str, received: pa.Array | None, asked: Asked = ALL
+) -> pa.RecordBatch:
     """Put columns in the schema's order and add what follows from them; those that the vendor does not send are null.
 
     Args:
@@ -76,6 +84,7 @@ def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Ar
         columns: at least its time and its symbol.
         source: what the rows name as theirs.
         received: when each row arrived by our clock; None for a file.
+        asked: what was asked for; an option whose symbol does not read is filed under its root.
     """
     rows = len(columns["ts_event_ns"])
     columns["source"] = repeat_text(source, rows)
@@ -83,12 +92,26 @@ def batch_of(schema: EventSchema, columns: Columns, source: str, received: pa.Ar
     if received is not None:
         columns["ts_local_ns"] = received
     if "option_symbol" in columns:
-        columns |= _option_columns(columns["option_symbol"])
+        columns |= _option_columns(columns["option_symbol"], asked)
     if schema is OPTIONS_TRADES:
         columns["aggressor"] = pa.array(np.zeros(rows, np.int8))  # the vendor does not say
+    if schema is OPTIONS_QUOTES:
+        columns["sample_s"] = pa.array(np.zeros(rows, np.int32))  # each is a change
     delivered, fields = _DELIVERED[schema.name]
     arrays = [columns[name] if name in columns else pa.nulls(rows, kind) for name, kind in fields]
     return pa.RecordBatch.from_arrays(arrays, schema=delivered)
+
+
+def odd_rows(schema: EventSchema, batch: pa.RecordBatch) -> Counter[str]:
+    """Count a batch's rows that are recorded as they came though something is odd in them, by what it is."""
+    odd: Counter[str] = Counter()
+    if "exp_date" in schema.log.names and (unread := batch["exp_date"].null_count):
+        odd["option whose symbol does not read"] = unread
+    if schema is OPTIONS_QUOTES:
+        bid, ask = (batch[name].to_numpy(zero_copy_only=False) for name in ("bid_px", "ask_px"))  # null is NaN
+        if crossed := int(np.count_nonzero((bid > ask) & (ask > 0))):  # files have 0 for a side that is empty
+            odd["crossed quote"] = crossed
+    return odd
 
 
 def each_distinct(column: pa.Array, kind: Any, read: Callable[[Any], Any]) -> pa.Array:
@@ -212,18 +235,23 @@ _DELIVERED: Final = {
 
 
 @lru_cache(maxsize=65_536)
-def _option(symbol: str) -> Instrument:
-    return read_occ(symbol, Asked())
+def _option(symbol: str, asked: Asked) -> Instrument:
+    return read_occ(symbol, asked)
 
 
-def option_root(symbol: str) -> str:
+def asked_for(symbol: str) -> Asked:
+    """Return what the delivery was asked for whose streams are named so."""
+    return ALL if symbol == WILDCARD else Asked(symbol)
+
+
+def option_root(symbol: str, asked: Asked) -> str:
     """Return what an option's rows are filed under."""
-    return _option(symbol).root
+    return _option(symbol, asked).root
 
 
-def _option_columns(symbols: pa.Array) -> Columns:
+def _option_columns(symbols: pa.Array, asked: Asked) -> Columns:
     encoded: Any = symbols.dictionary_encode()
-    options = [_option(symbol) for symbol in encoded.dictionary.to_pylist()]
+    options = [_option(symbol, asked) for symbol in encoded.dictionary.to_pylist()]
     distinct: Columns = {
         "underlying": pa.array([option.root for option in options], pa.string()),
         "exp_date": pa.array([option.exp_date for option in options], pa.date32()),
