@@ -76,6 +76,39 @@ def test_writing_to_bronze():
     assert (option["option_symbol"], option["strike"], option["aggressor"]) == ("O:SPY251222C00687000", 687.0, 0)
 
 
+STATISTIC = {"symbol": "ES", "contract": "ESZ5", "kind": "open_interest", "kind_code": 9, "quantity": 2_000_000}
+STATISTIC |= {"ts_event_ns": NOON_NS, "update_code": 1, "stat_flags": 255, "channel_id": 0}
+HALT = {"symbol": "ES", "contract": "ESZ5", "action": "halt", "action_code": 8, "reason_code": 0}
+HALT |= {"ts_event_ns": NOON_NS, "trading_event_code": 0, "is_trading": False}
+
+
+def test_quotes_of_options_statistics_and_states_are_written_as_trades_are():
+    quote = {name: value for name, value in vars(OPTION).items() if name not in ("price", "size")}
+    quote |= {"bid_px": 1.4, "bid_sz": 10, "ask_px": 1.5, "ask_sz": 7}
+
+    async def snippet():
+        writer = BronzeWriter()
+        await writer.write_option_quote(quote)
+        await writer.write_statistic(STATISTIC)
+        await writer.write_status(HALT)
+        await writer.stop()
+
+    asyncio.run(snippet())
+
+    reader = BronzeReader().arrow()
+    (stored,) = reader.read_option_quotes(underlying="SPY").to_pylist()
+    assert {name: stored[name] for name in [*quote, "sample_s"]} == quote | {"sample_s": 0}  # no sample
+    for rows, given in ((reader.read_statistics(), STATISTIC), (reader.read_status(), HALT)):
+        (stored,) = rows.to_pylist()
+        assert {name: stored[name] for name in given} == given
+    with connect() as lake:
+        counts = [
+            lake.execute(f"select count(*) from {name}").fetchall()
+            for name in ("options_quotes", "reference_statistics", "bronze_reference_status")
+        ]
+    assert counts == [[(1,)]] * 3
+
+
 KILLED = """
 import asyncio, os, sys
 from spymaster import BronzeWriter
