@@ -36,16 +36,17 @@ def keys(schema, row):
         if None not in numbers:
             return (*start, row["symbol"], *numbers), None, True
         return (*start, row["symbol"], *numbers, row["price"], size_of(row)), None, False
-    if massive and schema.name == "stocks.quotes":
+    if massive and schema.name in ("stocks.quotes", "options.quotes"):
         sides = [row[name] or 0 for name in ("bid_px", "bid_sz", "ask_px", "ask_sz", "bid_exch", "ask_exch")]
-        return (*start, row["symbol"], row["seq"], *sides), None, False
+        return (*start, row[schema.identity[0]], row["seq"], *sides), None, False
     if massive and schema.name == "options.trades":
         poor = (*start, row["option_symbol"], row["price"], row["size"], row["exchange"])
         return poor, ((*poor, row["seq"]) if row["seq"] else None), bool(row["seq"])
     instrument, *rest = (name for name in schema.identity if name is not None)
     values = [size_of(row) if name == "size" else row[name] for name in rest]
     if row["source"].startswith("databento.") and row.get("instrument_id"):
-        day = row["ts_recv_ns"] // DAY_NS
+        standing = schema.name in ("reference.statistics", "reference.status")
+        day = None if standing else row["ts_recv_ns"] // DAY_NS
         return (*start, row["publisher_id"], row["instrument_id"], day, *values), None, False
     return (*start, row[instrument], *values), None, False
 
