@@ -14,10 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from spymaster import BronzeReader, BronzeWriter, WALManager, connect, durable
+from spymaster import BronzeReader, BronzeWriter, SilverCompactor, WALManager, connect, durable
 from spymaster.bus import Bus
 from spymaster.errors import BronzeRefusedError, LockedError, UsageError
 from spymaster.events import Stream
+from spymaster.proof.verify import verify
+from spymaster.query.status import status
 from spymaster.recording import capture
 from tests.rows import NOON_NS, TRADES, delivered
 
@@ -74,6 +76,46 @@ def test_writing_to_bronze():
     assert {name: row[name] for name in TRADE} == TRADE
     (option,) = BronzeReader().arrow().read_option_trades(underlying="SPY").to_pylist()
     assert (option["option_symbol"], option["strike"], option["aggressor"]) == ("O:SPY251222C00687000", 687.0, 0)
+
+
+STATISTIC = {"symbol": "ES", "contract": "ESZ5", "kind": "open_interest", "kind_code": 9, "quantity": 2_000_000}
+STATISTIC |= {"ts_event_ns": NOON_NS, "update_code": 1, "stat_flags": 255, "channel_id": 0}
+HALT = {"symbol": "ES", "contract": "ESZ5", "action": "halt", "action_code": 8, "reason_code": 0}
+HALT |= {"ts_event_ns": NOON_NS, "trading_event_code": 0, "is_trading": False}
+
+
+def test_quotes_of_options_statistics_and_states_are_written_compacted_proven_and_read_as_trades_are(roots):
+    quote = {name: value for name, value in vars(OPTION).items() if name not in ("price", "size")}
+    quote |= {"bid_px": 1.4, "bid_sz": 10, "ask_px": 1.5, "ask_sz": 7}
+
+    async def snippet():
+        writer = BronzeWriter()
+        await writer.write_option_quote(quote)
+        await writer.write_statistic(STATISTIC)
+        await writer.write_status(HALT)
+        await writer.stop()
+
+    asyncio.run(snippet())
+
+    reader = BronzeReader().arrow()
+    (stored,) = reader.read_option_quotes(underlying="SPY").to_pylist()
+    assert {name: stored[name] for name in [*quote, "sample_s"]} == quote | {"sample_s": 0}  # no sample
+    for rows, given in ((reader.read_statistics(), STATISTIC), (reader.read_status(), HALT)):
+        (stored,) = rows.to_pylist()
+        assert {name: stored[name] for name in given} == given
+    results = SilverCompactor().compact_all_schemas("2025-12-22")
+    assert [(result.status, result.counts.rows_out) for result in results] == [("compacted", 1)] * 3
+    names = ["options_quotes", "reference_statistics", "reference_status"]
+    with connect() as lake:
+        for name in names:
+            for view in (name, f"bronze_{name}", f"silver_{name}"):
+                assert lake.execute(f"select count(*) from {view}").fetchall() == [(1,)], view
+    verdict = verify(roots / "wal", roots / "lake")
+    assert (verdict.findings, verdict.silver.audited) == ([], 3)
+    held = status(roots / "wal", roots / "lake")["bronze"]
+    assert {schema.replace(".", "_"): tier["rows"] for schema, tier in held.items()} == dict.fromkeys(names, 1) | {
+        "system_captures": 2
+    }
 
 
 KILLED = """

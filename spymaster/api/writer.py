@@ -25,7 +25,7 @@ from spymaster.recording.recorder import Recorder
 _API_VERSION: Final = 1
 # One for each schema: a log a symbol would need as many open files as there are symbols.
 STREAMS: Final = tuple(Stream(schema.name, WILDCARD) for schema in MARKET_SCHEMAS)
-_FILLED: Final = {"aggressor": 0, "is_snapshot": False}  # what an event that does not say means
+_FILLED: Final = {"aggressor": 0, "is_snapshot": False, "sample_s": 0}  # what an event that does not say means
 
 
 class BronzeWriter:
@@ -182,6 +182,10 @@ class BronzeWriter:
         """Write a trade of an option."""
         await self._write_one(events.OPTIONS_TRADES, trade)
 
+    async def write_option_quote(self, quote: object) -> None:
+        """Write a quote of an option; without `sample_s` it is a change of the quote."""
+        await self._write_one(events.OPTIONS_QUOTES, quote)
+
     async def write_futures_trade(self, trade: object) -> None:
         """Write a trade of a future."""
         await self._write_one(events.FUTURES_TRADES, trade)
@@ -201,6 +205,22 @@ class BronzeWriter:
             snapshot: as for `write_stock_trade`.
         """
         await self._write_one(events.OPTIONS_GREEKS_SNAPSHOTS, snapshot)
+
+    async def write_statistic(self, statistic: object) -> None:
+        """Write what an exchange says of an instrument: its open interest, settlement, volatility and the like.
+
+        Args:
+            statistic: as for `write_stock_trade`.
+        """
+        await self._write_one(events.REFERENCE_STATISTICS, statistic)
+
+    async def write_status(self, status: object) -> None:
+        """Write the state that an exchange puts an instrument into, such as a halt.
+
+        Args:
+            status: as for `write_stock_trade`.
+        """
+        await self._write_one(events.REFERENCE_STATUS, status)
 
     async def flush_schema(self, schema_name: str) -> None:
         """Turn the rows of one schema into Parquet, durable on return.
@@ -232,21 +252,7 @@ class BronzeWriter:
         return str(Tier.BRONZE.of(self._settings.data_root))
 
     async def _write_one(self, kind: EventSchema, event: object) -> None:
-        columns = {}
-        if isinstance(event, Mapping):
-            _require_known(kind, event)
-        for column in kind.delivered:
-            filled = _FILLED.get(column.name)
-            if isinstance(event, Mapping):
-                value = event.get(column.name, filled)
-            else:
-                value = getattr(event, column.name, filled)
-            if value is not None:
-                try:
-                    columns[column.name] = _fitted(_array_of(value, column), column)
-                except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                    raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
-        await self.write(kind.name, pa.RecordBatch.from_pydict(columns))
+        await self.write(kind.name, _row_of(kind, event))
 
     async def _opened(self) -> OpenCapture:
         if self._recorder is None:
@@ -281,6 +287,22 @@ def _loss(refused_rows: int, dropped_rows: int, first: SpymasterError | None) ->
         f"{refused_rows + dropped_rows} rows of the bus were not written: {refused_rows} were refused, {dropped_rows} "
         f"came too fast. All others were. {more}"
     )
+
+
+def _row_of(kind: EventSchema, event: object) -> pa.RecordBatch:
+    """Return an event as a batch of one row, without the columns that it does not say."""
+    columns = {}
+    if isinstance(event, Mapping):
+        _require_known(kind, event)
+    for column in kind.delivered:
+        filled = _FILLED.get(column.name)
+        value = event.get(column.name, filled) if isinstance(event, Mapping) else getattr(event, column.name, filled)
+        if value is not None:
+            try:
+                columns[column.name] = _fitted(_array_of(value, column), column)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise _misfit(kind, column.name, f"{value!r} is no {column.type} ({error})") from error
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _conform(kind: EventSchema, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -73,17 +73,17 @@ def _keys(schema: EventSchema, rule: Rule) -> Keys:
 
 
 def _instrument(schema: EventSchema, rule: Rule) -> dict[str, str]:
-    """Return a venue's own key, which is valid for a day, where a row has it; else the name."""
+    """Return a venue's own key and its day, where a row has it; else the name."""
     *venue, name = rule.instrument
     if not venue:
         return {name: f'"{name}"'}
     number = _given(schema, venue[0])
     known = f"({number}) is not null"
-    day = f"(ts_recv_ns - (ts_recv_ns % {_NS_PER_DAY} + {_NS_PER_DAY}) % {_NS_PER_DAY})"
-    return {
-        **{own: _exact(schema.log.field(own)) for own in venue}, venue[0]: number,
-        "day": f"case when {known} then {day} end", name: f'case when not ({known}) then "{name}" end',
-    }  # fmt: skip
+    key = {own: _exact(schema.log.field(own)) for own in venue} | {venue[0]: number}
+    if rule.daily:
+        day = f"(ts_recv_ns - (ts_recv_ns % {_NS_PER_DAY} + {_NS_PER_DAY}) % {_NS_PER_DAY})"
+        key["day"] = f"case when {known} then {day} end"
+    return key | {name: f'case when not ({known}) then "{name}" end'}
 
 
 def _by_source(expressions: Mapping[str, str], source: str = "source") -> str:

@@ -46,6 +46,7 @@ class Rule(NamedTuple):
             them all they stand instead of `content`.
         content: columns of `key` that `unique` stands for.
         zero: columns of `key` in which the vendor leaves out a zero on some routes.
+        daily: whether a venue's own number of an instrument counts for the UTC day alone in which it was received.
     """
 
     instrument: tuple[str, ...]
@@ -54,6 +55,7 @@ class Rule(NamedTuple):
     unique: tuple[str, ...] = ()
     content: tuple[str, ...] = ()
     zero: tuple[str, ...] = ()
+    daily: bool = True
 
 
 class Keys(NamedTuple):
@@ -90,6 +92,9 @@ _MASSIVE: Final = {
     market.OPTIONS_TRADES.name: Rule(instrument=("option_symbol",), key=("price", "size", "exchange"), richer=("seq",)),
     market.OPTIONS_QUOTES.name: Rule(instrument=("option_symbol",), key=("seq", *_QUOTE_SIDES), zero=_QUOTE_SIDES),
 }
+# What stands until it changes is given again to each who subscribes, and at the midnight of a file: as it was, with the
+# time of its event, on whatever day that is received. So the day is left out; the time is in the key as in any.
+_STANDING: Final = {market.REFERENCE_STATISTICS.name, market.REFERENCE_STATUS.name}
 
 
 def rule_of(schema: EventSchema, source: str) -> Rule:
@@ -99,7 +104,8 @@ def rule_of(schema: EventSchema, source: str) -> Rule:
     instrument, *rest = (name for name in schema.identity if name is not None)
     if source.startswith(DATABENTO) and "instrument_id" in schema.log.names:
         key = tuple(name for name in rest if name not in ("publisher_id", "instrument_id"))
-        return Rule(instrument=("instrument_id", "publisher_id", instrument), key=key)
+        daily = schema.name not in _STANDING
+        return Rule(instrument=("instrument_id", "publisher_id", instrument), key=key, daily=daily)
     return Rule(instrument=(instrument,), key=tuple(rest))
 
 
@@ -172,18 +178,17 @@ def _keys(rule: Rule, schema: EventSchema, rows: pa.Table, time_ns: Numbers, sou
 
 
 def _instrument(rule: Rule, rows: pa.Table) -> list[Numbers]:
-    """Return what tells instruments apart: a venue's own key, valid for a day, where a row has it; else the name."""
+    """Return what tells instruments apart: a venue's own key and its day, where a row has it; else the name."""
     name = rule.instrument[-1]
     if len(rule.instrument) == 1:
         return [_column(rows, name)]
     ids, *others = (_column(rows, other) for other in rule.instrument[:-1])
-    days = rows["ts_recv_ns"].to_numpy() // NS_PER_DAY
+    days = [rows["ts_recv_ns"].to_numpy() // NS_PER_DAY] if rule.daily else []
     none = (ids == NULL) | (ids == 0)
     if not none.any():
-        return [ids, *others, days]
-    return [
-        np.where(none, NULL, ids), *others, np.where(none, NULL, days), np.where(none, _column(rows, name), NULL)
-    ]  # fmt: skip
+        return [ids, *others, *days]
+    days = [np.where(none, NULL, own) for own in days]
+    return [np.where(none, NULL, ids), *others, *days, np.where(none, _column(rows, name), NULL)]
 
 
 def _column(rows: pa.Table, name: str) -> Numbers:

@@ -100,7 +100,7 @@ class Reader:
         """
         return self._read(
             "futures.trades", symbol, date, start_ns, end_ns,
-            contract=specific_contract, front_month_only=front_month_only,
+            instrument=specific_contract, front_month_only=front_month_only,
         )  # fmt: skip
 
     def read_futures_mbp10(
@@ -115,7 +115,7 @@ class Reader:
         """Return books of a root, chosen as the trades are; arguments and errors are those of the trades."""
         return self._read(
             "futures.mbp10", symbol, date, start_ns, end_ns,
-            contract=specific_contract, front_month_only=front_month_only,
+            instrument=specific_contract, front_month_only=front_month_only,
         )  # fmt: skip
 
     def read_option_trades(
@@ -138,6 +138,33 @@ class Reader:
             LayoutError: a part that was archived is not there.
         """
         return self._read("options.trades", underlying, date, start_ns, end_ns)
+
+    def read_option_quotes(
+        self,
+        underlying: str = "ES",
+        date: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        option_symbol: str | None = None,
+    ) -> pd.DataFrame:
+        """Return quotes of the options on an underlying; the other arguments and the errors are those of the trades.
+
+        Args:
+            option_symbol: only this option's, as the vendor writes it; None for all.
+        """
+        return self._read("options.quotes", underlying, date, start_ns, end_ns, instrument=option_symbol)
+
+    def read_statistics(
+        self, symbol: str = "ES", date: str | None = None, start_ns: int | None = None, end_ns: int | None = None
+    ) -> pd.DataFrame:
+        """Return what the exchange says of a root's instruments; arguments and errors are those of `read`."""
+        return self._read("reference.statistics", symbol, date, start_ns, end_ns)
+
+    def read_status(
+        self, symbol: str = "ES", date: str | None = None, start_ns: int | None = None, end_ns: int | None = None
+    ) -> pd.DataFrame:
+        """Return each change of the trading state of a root's instruments, as `read_statistics` does."""
+        return self._read("reference.status", symbol, date, start_ns, end_ns)
 
     def get_available_dates(self, schema_path: str, partition_key: str) -> list[str]:
         """Return the dates on disk, in order, e.g. of `("futures/trades", "symbol=ES")`.
@@ -171,23 +198,23 @@ class Reader:
         start_ns: int | None,
         end_ns: int | None,
         columns: Sequence[str] | None = None,
-        contract: str | None = None,
+        instrument: str | None = None,
         front_month_only: bool = False,
     ) -> Any:
         kind = events.schema_named(schema)
-
-        names = self._columns(kind, columns)
+        names = _known(kind, columns)
 
         def rows_of(files: list[str]) -> Any:
             if not files:
-                return self._shape(self._connection.from_arrow(_empty(kind).select(names)))
+                return shaped(self._connection.from_arrow(_empty(kind).select(names)), self._form)
             relation = self._relation(files, start_ns, end_ns)
-            if contract is not None:
-                relation = relation.filter(duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract))
+            if instrument is not None:
+                named = duckdb.ColumnExpression(str(kind.identity[0]))
+                relation = relation.filter(named == duckdb.ConstantExpression(instrument))
             elif front_month_only:
                 relation = relation.filter(self._front_month(files, value))
             ordered = relation.order("ts_event_ns, capture_id, capture_seq")
-            return self._shape(ordered.project(", ".join(f'"{name}"' for name in names)))
+            return shaped(ordered.project(", ".join(f'"{name}"' for name in names)), self._form)
 
         def ask() -> Any:
             files = self._files(kind, value, date, start_ns, end_ns)
@@ -215,15 +242,6 @@ class Reader:
         partitions = layout.partitions(self._data_root, kind, within)
         return [str(path) for own in partitions for path in silver.bronze_parts(self._data_root, own)]
 
-    @staticmethod
-    def _columns(kind: EventSchema, columns: Sequence[str] | None) -> list[str]:
-        if columns is None:
-            return kind.bronze.names
-        unknown = [name for name in columns if name not in kind.bronze.names]
-        if unknown:
-            raise UsageError(f"{kind.name} has no column {unknown[0]!r}. Nothing was read. Next: see schema.names")
-        return list(columns)
-
     def _relation(self, files: list[str], start_ns: int | None, end_ns: int | None) -> duckdb.DuckDBPyRelation:
         relation = self._connection.read_parquet(files, hive_partitioning=False)
         stamp = duckdb.ColumnExpression("ts_event_ns")
@@ -248,9 +266,6 @@ class Reader:
             kept |= own & duckdb.ColumnExpression("date").isin(*map(duckdb.ConstantExpression, dates))
         return kept
 
-    def _shape(self, relation: duckdb.DuckDBPyRelation) -> Any:
-        return shaped(relation, self._form)
-
 
 def shaped(relation: duckdb.DuckDBPyRelation, form: Form) -> Any:
     """Return a relation's rows as they were asked for."""
@@ -260,6 +275,15 @@ def shaped(relation: duckdb.DuckDBPyRelation, form: Form) -> Any:
         return relation.pl()
     table = relation.to_arrow_table()
     return table if form == "arrow" else to_pandas(table)
+
+
+def _known(kind: EventSchema, columns: Sequence[str] | None) -> list[str]:
+    if columns is None:
+        return kind.bronze.names
+    unknown = [name for name in columns if name not in kind.bronze.names]
+    if unknown:
+        raise UsageError(f"{kind.name} has no column {unknown[0]!r}. Nothing was read. Next: see schema.names")
+    return list(columns)
 
 
 def _date_of(file: str) -> str:

@@ -49,6 +49,7 @@ class SilverRows:
         start_ns: int | None = None,
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
+        instrument: str | None = None,
     ) -> Any:
         """Return one date's rows of a schema; `options.trades` come with greeks. Errors are those of a range.
 
@@ -59,8 +60,9 @@ class SilverRows:
             start_ns: first `ts_event_ns`, inclusive.
             end_ns: first `ts_event_ns` after the span, exclusive.
             columns: as for `read_date_range`.
+            instrument: likewise.
         """
-        return self.read_date_range(date, date, schema, symbol, start_ns, end_ns, columns)
+        return self.read_date_range(date, date, schema, symbol, start_ns, end_ns, columns, instrument)
 
     def read_date_range(
         self,
@@ -71,6 +73,7 @@ class SilverRows:
         start_ns: int | None = None,
         end_ns: int | None = None,
         columns: Sequence[str] | None = None,
+        instrument: str | None = None,
     ) -> Any:
         """Return the rows of some UTC dates, both included, in order of `ts_event_ns`.
 
@@ -83,6 +86,7 @@ class SilverRows:
             end_ns: first `ts_event_ns` after the span, exclusive.
             columns: only these; None for all. `event_id` and `occurrence`, which name an event, are made when asked
                 for where an hour is not compacted yet.
+            instrument: only this one: a `contract`, an `option_symbol`, of stocks a `symbol`; None for all.
 
         Raises:
             UsageError: an argument is not usable.
@@ -104,6 +108,9 @@ class SilverRows:
                 relation = relation.filter(stamp >= duckdb.ConstantExpression(start_ns))
             if end_ns is not None:
                 relation = relation.filter(stamp < duckdb.ConstantExpression(end_ns))
+            if instrument is not None:
+                named = duckdb.ColumnExpression(str(kind.identity[0]))
+                relation = relation.filter(named == duckdb.ConstantExpression(instrument))
             names = columns or relation.columns
             return self._lake.guarded(shaped(relation.project(", ".join(f'"{name}"' for name in names)), self._form))
 

@@ -45,7 +45,8 @@ def keys(schema, row):
     instrument, *rest = (name for name in schema.identity if name is not None)
     values = [size_of(row) if name == "size" else row[name] for name in rest]
     if row["source"].startswith("databento.") and row.get("instrument_id"):
-        day = row["ts_recv_ns"] // DAY_NS
+        standing = schema.name in ("reference.statistics", "reference.status")
+        day = None if standing else row["ts_recv_ns"] // DAY_NS
         return (*start, row["publisher_id"], row["instrument_id"], day, *values), None, False
     return (*start, row[instrument], *values), None, False
 

@@ -17,7 +17,8 @@ from spymaster.normalize.open import normalizer_of
 from spymaster.wal.segment import Header
 from spymaster.wal.segment_writer import encode_segment
 from tests.compaction.silver_oracle import flush
-from tests.compaction.test_compactor import as_capture, flat_file_rows
+from tests.compaction.test_compactor import as_capture, check_once_and_again, compacted, flat_file_rows
+from tests.events.test_sameness import blank, statistic, trading_state, venue_quote
 from tests.rows import NOON_NS, numbered
 
 NOON_MS = NOON_NS // 1_000_000
@@ -32,6 +33,7 @@ QUOTES = (
 OPTIONS = "ticker,conditions,correction,exchange,price,sip_timestamp,size"
 OPTION_QUOTES = "ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,sequence_number,sip_timestamp"
 FILE_BEGAN_NS = NOON_NS + 10**12
+DAY_NS = 86_400 * 10**9
 
 
 def live(cluster, messages):
@@ -303,3 +305,94 @@ def test_a_reader_counts_what_has_one_name_alike_before_and_after_a_compaction(t
 
     assert before["occurrence"].to_pylist() == after["occurrence"].to_pylist() == occurrences
     assert before["event_id"].equals(after["event_id"])
+
+
+# Time, price or time of reference, size, sequence: the third is given twice in one delivery and happened twice.
+HAPPENED = [(0, 0, 1, 4), (0, 1, 1, 5), (2, 1, 1, 6), (2, 1, 1, 6), (5, 1, 2, 16), (9, 0, 1, 20)]
+
+
+@pytest.mark.parametrize("kind", [venue_quote, statistic, trading_state])
+def test_a_delivery_that_came_twice_or_in_overlapping_cuts_has_each_event_once_and_equal_ones_stay(tmp_path, kind):
+    given = [kind((*event, 0), live=True) for event in HAPPENED]
+    (schema,) = (own for own in MARKET_SCHEMAS if own.log.names == list(given[0]))
+    rows = pa.Table.from_pylist(given, schema.delivered).combine_chunks()
+
+    check_once_and_again(tmp_path / "cut", schema, rows)
+    (tmp_path / "twice").mkdir()
+    lake = recorded(tmp_path / "twice", schema, rows, rows)
+    found, (result,) = both(
+        tmp_path / "twice", lake, f"select ts_event_ns, capture_id from {schema.name.replace('.', '_')} order by all"
+    )
+
+    assert found == [(NOON_NS + at, 1) for at, *_ in HAPPENED]
+    assert (result.counts.redelivered, result.counts.repeats, result.counts.differing) == (len(HAPPENED), 1, 0)
+
+
+def standing(kind, day, event=(0, 0, 1, 4, 0)):
+    """Return what stands, as a live delivery gives it that is subscribed that many days after."""
+    row = kind(event, live=True)
+    received = row["ts_event_ns"] + day * DAY_NS + 7
+    return row | {"ts_recv_ns": received, "ts_local_ns": received + 3}
+
+
+@pytest.mark.parametrize("engine", Engine)
+@pytest.mark.parametrize("kind", [statistic, trading_state])
+def test_what_stands_is_one_event_however_often_a_live_delivery_begins_with_it(tmp_path, kind, engine):
+    schema = events.REFERENCE_STATISTICS if kind is statistic else events.REFERENCE_STATUS
+    changed = standing(kind, 1, (5, 0, 2, 8, 0))
+    deliveries = [[standing(kind, 0)], [standing(kind, 1), changed], [standing(kind, 2), changed], [changed]]
+    lake = recorded(tmp_path, schema, *(pa.Table.from_pylist(rows, schema.delivered) for rows in deliveries))
+
+    with compactor.lock(lake):
+        (result,) = compact(lake, partitions(lake, MARKET_SCHEMAS), engine=engine)
+
+    found = SilverReader(lake, tmp_path / "wal").arrow().read_date("2025-12-22", schema.name)
+    kept = zip(found["ts_event_ns"].to_pylist(), found["capture_id"].to_pylist(), strict=True)
+    assert [*kept] == [(NOON_NS, 1), (NOON_NS + 5, 2)]  # as each came first
+    assert (result.counts.rows_in, result.counts.redelivered) == (6, 4)
+
+
+def test_a_number_that_another_contract_has_the_next_day_joins_neither_quotes_nor_states_of_two_times(tmp_path):
+    quotes = [venue_quote((0, 0, 1, 4, 0), live=False) | {"ts_recv_ns": NOON_NS + day * DAY_NS} for day in (0, 1)]
+    states = [standing(trading_state, 0), standing(trading_state, 1, (1, 0, 1, 4, 0))]
+    for schema, rows in ((events.OPTIONS_QUOTES, quotes), (events.REFERENCE_STATUS, states)):
+        (tmp_path / schema.name).mkdir()
+        lake = recorded(
+            tmp_path / schema.name, schema, *(pa.Table.from_pylist([row], schema.delivered) for row in rows)
+        )
+
+        (result,) = compacted(lake)
+
+        assert (result.counts.rows_out, result.counts.redelivered) == (2, 0)
+
+
+def test_what_stood_the_day_before_changes_nothing_in_that_days_silver_when_it_is_given_again(tmp_path):
+    schema, reader = events.REFERENCE_STATUS, SilverReader(tmp_path / "lake", tmp_path / "wal").arrow()
+    lake = recorded(tmp_path, schema, pa.Table.from_pylist([standing(trading_state, 0)], schema.delivered))
+    compacted(lake)
+    before = reader.read_date("2025-12-22", schema.name)
+    again = pa.Table.from_pylist([standing(trading_state, 1)], schema.delivered)
+    flush(tmp_path, schema, as_capture(schema, again, 2), "ES", NOON_NS + DAY_NS)
+
+    assert reader.read_date("2025-12-22", schema.name).equals(before)
+    (result,) = compacted(lake)
+
+    assert (result.status, result.counts.redelivered) == ("compacted", 1)
+    assert reader.read_date("2025-12-22", schema.name).equals(before)
+
+
+def test_an_option_quote_whose_empty_side_is_left_out_live_and_zero_in_the_file_is_one(tmp_path):
+    schema = events.OPTIONS_QUOTES
+    quote = blank(
+        schema, source="massive.options", underlying="SPY", option_symbol="O:SPY251222C00680000", bid_px=1.5, bid_sz=3,
+        bid_exch=300, seq=7, sample_s=0, ts_event_ns=NOON_NS, ts_recv_ns=NOON_NS + 9, ts_local_ns=NOON_NS + 9,
+    )  # fmt: skip
+    file = {"ts_event_ns": NOON_NS + 456_789, "ts_recv_ns": NOON_NS + 456_789, "ts_local_ns": None}
+    zero = {"ask_px": 0.0, "ask_sz": 0, "ask_exch": 0}
+    captures = (pa.Table.from_pylist([row], schema.delivered) for row in (quote, quote | file | zero))
+    lake = recorded(tmp_path, schema, *captures)
+
+    found, (result,) = both(tmp_path, lake, "select ask_px, ts_event_ns from options_quotes")
+
+    assert found == [(None, NOON_NS)]  # as it came live
+    assert (result.counts.redelivered, result.counts.differing) == (1, 0)

@@ -41,7 +41,10 @@ from tests.rows import delivered
 from tests.silver_files import pretend_compacted
 
 TRADES, INSTRUMENTS = Stream("futures.trades", "ES"), Stream("reference.instruments", "ES")
-STREAMS = (TRADES, INSTRUMENTS, Stream("futures.mbp10", "NQ"), Stream("options.greeks_snapshots", "SPY"))
+STREAMS = (
+    TRADES, INSTRUMENTS, Stream("futures.mbp10", "NQ"), Stream("options.quotes", "SPY"),
+    Stream("options.greeks_snapshots", "SPY"), Stream("reference.status", "ES"), Stream("reference.statistics", "ES"),
+)  # fmt: skip
 
 
 class Workload(NamedTuple):

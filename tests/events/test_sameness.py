@@ -15,7 +15,7 @@ from tests.compaction import silver_oracle
 from tests.rows import NOON_NS
 
 HISTORIES = 500  # of each kind; more of them with the seeds from there on
-MS = 1_000_000
+MS, DAY_NS = 1_000_000, 86_400 * 10**9
 
 
 def table(schema, rows):
@@ -63,10 +63,65 @@ def future_print(event, *, live):
     )  # fmt: skip
 
 
+def option_quote(event, *, live):
+    """Return an option's quote as the websocket gives it, which leaves out an empty side, or as the day file does."""
+    at, price, size, seq, _ = event
+    stamp = NOON_NS + at
+    ask = {"ask_px": 1.6, "ask_sz": 4, "ask_exch": 302} if seq % 3 else {"ask_px": 0.0, "ask_sz": 0, "ask_exch": 0}
+    if live and not seq % 3:
+        ask = dict.fromkeys(ask)
+    return blank(
+        events.OPTIONS_QUOTES, ts_event_ns=stamp - stamp % MS if live else stamp, ts_recv_ns=stamp,
+        ts_local_ns=stamp + 7 if live else None, source="massive.options", underlying="SPY",
+        option_symbol="O:SPY251222C00680000", bid_px=1.5 + price, bid_sz=size, bid_exch=300, seq=seq // 4, sample_s=0,
+        **ask,
+    )  # fmt: skip
+
+
+def venue_quote(event, *, live):
+    """Return a change of an option's quote as a venue's packet gives it, or a sample of it; by name live alone."""
+    at, price, size, seq, _ = event
+    stamp = NOON_NS + at
+    return blank(
+        events.OPTIONS_QUOTES, ts_event_ns=stamp, ts_recv_ns=stamp + 5, ts_local_ns=stamp + 9 if live else None,
+        source="databento.glbx", underlying="ES", option_symbol="ESZ5 C6900" if live else None, instrument_id=77,
+        publisher_id=1, bid_px=20.0 + price, bid_sz=size, bid_ct=1, ask_px=21.0, ask_sz=2, ask_ct=2,
+        sample_s=seq % 2, action="A", side="B", price=20.0 + price, size=size, seq=seq // 4,
+    )  # fmt: skip
+
+
+def statistic(event, *, live):
+    """Return an open interest, which a live subscription of the next day gives again as it stands."""
+    at, price, size, seq, _ = event
+    stamp = NOON_NS + at
+    return blank(
+        events.REFERENCE_STATISTICS, ts_event_ns=stamp, ts_recv_ns=stamp + (DAY_NS if live else 5),
+        ts_local_ns=stamp + DAY_NS if live else None, source="databento.glbx", symbol="ES",
+        contract="ESZ5" if live else None, instrument_id=77, publisher_id=1, kind="open_interest", kind_code=9,
+        quantity=1_000 + size, ref_ts_ns=NOON_NS + price, update_code=1, stat_flags=255, channel_id=0, seq=seq // 4,
+    )  # fmt: skip
+
+
+def trading_state(event, *, live):
+    """Return a trading state, which a live subscription of the next day gives again as it stands."""
+    at, price, size, _, _ = event
+    stamp = NOON_NS + at
+    return blank(
+        events.REFERENCE_STATUS, ts_event_ns=stamp, ts_recv_ns=stamp + (DAY_NS if live else 5),
+        ts_local_ns=stamp + DAY_NS if live else None, source="databento.glbx", symbol="ES",
+        contract="ESZ5" if live else None, instrument_id=77, publisher_id=1, action="halt", action_code=8,
+        reason_code=price, trading_event_code=size, is_trading=False,
+    )  # fmt: skip
+
+
 KINDS = {
     "options.trades": (events.OPTIONS_TRADES, option_print),
     "stocks.trades": (events.STOCKS_TRADES, stock_print),
     "futures.trades": (events.FUTURES_TRADES, future_print),
+    "options.quotes": (events.OPTIONS_QUOTES, option_quote),
+    "options.quotes of a venue": (events.OPTIONS_QUOTES, venue_quote),
+    "reference.statistics": (events.REFERENCE_STATISTICS, statistic),
+    "reference.status": (events.REFERENCE_STATUS, trading_state),
 }
 
 

@@ -87,8 +87,11 @@ def test_the_partitions_are_the_documented_ones():
         "futures.trades": ("symbol", True),
         "futures.mbp10": ("symbol", True),
         "options.trades": ("underlying", True),
+        "options.quotes": ("underlying", True),
         "options.greeks_snapshots": ("underlying", False),
         "reference.instruments": ("symbol", False),
+        "reference.statistics": ("symbol", False),
+        "reference.status": ("symbol", False),
         "system.captures": ("symbol", False),
         "system.gaps": ("symbol", False),
     }
@@ -103,14 +106,20 @@ def test_a_schema_is_found_with_and_without_its_version_and_by_its_alias():
             events.schema_named(unknown)
 
 
-def test_no_column_of_version_1_changes_or_goes():
+LATER = ("options.quotes", "reference.statistics", "reference.status")
+
+
+@pytest.mark.parametrize(("names", "pinned"), [
+    (events.SCHEMAS.keys() - LATER, "d90b531d547b19ab9bd713aba6beb2f0fb4dcf5564c3c871568d87c8edd27ee0"),
+    (LATER, "ae28e852d853bc491cc6b4193415b54f2e9f03d0ba1ca5948c6c987933026ff6"),
+], ids=["the first nine", "later ones"])  # fmt: skip
+def test_no_column_of_version_1_changes_or_goes(names, pinned):
     """A new column makes this fail on purpose: append it, nullable, and pin the new text beside the reason."""
     text = "\n".join(
         f"{schema.name} {column.name} {column.type} {'null' if column.nullable else 'required'}"
         for schema in events.SCHEMAS.values()
+        if schema.name in names
         for column in schema.log
     )
 
-    assert (
-        hashlib.sha256(text.encode()).hexdigest() == "d90b531d547b19ab9bd713aba6beb2f0fb4dcf5564c3c871568d87c8edd27ee0"
-    )
+    assert hashlib.sha256(text.encode()).hexdigest() == pinned

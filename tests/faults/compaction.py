@@ -37,7 +37,8 @@ from tests.rows import NOON_NS, numbered
 
 HOURS: Final = {
     events.FUTURES_TRADES: 4, events.FUTURES_MBP10: 1, events.STOCKS_TRADES: 3, events.OPTIONS_TRADES: 2,
-    events.OPTIONS_GREEKS_SNAPSHOTS: 1,
+    events.OPTIONS_GREEKS_SNAPSHOTS: 1, events.OPTIONS_QUOTES: 1, events.REFERENCE_STATISTICS: 1,
+    events.REFERENCE_STATUS: 1,
 }  # fmt: skip
 SYMBOL: Final = "SPY"
 ROWS: Final = 1_000  # of each of the first two captures, in each hour

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from spymaster import BronzeReader, BronzeWriter, settings
+from spymaster import BronzeReader, BronzeWriter, events, settings
 from spymaster.errors import UsageError
 from tests.rows import NOON_NS, TRADES, delivered
 
@@ -91,6 +91,26 @@ def test_the_forms_hold_the_same_rows_and_integers_are_exact(lake):
     assert reader.relation().read_futures_trades().count("*").fetchall() == [(len(frame),)]
     assert frame["ts_event_ns"].dtype == np.int64
     assert frame["capture_seq"].tolist() == table["capture_seq"].to_pylist()
+
+
+def test_option_quotes_are_read_of_an_underlying_or_of_one_option_and_statistics_and_states_of_a_root(lake):
+    async def write():
+        writer = BronzeWriter()
+        await writer.write("options.quotes", delivered(events.OPTIONS_QUOTES, 14))
+        for schema in (events.REFERENCE_STATISTICS, events.REFERENCE_STATUS):
+            await writer.write(schema.name, delivered(schema, 5))
+            await writer.write(schema.name, delivered(schema, 3, symbol="NQ"))
+        await writer.stop()
+
+    asyncio.run(write())
+    reader = BronzeReader()
+
+    assert len(reader.read_option_quotes()) == 14
+    one = reader.read_option_quotes(option_symbol="option_symbol3", end_ns=NOON_NS + 10 * 1_000_000)
+    assert one["ts_event_ns"].tolist() == [NOON_NS + 3 * 1_000_000]
+    assert reader.read_option_quotes("SPY").empty
+    for read in (reader.read_statistics, reader.read_status):
+        assert [len(read()), len(read("NQ", date="2025-12-22")), len(read(start_ns=NOON_NS + 1))] == [5, 3, 4]
 
 
 def test_a_column_of_integers_with_a_null_stays_exact(tmp_path, monkeypatch, lake):

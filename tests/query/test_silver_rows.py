@@ -115,6 +115,25 @@ def test_a_span_is_half_open_and_reads_only_the_files_of_its_hours(tmp_path, lak
     assert found["ts_event_ns"].to_pylist() == [NOON_NS + HOUR_NS + ms * 1_000_000 for ms in range(10, 20)]
 
 
+@pytest.mark.parametrize("schema", [TRADES, events.OPTIONS_QUOTES, events.REFERENCE_STATUS, events.STOCKS_QUOTES])
+def test_one_instrument_is_read_alone_before_and_after_it_is_compacted(tmp_path, lake, reader, schema):
+    for hour in range(2):
+        rows = numbered(schema, 100, hour * HOUR_MS, symbol="SPY")
+        flush(tmp_path, schema, rows, "SPY", created_ns=NOON_NS + hour)
+    whole = reader.arrow().read_date("2025-12-22", schema.name)
+    name = schema.identity[0]
+    wanted = whole[name][3].as_py()
+
+    before = reader.arrow().read_date("2025-12-22", schema.name, instrument=wanted)
+    compacted(lake)
+    after = reader.arrow().read_date("2025-12-22", schema.name, "SPY", NOON_NS, instrument=wanted)
+
+    expected = [row for row in whole.to_pylist() if row[name] == wanted]
+    assert before.to_pylist() == expected
+    assert after.to_pylist() == expected
+    assert (20 < len(expected) < 50) is (name != "symbol")
+
+
 def test_option_trades_come_enriched_and_with_nulls_before_they_are(tmp_path, lake, reader):
     flush(tmp_path, events.OPTIONS_TRADES, numbered(events.OPTIONS_TRADES, 10, symbol="SPY"), "SPY")
     greeks = numbered(events.OPTIONS_GREEKS_SNAPSHOTS, 10, symbol="SPY")
