@@ -30,7 +30,7 @@ from spymaster.wal.numbering import CaptureRows
 from spymaster.wal.segment import scan
 from spymaster.wal.writer import StreamLog
 from tests.command_line import clean_environment, spymaster
-from tests.conftest import RECORDED_DBN_SCHEMAS
+from tests.conftest import is_recorded
 from tests.feeding import messages
 from tests.normalize.dbn_bytes import es_header, trade
 from tests.rows import TRADES, delivered
@@ -128,7 +128,7 @@ def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_dat
     summary = asked(roots, "backfill", f"dbn:{real_data}", code=1)  # files of other schemas are refused, by name
     captures = {capture["origin"].removeprefix("dbn:"): capture for capture in summary["captures"]}
     recorded = {path: capture for path, capture in captures.items() if not capture["error"]}
-    assert {path for path in captures if _vendor_schema(path) in RECORDED_DBN_SCHEMAS} == set(recorded)
+    assert {path for path in captures if is_recorded(Path(path))} == set(recorded)
 
     for path, capture in recorded.items():
         delivery = DbnFileDelivery(Path(path), path)
@@ -142,10 +142,6 @@ def test_every_real_file_is_in_bronze_as_the_normalizer_gives_it(roots, real_dat
             stored = _stored(roots, name, capture["capture_id"])
             assert stored.equals(pa.Table.from_batches(batches)), (path, name)
     assert asked(roots, "verify")["proven"]
-
-
-def _vendor_schema(path: str) -> str:
-    return str(databento.DBNStore.from_bytes(Path(path).read_bytes()).schema)
 
 
 async def _all(delivery: DbnFileDelivery):

@@ -34,7 +34,7 @@ class CaptureSummary:
         appended: rows that this run added; fewer where an earlier run was killed half way.
         given_up: rows that a full disk did not take; `system.gaps` says which.
         ignored: vendor records of kinds that are not recorded.
-        odd: rows recorded as they came though they contradict themselves, by what they are.
+        odd: rows recorded as they came though something is wrong with them, by what they are.
         unreadable: vendor records in quarantine.
         unmapped: rows whose instrument no mapping named.
         complete: the delivery ended where it was to end.

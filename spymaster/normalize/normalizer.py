@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -11,6 +11,7 @@ from spymaster.events import EventSchema
 # As it came, and when by our clock: for each message of a delivery, or of a file for none.
 Message = tuple[bytes, int | None]
 Rows = tuple[EventSchema, pa.RecordBatch]
+CROSSED: Final = "crossed quote"  # which bids more than it asks
 
 
 class Unreadable(NamedTuple):
@@ -40,8 +41,8 @@ class Normalizer(Protocol):
         source: the vendor's dataset, as rows name it; `sim` if the delivery is simulated.
         streams: the stream's symbol for every schema that this delivery can give.
         ignored: what is not recorded, counted by the vendor's name for it.
-        odd: rows that are recorded as they came though they contradict themselves, or their symbol does not read,
-            counted by what they are, in the singular: `crossed quote`.
+        odd: rows that are recorded as they came though something is wrong with them, counted by what they are, in the
+            singular: `crossed quote`.
         unmapped: rows whose instrument nothing named.
     """
 

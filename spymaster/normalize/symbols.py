@@ -40,22 +40,24 @@ _OCC = re.compile(r"(?:O:)?(?P<root>.*?) *(?P<yymmdd>[0-9]{6})(?P<right>[CP])(?P
 
 class Instrument(NamedTuple):
     """What is known of an instrument. `symbol` is None where nothing named it; `strike` and `right` are a plain
-    option's.
+    option's; `is_option` is None where nothing tells an option from something else.
     """
 
     symbol: str | None
     root: str
-    is_option: bool = False
+    is_option: bool | None = False
     exp_date: date | None = None
     strike: float | None = None
     right: str | None = None
 
 
 class Asked(NamedTuple):
-    """What a delivery was asked for by parent symbols: their one root, and whether only options were meant."""
+    """What a delivery was asked for by parent symbols: their one root, and whether options were meant; None where
+    nothing says, or some were.
+    """
 
     root: str | None = None
-    options: bool = False
+    options: bool | None = None
 
 
 class Venue(NamedTuple):
@@ -81,7 +83,8 @@ def asked_by(parents: Iterable[str], venue: Venue) -> Asked:
     """Return what parent symbols such as `ES.FUT` or `ES.OPT` have in common. Other symbols ask for nothing."""
     found = [match for parent in parents if (match := _ASKED.fullmatch(parent)) and match["kind"]]
     root = one_root(venue.product_root(match["root"]) for match in found)
-    return Asked(root, bool(found) and all(match["kind"] == "OPT" for match in found))
+    meant = {match["kind"] == "OPT" for match in found}
+    return Asked(root, meant.pop() if len(meant) == 1 else None)
 
 
 def cme_product_root(product: str) -> str:

@@ -16,8 +16,8 @@ from spymaster.events import REFERENCE_INSTRUMENTS
 from spymaster.events.encoding import Dbn, Encoding
 from spymaster.lake import layout, silver
 from spymaster.lake.layout import Within
+from spymaster.normalize.databento.datasets import wanted
 from spymaster.normalize.databento.instruments import DEFINITION_COLUMNS
-from spymaster.normalize.databento.normalizer import wanted
 
 
 def definitions_for(data_root: Path, encoding: Encoding, origin: str) -> pa.Table | None:

@@ -49,8 +49,11 @@ def test_the_id_of_a_files_capture_is_pinned_because_it_tells_what_is_already_ca
         (header_of(stype_in="continuous", mappings={"ES.c.0": [(DAY, DAY, 1)]}), 2),
         (header_of(mappings={"ESZ5": [(DAY, DAY, 1)], "EYCZ5 C6900": [(DAY, DAY, 2)]}), 2),
         (es_header("definition"), 2),
-        (es_header(None), 2),
-        (header_of("OPRA.PILLAR", schema=None), 1),
+        (es_header(None), 3),
+        (header_of("OPRA.PILLAR", schema=None), 3),
+        (header_of("XNAS.ITCH", schema=None), 3),
+        (es_header("statistics"), 1),
+        (header_of("OPRA.PILLAR", schema="cbbo-1m"), 1),
         (header_of("XNAS.ITCH", schema="definition"), 1),
     ],
 )

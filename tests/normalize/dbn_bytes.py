@@ -15,9 +15,9 @@ from spymaster.events.encoding import Dbn
 from spymaster.normalize.databento.normalizer import DatabentoNormalizer
 from spymaster.normalize.normalizer import Unreadable
 
-RECORDED = ("None", "trades", "mbp-10", "definition")
 UNDEF_I64, UNDEF_U64, UNDEF_U32 = 2**63 - 1, 2**64 - 1, 2**32 - 1
-TRADE, MBP10, DEFINITION, MAPPING = 0, 10, 19, 22
+TRADE, MBP1, MBP10, STATUS, DEFINITION, MAPPING, STATISTICS = 0, 1, 10, 18, 19, 22, 24
+CMBP1, CBBO_1S, CBBO_1M, TCBBO, BBO_1S, BBO_1M = 177, 192, 193, 194, 195, 196
 DAY_NS = 86_400 * 10**9
 T0 = 20_438 * DAY_NS  # 2025-12-16, UTC
 DAY = dt.date(2025, 12, 16)
@@ -26,6 +26,15 @@ LAYOUTS: dict[int, Any] = {
     MBP10: dbn.MBP10Msg,
     DEFINITION: dbn.InstrumentDefMsg,
     MAPPING: dbn.SymbolMappingMsg,
+    STATISTICS: dbn.StatMsg,
+    STATUS: dbn.StatusMsg,
+    MBP1: dbn.MBP1Msg,
+    CMBP1: dbn.CMBP1Msg,
+    TCBBO: dbn.CMBP1Msg,
+    CBBO_1S: dbn.CBBOMsg,
+    CBBO_1M: dbn.CBBOMsg,
+    BBO_1S: dbn.BBOMsg,
+    BBO_1M: dbn.BBOMsg,
 }
 
 
@@ -36,6 +45,7 @@ def header_of(
     symbols: Sequence[str] = (),
     mappings: dict[str, list[tuple[dt.date, dt.date, int]]] | None = None,
     ts_out: bool = False,
+    version: int = 3,
 ) -> bytes:
     """A genuine header. `mappings` is {raw symbol: [(first date, end date, id)]}."""
     return bytes(
@@ -49,6 +59,7 @@ def header_of(
             partial=[],
             not_found=[],
             ts_out=ts_out,
+            version=version,
             mappings=[
                 SimpleNamespace(
                     raw_symbol=symbol,
@@ -82,6 +93,11 @@ def trade(**fields: Any) -> bytes:
     return record(TRADE, **{"price": 6900_250000000, "size": 2, "action": b"T", "side": b"B", **fields})
 
 
+def quote(kind: int = MBP1, bid: int = 1_250_000_000, ask: int = 1_500_000_000, **fields: Any) -> bytes:
+    """A quote, at its best 10 contracts a side."""
+    return record(kind, **{"bid_px_00": bid, "ask_px_00": ask, "bid_sz_00": 10, "ask_sz_00": 10, **fields})
+
+
 def mapping(number: int, symbol: str, asked: str = "", **fields: Any) -> bytes:
     return record(
         MAPPING, instrument_id=number, stype_out_symbol=symbol.encode(), stype_in_symbol=asked.encode(), **fields
@@ -94,8 +110,11 @@ def definition(symbol: str, kind: bytes = b"F", asset: bytes = b"ES", **fields: 
     return record(DEFINITION, **fields)
 
 
-def reader(header: bytes, *symbols_in_stream: str, simulated: bool = False) -> DatabentoNormalizer:
-    return DatabentoNormalizer(Dbn(header, symbols_in_stream), origin="dbn:x.dbn", simulated=simulated)
+def reader(
+    header: bytes, *symbols_in_stream: str, simulated: bool = False, defined: pa.Table | None = None
+) -> DatabentoNormalizer:
+    encoding = Dbn(header, symbols_in_stream)
+    return DatabentoNormalizer(encoding, origin="dbn:x.dbn", simulated=simulated, defined=defined)
 
 
 class Run:
@@ -109,8 +128,9 @@ class Run:
         ts_local_ns: int | None = None,
         symbols_in_stream: tuple[str, ...] = (),
         simulated: bool = False,
+        defined: pa.Table | None = None,
     ) -> None:
-        self.normalizer = reader(header, *symbols_in_stream, simulated=simulated)
+        self.normalizer = reader(header, *symbols_in_stream, simulated=simulated, defined=defined)
         self.unreadable: list[Unreadable] = []
         self.sizes: list[int] = []
         self.warnings: list[str] = []

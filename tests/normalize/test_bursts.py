@@ -15,7 +15,21 @@ from spymaster.errors import SourceError
 from spymaster.normalize.databento import normalizer as databento
 from spymaster.normalize.massive import day_files, frames
 from spymaster.normalize.normalizer import Message, Normalizer, Unreadable, grouped
-from tests.normalize.dbn_bytes import MBP10, T0, definition, es_header, mapping, reader, record, trade
+from tests.normalize.dbn_bytes import (
+    CBBO_1S,
+    MBP1,
+    MBP10,
+    STATISTICS,
+    T0,
+    definition,
+    es_header,
+    mapping,
+    quote,
+    reader,
+    record,
+    trade,
+)
+from tests.normalize.dbn_bytes import STATUS as DBN_STATUS
 from tests.normalize.massive_fuzz import (
     LINES,
     OPTION_TRADE,
@@ -79,6 +93,11 @@ RECORDS = [
     mapping(2, "ESH6"),
     mapping(2, "NQZ5", ts_event=2**64 - 1),
     definition("ESZ5 C6900", kind=b"C"),
+    quote(MBP1),
+    quote(CBBO_1S, instrument_id=3),
+    quote(MBP1, instrument_id=3, bid=2_000_000_000),
+    record(STATISTICS, stat_type=9),
+    record(DBN_STATUS, action=77),
     trade(rtype=77),
     trade(size=2**31),
     trade(rtype=160),

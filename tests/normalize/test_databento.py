@@ -11,6 +11,7 @@ from spymaster.events import SCHEMAS
 from tests.normalize.dbn_bytes import (
     DAY,
     DEFINITION,
+    LAYOUTS,
     MAPPING,
     MBP10,
     T0,
@@ -31,6 +32,7 @@ from tests.normalize.dbn_bytes import (
 
 # What a header decides.
 
+OF_OPTIONS, REFERENCE = ("options.trades", "options.quotes"), ("reference.statistics", "reference.status")
 ENDS = (b"\0", b"DBN")  # where no record can begin
 
 
@@ -40,11 +42,15 @@ ENDS = (b"\0", b"DBN")  # where no record can begin
         ("GLBX.MDP3", "trades", {"futures.trades", "options.trades"}),
         ("GLBX.MDP3", "mbp-10", {"futures.mbp10"}),
         ("GLBX.MDP3", "definition", set()),
-        ("GLBX.MDP3", None, {"futures.trades", "options.trades", "futures.mbp10"}),
+        ("GLBX.MDP3", "statistics", {"reference.statistics"}),
+        ("GLBX.MDP3", "tbbo", {"options.quotes"}),
+        ("GLBX.MDP3", None, {"futures.trades", "futures.mbp10", *OF_OPTIONS, *REFERENCE}),
         ("OPRA.PILLAR", "trades", {"options.trades"}),
-        ("OPRA.PILLAR", None, {"options.trades"}),
+        ("OPRA.PILLAR", "cbbo-1m", {"options.quotes"}),
+        ("OPRA.PILLAR", None, {*OF_OPTIONS, *REFERENCE}),
         ("XNAS.ITCH", "trades", {"stocks.trades"}),
-        ("XNAS.ITCH", None, {"stocks.trades"}),
+        ("XNAS.ITCH", "status", {"reference.status"}),
+        ("XNAS.ITCH", None, {"stocks.trades", *REFERENCE}),
     ],
 )
 def test_the_streams_of_a_delivery_follow_from_its_header(dataset: str, schema: str | None, streams: set[str]) -> None:
@@ -81,7 +87,13 @@ def test_a_stream_is_named_by_the_one_root_of_its_symbols_or_all(
 
 @pytest.mark.parametrize(
     ("dataset", "schema", "named"),
-    [("DBEQ.BASIC", "trades", "DBEQ.BASIC"), ("GLBX.MDP3", "mbo", "mbo"), ("XNAS.ITCH", "mbp-10", "mbp-10")],
+    [
+        ("DBEQ.BASIC", "trades", "DBEQ.BASIC"),
+        ("GLBX.MDP3", "mbo", "mbo"),
+        ("XNAS.ITCH", "mbp-10", "mbp-10"),
+        ("XNAS.ITCH", "mbp-1", "mbp-1"),
+        ("OPRA.PILLAR", "mbp-10", "mbp-10"),
+    ],
 )
 def test_a_dataset_or_schema_that_is_not_recorded_is_one_line_that_names_it_and_what_is(
     dataset: str, schema: str, named: str
@@ -93,7 +105,8 @@ def test_a_dataset_or_schema_that_is_not_recorded_is_one_line_that_names_it_and_
     assert "\n" not in line
     assert line.startswith("dbn:x.dbn ")
     assert named in line
-    assert "GLBX.MDP3 with trades, mbp-10, definition" in line
+    assert "GLBX.MDP3 with trades, mbp-10, definition, statistics, status, mbp-1, tbbo, bbo-1s, bbo-1m, " in line
+    assert "XNAS.ITCH with trades, definition, statistics, status" in line
 
 
 def test_a_dbn_version_that_is_not_known_is_named() -> None:
@@ -218,11 +231,11 @@ def test_unreadable_records_come_in_the_order_of_their_bytes() -> None:
 
 
 def test_kinds_that_are_not_recorded_are_counted_by_the_vendors_name() -> None:
-    others = [dbn.MBOMsg, dbn.StatusMsg, dbn.SystemMsg]
-    data = b"".join(record(kind, layout) for kind, layout in zip((160, 18, 23), others, strict=True))
+    others = [dbn.MBOMsg, dbn.ImbalanceMsg, dbn.SystemMsg]
+    data = b"".join(record(kind, layout) for kind, layout in zip((160, 20, 23), others, strict=True))
     run = Run(header_of("OPRA.PILLAR", None), data + data + record(MBP10))
 
-    assert run.normalizer.ignored == {"mbo": 2, "status": 2, "system": 2, "mbp-10": 1}
+    assert run.normalizer.ignored == {"mbo": 2, "imbalance": 2, "system": 2, "mbp-10": 1}
     assert (run.tables, run.unreadable) == ({}, [])
 
 
@@ -363,8 +376,8 @@ def test_no_batch_is_longer_than_65536_rows() -> None:
 
 _any_record = st.builds(
     lambda kind, size, body, filler: bytes([size // 4, kind]) + (body + filler * 1020)[: size - 2],
-    kind=st.sampled_from([TRADE, MBP10, DEFINITION, MAPPING, 1, 23, 77, 255]),
-    size=st.sampled_from([48, 368, 520, 176, 4, 12, 16, 80, 1020]),
+    kind=st.sampled_from([TRADE, MBP10, DEFINITION, MAPPING, *LAYOUTS, 23, 77, 255]),
+    size=st.sampled_from([48, 368, 520, 176, 4, 12, 16, 40, 80, 80, 1020]),
     body=st.binary(max_size=60),
     filler=st.sampled_from([b"\0", b"\x7f", b"\x80", b"\xff", b"A"]),
 )
@@ -391,6 +404,7 @@ def test_arbitrary_bytes_become_rows_or_are_accounted_for_however_they_are_cut(
     assert cut.tables == whole.tables
     assert cut.unreadable == whole.unreadable
     assert cut.normalizer.ignored == whole.normalizer.ignored
+    assert cut.normalizer.odd == whole.normalizer.odd
     assert cut.normalizer.unmapped == whole.normalizer.unmapped
     for name, table in cut.tables.items():
         for column in SCHEMAS[name].delivered:

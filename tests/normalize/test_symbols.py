@@ -56,7 +56,7 @@ def test_no_strike_is_read_from_a_product_that_scales_it() -> None:
 def test_a_user_defined_spread_belongs_to_the_parent_that_was_asked_for() -> None:
     assert read_cme("UD:1V: VT 2858150", ES_OPTIONS) == Instrument("UD:1V: VT 2858150", "ES", True)
     assert read_cme("UD:1V: VT 2858150", Asked("ES", options=False)) == Instrument("UD:1V: VT 2858150", "ES")
-    assert read_cme("UD:1V: VT 2858150", NOTHING) == Instrument("UD:1V: VT 2858150", "UD")
+    assert read_cme("UD:1V: VT 2858150", NOTHING) == Instrument("UD:1V: VT 2858150", "UD", None)
 
 
 def test_an_outright_keeps_its_own_root_whatever_was_asked_for() -> None:
@@ -65,7 +65,7 @@ def test_an_outright_keeps_its_own_root_whatever_was_asked_for() -> None:
 
 @pytest.mark.parametrize("symbol", ["../../etc", "ESZ5-NQZ5", "Z5", "ESZ5-", "esz5", " ", "ESZ5\n", "·"])
 def test_a_symbol_that_cannot_be_read_is_its_own_root(symbol: str) -> None:
-    assert read_cme(symbol, NOTHING) == Instrument(symbol, symbol)
+    assert read_cme(symbol, NOTHING) == Instrument(symbol, symbol, None)
 
 
 @pytest.mark.parametrize("symbol", ["ES.FUT", "ES.c.0", "ES.v.1", "ES.n.0"])
@@ -84,7 +84,8 @@ def test_an_option_of_another_root_is_filed_under_its_own_without_a_strike(root:
 
 
 def test_parents_of_one_product_ask_for_that_product() -> None:
-    assert asked_by(["ES.FUT", "ES.OPT", "EW2.OPT", "E1A.OPT"], CME) == Asked("ES", options=False)
+    assert asked_by(["ES.FUT", "ES.OPT", "EW2.OPT", "E1A.OPT"], CME) == Asked("ES", options=None)
+    assert asked_by(["ES.FUT"], CME) == Asked("ES", options=False)
     assert asked_by(["ES.OPT", "EW.OPT"], CME) == Asked("ES", options=True)
     assert asked_by(["ES.OPT", "NQ.OPT"], CME) == Asked(None, options=True)
     assert asked_by(["ESZ5", "ES.c.0"], CME) == Asked()

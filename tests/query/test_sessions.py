@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from spymaster import events
-from spymaster.normalize.databento.normalizer import DATASETS
+from spymaster.normalize.databento.datasets import DATASETS
 from spymaster.query import sessions
 
 CHICAGO, NEW_YORK = ZoneInfo("America/Chicago"), ZoneInfo("America/New_York")

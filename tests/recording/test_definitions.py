@@ -11,7 +11,7 @@ from spymaster import settings
 from spymaster.daemon import Daemon
 from spymaster.events.captures import CaptureSummary
 from spymaster.query.lake import connect
-from tests.normalize.dbn_bytes import DAY, DAY_NS, T0, definition, header_of, mapping, trade
+from tests.normalize.dbn_bytes import BBO_1S, DAY, DAY_NS, T0, definition, header_of, mapping, quote, trade
 
 TOMORROW = DAY + dt.timedelta(1)
 BARE: dict[str, Any] = {"stype_in": "instrument_id", "symbols": ["7"]}
@@ -63,6 +63,18 @@ def test_a_file_without_contracts_gets_them_from_the_definitions_of_its_dates(
     assert summary.unmapped == 0
     assert rows(tmp_path, "select symbol, contract from futures_trades") == [("ES", "ESZ5")]
     query = 'select underlying, contract, strike, "right" from options_trades'
+    assert rows(tmp_path, query) == [("ES", "XYZF6 C6900", 6900.0, "C")]
+
+
+def test_definitions_in_the_lake_tell_quotes_of_options_from_those_of_futures(tmp_path: Path) -> None:
+    define(tmp_path)
+    data = b"".join(quote(BBO_1S, instrument_id=7, ts_event=T0 + day * DAY_NS) for day in (0, 1, 1))
+    summary, said = backfill(tmp_path, "q.dbn", header_of(schema="bbo-1s", **BARE) + data)
+
+    assert (summary.complete, summary.rows) == (True, {"options.quotes": 2})
+    assert summary.ignored == {"bbo-1s of futures": 1}
+    assert [line.partition(" are not recorded")[0][-17:] for line in said] == ["bbo-1s of futures"]
+    query = 'select distinct underlying, contract, strike, "right" from options_quotes'
     assert rows(tmp_path, query) == [("ES", "XYZF6 C6900", 6900.0, "C")]
 
 

@@ -179,14 +179,8 @@ class Instruments:
             if plain.symbol is None:
                 continue
             if record == "definition":
-                plain = Instrument(
-                    symbol=symbol,
-                    root=self.root_of_definition(asset, symbol, underlying, kind),
-                    is_option=kind in _OPTION_CLASSES,
-                    exp_date=None if expiration is None else _utc_date(expiration),
-                    strike=strike if kind in ("C", "P") else None,
-                    right=kind if kind in ("C", "P") else None,
-                )
+                root = self.root_of_definition(asset, symbol, underlying, kind)
+                plain = _defined(symbol, root, kind, expiration, strike)
             said.append(Definition(_span_of_day(number, received, symbol, self._asked), plain))
         self._add_edges(definition.span for definition in said)
         self._learn(Control(0, definition) for definition in said)
@@ -222,13 +216,12 @@ class Instruments:
         rows = zip(*(definitions[name].tolist() for name in names), received_ns(definitions).tolist(), strict=True)
         for number, *texts, expiration, strike, received in rows:
             symbol, asset, underlying, kind = map(text, texts)
-            instrument = Instrument(
-                symbol=symbol,
-                root=self.root_of_definition(asset, symbol, underlying, kind),
-                is_option=kind in _OPTION_CLASSES,
-                exp_date=None if expiration == UNDEFINED_TIME else _utc_date(expiration),
-                strike=strike / PRICE_SCALE if kind in ("C", "P") and strike != UNDEFINED_PRICE else None,
-                right=kind if kind in ("C", "P") else None,
+            instrument = _defined(
+                symbol,
+                self.root_of_definition(asset, symbol, underlying, kind),
+                kind,
+                None if expiration == UNDEFINED_TIME else expiration,
+                None if strike == UNDEFINED_PRICE else strike / PRICE_SCALE,
             )
             yield Definition(_span_of_day(number, received, symbol, self._asked), instrument)
 
@@ -322,6 +315,19 @@ class Instruments:
         edges = {edge for span in spans for edge in (span.start_ns, span.end_ns)} - {_MIN_NS, MAX_NS}
         if edges:
             self._edges = np.union1d(self._edges, np.array(list(edges), np.int64))[-MAX_EDGES:]
+
+
+def _defined(symbol: str, root: str, kind: str | None, expiration_ns: int | None, strike: float | None) -> Instrument:
+    """Return what a definition says; only an option has terms."""
+    is_option, is_plain = kind in _OPTION_CLASSES, kind in ("C", "P")
+    return Instrument(
+        symbol=symbol,
+        root=root,
+        is_option=is_option if kind else None,
+        exp_date=_utc_date(expiration_ns) if is_option and expiration_ns is not None else None,
+        strike=strike if is_plain else None,
+        right=kind if is_plain else None,
+    )
 
 
 def _remember(spans: dict[int, list[Span]], said: Span) -> None:

@@ -9,28 +9,35 @@ nothing named in `unmapped`, and a record that cannot become a row is handed bac
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-import databento_dbn as dbn
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster import clock
-from spymaster.errors import SourceError, TruncatedError, UnsupportedError
-from spymaster.events import (
-    FUTURES_MBP10,
-    FUTURES_TRADES,
-    OPTIONS_TRADES,
-    REFERENCE_INSTRUMENTS,
-    STOCKS_TRADES,
-    EventSchema,
-)
+from spymaster.errors import SourceError, TruncatedError
+from spymaster.events import OPTIONS_QUOTES, REFERENCE_INSTRUMENTS, EventSchema
 from spymaster.events.encoding import Dbn
 from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
-from spymaster.normalize.databento.instruments import Instruments, Names, Span, Unnamed, unnamed
+from spymaster.normalize.databento.datasets import (
+    TRADES_WITH_QUOTES,
+    Schemas,
+    contents_of,
+    decode_header,
+    nameless,
+    version_of,
+)
+from spymaster.normalize.databento.instruments import Instruments, Names, Span
+from spymaster.normalize.databento.market_columns import (
+    AT_A_TRADE,
+    SAMPLE_S,
+    book_columns,
+    crossed,
+    quote_columns,
+    trade_columns,
+)
 from spymaster.normalize.databento.records import (
     DEFINITION,
     HEADER_MAGIC,
@@ -38,21 +45,29 @@ from spymaster.normalize.databento.records import (
     LAYOUTS,
     MAPPING,
     MAX_NS,
+    MBP1,
     MBP10,
+    QUOTES,
+    STATISTICS,
+    STATUS,
     TRADE,
     Group,
-    book_columns,
-    definition_columns,
+    Records,
     faults,
     frame,
     gather,
-    mapping_columns,
-    market_columns,
     second_header,
     text,
 )
-from spymaster.normalize.normalizer import Message, Normalized, Rows, Unreadable, grouped
-from spymaster.normalize.symbols import CME, OCC, STOCKS, Venue, newly_read
+from spymaster.normalize.databento.reference_columns import (
+    definition_columns,
+    mapping_columns,
+    statistics_columns,
+    status_columns,
+)
+from spymaster.normalize.databento.warnings import OF_FUTURES, Warnings
+from spymaster.normalize.normalizer import CROSSED, Message, Normalized, Rows, Unreadable, grouped
+from spymaster.normalize.symbols import Instrument
 
 # Decoded at once: what a busy connection gives in one burst, because each piece and each frame that it becomes costs
 # half a millisecond whatever is in it; and of records of 48 bytes or more no batch gets beyond 65,536 rows.
@@ -61,21 +76,21 @@ _HEADER_BYTES: Final = 16
 _HEADER_BEGIN_BYTES: Final = 24  # of a delivery's metadata, whose dataset stands behind magic, version and length
 _HEADER_DATASET: Final = slice(8, _HEADER_BEGIN_BYTES)
 _ALL: Final = slice(None)
-
-
-class _Dataset(NamedTuple):
-    source: str
-    venue: Venue
-    kinds: dict[int, tuple[EventSchema, ...]]  # what its market records become
-    several_publishers: bool = False
-
-
-DATASETS: Final = {
-    "GLBX.MDP3": _Dataset("databento.glbx", CME, {TRADE: (FUTURES_TRADES, OPTIONS_TRADES), MBP10: (FUTURES_MBP10,)}),
-    "OPRA.PILLAR": _Dataset("databento.opra", OCC, {TRADE: (OPTIONS_TRADES,)}, True),
-    "XNAS.ITCH": _Dataset("databento.xnas", STOCKS, {TRADE: (STOCKS_TRADES,)}),
+_COLUMNS_OF: Final[dict[int, Callable[[Records], Columns]]] = {
+    TRADE: trade_columns,
+    MBP10: book_columns,
+    STATISTICS: statistics_columns,
+    STATUS: status_columns,
 }
-_SCHEMA_KINDS: Final = {"trades": TRADE, "mbp-10": MBP10, "definition": DEFINITION}
+_UNREAD: Final = "option quote whose symbol does not parse"
+
+
+class _Part(NamedTuple):
+    """Rows that some records of one kind became, and where in the piece each began."""
+
+    schema: EventSchema
+    batch: pa.RecordBatch
+    offsets: NDArray[np.int64]
 
 
 class _Arrivals(NamedTuple):
@@ -95,8 +110,9 @@ class DatabentoNormalizer:
     What it counts as ignored are records of kinds that are not recorded.
 
     Attributes:
-        version: 2 of a file whose rows version 1 made otherwise, which took names that were asked for as contracts, EYC
-            for no option of ES, and asked no definition; any other keeps its capture.
+        version: 3 of a file without a schema, of which version 2 left out quotes, statistics and status; 2 of one whose
+            rows version 1 made otherwise, which took names that were asked for as contracts, EYC for no option of ES,
+            and asked no definition; any other keeps its capture.
     """
 
     def __init__(self, encoding: Dbn, *, origin: str, simulated: bool = False, defined: pa.Table | None = None) -> None:
@@ -113,8 +129,8 @@ class DatabentoNormalizer:
             SourceError: it is no DBN header, or nothing names the ids that it asks for.
         """
         header = encoding.header
-        metadata = _decode_header(header, origin)
-        self._dataset, self._kinds = _contents(metadata, origin)
+        metadata = decode_header(header, origin)
+        self._dataset, self._kinds = contents_of(metadata, origin)
         self._layouts = {kind: LAYOUTS[header[3]][kind] for kind in (*self._kinds, DEFINITION, MAPPING)}
         self._ts_out_bytes = 8 if metadata.ts_out else 0
         self._start_ns = metadata.start if metadata.start <= MAX_NS else 0
@@ -128,10 +144,14 @@ class DatabentoNormalizer:
             self._instruments.know(defined)
         bare = metadata.schema is not None and str(metadata.stype_in) == "instrument_id"
         if bare and self._kinds and self._instruments.are_nameless:  # of a saved live session definitions may follow
-            raise _nameless(metadata, self._dataset, origin)
-        self.version = _version(metadata, self._dataset, self._instruments)
+            raise nameless(metadata, self._dataset, origin)
+        self.version = version_of(metadata, self._dataset, self._instruments)
         self.source = "sim" if simulated else self._dataset.source
-        schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind)]
+        self._quote_names = {kind: KIND_NAMES[kind] for kind in QUOTES}
+        self._sample_s = dict(SAMPLE_S)
+        if str(metadata.schema) == TRADES_WITH_QUOTES:
+            self._quote_names[MBP1], self._sample_s[MBP1] = TRADES_WITH_QUOTES, AT_A_TRADE
+        schemas = [REFERENCE_INSTRUMENTS, *(schema for kind in self._kinds.values() for schema in kind if schema)]
         self.streams = {schema.name: self._instruments.root or WILDCARD for schema in schemas}
         self._delivered = {
             schema.name: (schema.delivered, [(field.name, field.type) for field in schema.delivered])
@@ -140,8 +160,7 @@ class DatabentoNormalizer:
         self.ignored: Counter[str] = Counter()
         self.odd: Counter[str] = Counter()
         self.unmapped = 0
-        self._publishers: set[int] = set()  # of market records, where the dataset has one
-        self._warned: set[str] = set()
+        self._warnings = Warnings(origin, None if self._dataset.several_publishers else self._dataset.source)
 
     def normalize(self, messages: Sequence[Message]) -> Normalized:
         """Turn the next bytes of the delivery into rows; a record cut at their end waits for the next call.
@@ -164,7 +183,8 @@ class DatabentoNormalizer:
                     raise self._unframed()
                 break  # the rows before it go first
             self._normalize_rest(done, arrivals)
-        return done._replace(warnings=list(self._new_warnings()))
+        quotes = [kind for kind in self.ignored if kind.endswith(OF_FUTURES)]
+        return done._replace(warnings=self._warnings.new(self._instruments.contradicted, quotes))
 
     def finish(self) -> None:
         """Check that the delivery ended where a record ends.
@@ -179,25 +199,6 @@ class DatabentoNormalizer:
             raise self._unframed()
         begun = f"the record that begins at byte {self._rest_begins} has {len(self._rest)} of {self._rest[0] * 4} bytes"
         raise TruncatedError(self._origin, self._rest_begins + len(self._rest), begun)
-
-    def _new_warnings(self) -> Iterator[str]:
-        """Yield what contradicts itself and was not told yet."""
-        if (said := self._instruments.contradicted) and "id" not in self._warned:
-            self._warned.add("id")
-            first, second, number = said
-            yield (
-                f"{self._origin}: instrument {number} is mapped to {first!r} and to {second!r} for one day. Every row "
-                f"is recorded with its instrument_id, and named by the mapping that was said last. Next: compare with "
-                f"the definitions of that day"
-            )
-        if len(self._publishers) > 1 and "publisher" not in self._warned:
-            self._warned.add("publisher")
-            found = ", ".join(map(str, sorted(self._publishers)))
-            yield (
-                f"{self._origin}: records of the publishers {found} in a delivery of {self._dataset.source}, which has "
-                f"one. Every row is recorded under that source, with its publisher_id. Next: fetch each dataset into a "
-                f"file of its own"
-            )
 
     def _is_unframed(self) -> bool:
         """Whether no record can be read from here on."""
@@ -238,8 +239,7 @@ class DatabentoNormalizer:
         groups = dict(self._groups(offsets, arrivals, unreadable))
         spans = self._instruments.mapped(groups[MAPPING].records) if MAPPING in groups else []
         done.unreadable.extend(sorted(unreadable, key=lambda record: record.byte))
-        done.batches.extend(self._market(groups, spans))
-        done.batches.extend(self._reference(groups, spans))
+        done.batches.extend(_merged([*self._market(groups, spans), *self._reference(groups, spans)]))
         self._rest, self._rest_begins = self._rest[end:], self._rest_begins + end
 
     def _groups(
@@ -278,44 +278,48 @@ class DatabentoNormalizer:
         size = self._rest[offset] * 4
         return Unreadable(self._rest[offset : offset + size], reason, self._rest_begins + offset)
 
-    def _market(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[Rows]:
+    def _market(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[_Part]:
         market = {kind: group for kind, group in groups.items() if kind in self._kinds}
         controls = self._instruments.controls(groups.get(MAPPING), spans, groups.get(DEFINITION))
         named = self._instruments.name(list(market.values()), controls)
         for (kind, group), names in zip(market.items(), named, strict=True):
-            if not self._dataset.several_publishers and len(self._publishers) < 2:
-                publishers = group.records["publisher_id"]
-                self._publishers |= {int(publishers[0])}
-                if (publishers != publishers[0]).any():
-                    self._publishers |= set(np.unique(publishers).tolist())
-            self.unmapped += int(names.where(instrument.symbol is None for instrument in names.distinct).sum())
+            self._warnings.note(kind, group.records)
             for schema, rows in _split(self._kinds[kind], names):
-                records = group.records[rows]
-                columns = market_columns(records) | names.take(rows).columns(schema)
-                if kind == MBP10:
-                    columns |= book_columns(records)
-                yield schema, self._batch(schema, columns, group, rows)
+                records, own = group.records[rows], names.take(rows)
+                if schema is None:
+                    self.ignored[f"{self._quote_names[kind]}{OF_FUTURES}"] += len(records)
+                    continue
+                self.unmapped += int(own.where(instrument.symbol is None for instrument in names.distinct).sum())
+                if schema is OPTIONS_QUOTES:
+                    self._count_odd(records, own)
+                columns = _columns(kind, records, self._sample_s.get(kind, 0)) | own.columns(schema)
+                yield _Part(schema, self._batch(schema, columns, group, rows), group.offsets[rows])
 
-    def _reference(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[Rows]:
-        """Make rows of definitions and mappings, merged in the order in which they came."""
-        parts: list[tuple[Columns, Group]] = []
+    def _count_odd(self, quotes: Records, names: Names) -> None:
+        """Count quotes of options that are recorded as they came, though something is wrong with them."""
+        unread = int(names.where(map(_is_unread, names.distinct)).sum())
+        for what, count in ((CROSSED, crossed(quotes)), (_UNREAD, unread)):
+            if count:
+                self.odd[what] += count
+
+    def _reference(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[_Part]:
+        """Make rows of definitions and mappings."""
         if DEFINITION in groups:
             columns = definition_columns(groups[DEFINITION].records)
             said = ("asset", "contract", "underlying", "instrument_class")
             named = zip(*(columns[name].to_pylist() for name in said), strict=True)
-            roots = [self._instruments.root_of_definition(*names) for names in named]
-            parts.append((columns | {"symbol": pa.array(roots)}, groups[DEFINITION]))
+            columns["symbol"] = pa.array([self._instruments.root_of_definition(*names) for names in named])
+            yield self._instruments_part(columns, groups[DEFINITION])
         if MAPPING in groups:
             meant = [self._instruments.meant_by(span) for span in spans]
             names = {
                 "symbol": pa.array([instrument.root for instrument in meant]),
                 "contract": pa.array([instrument.symbol for instrument in meant], pa.string()),
             }
-            parts.append((mapping_columns(groups[MAPPING], self._start_ns) | names, groups[MAPPING]))
-        if parts:
-            rows = pa.Table.from_batches([self._batch(REFERENCE_INSTRUMENTS, *part) for part in parts])
-            came = np.concatenate([group.offsets for _, group in parts])
-            yield REFERENCE_INSTRUMENTS, rows.take(np.argsort(came)).combine_chunks().to_batches()[0]
+            yield self._instruments_part(mapping_columns(groups[MAPPING], self._start_ns) | names, groups[MAPPING])
+
+    def _instruments_part(self, columns: Columns, group: Group) -> _Part:
+        return _Part(REFERENCE_INSTRUMENTS, self._batch(REFERENCE_INSTRUMENTS, columns, group), group.offsets)
 
     def _batch(
         self, schema: EventSchema, columns: Columns, group: Group, mine: slice | NDArray[np.intp] = _ALL
@@ -330,88 +334,40 @@ class DatabentoNormalizer:
         return pa.RecordBatch.from_arrays(arrays, schema=delivered)
 
 
-def _decode_header(header: bytes, origin: str) -> dbn.Metadata:
-    known = ", ".join(map(str, LAYOUTS))
-    if header[:3] == b"DBN" and len(header) > 3 and header[3] not in LAYOUTS:
-        raise UnsupportedError(
-            f"{origin} is DBN of version {header[3]}; versions {known} can be read. Nothing was recorded from it. "
-            f"Next: upgrade spymaster, or have the vendor's library rewrite the file"
-        )
-    try:
-        as_is = dbn.VersionUpgradePolicy.AS_IS
-        return dbn.Metadata.decode(header, as_is)  # type: ignore[arg-type]  # the stub takes its members for int
-    except BaseException as error:
-        # On some damage the vendor's decoder panics, and a Rust panic is no Exception.
-        if not isinstance(error, dbn.DBNError) and type(error).__name__ != "PanicException":
-            raise
-        raise SourceError(
-            f"{origin} begins with no DBN header that can be read ({error}). Nothing was recorded from it. "
-            f"Next: check that it is a .dbn or .dbn.zst file, and fetch it again"
-        ) from error
+def _split(schemas: Schemas, names: Names) -> list[tuple[EventSchema | None, slice | NDArray[np.intp]]]:
+    """Return which rows go to which schema: options to the second, where there are two.
 
-
-def _contents(metadata: dbn.Metadata, origin: str) -> tuple[_Dataset, dict[int, tuple[EventSchema, ...]]]:
-    """Return the dataset and which of its market records the header announces; without a schema, all of them."""
-    dataset = DATASETS.get(metadata.dataset)
-    name = None if metadata.schema is None else str(metadata.schema)
-    kind = _SCHEMA_KINDS.get(name or "")
-    if dataset is None or (name and kind != DEFINITION and kind not in dataset.kinds):
-        known = "; ".join(
-            f"{code} with {', '.join(n for n, k in _SCHEMA_KINDS.items() if k == DEFINITION or k in known.kinds)}"
-            for code, known in DATASETS.items()
-        )
-        raise UnsupportedError(
-            f"{origin} holds {name or 'records'} of {metadata.dataset!r}, which is not recorded. Nothing "
-            f"was recorded from it. Next: fetch one of these instead: {known}"
-        )
-    return dataset, {k: schemas for k, schemas in dataset.kinds.items() if name is None or k == kind}
-
-
-class Wanted(NamedTuple):
-    """Definitions that name what a delivery's header does not.
-
-    Attributes:
-        source: of their rows.
-        unnamed: which ids, and of when.
+    Where the others are not recorded, neither is what is known to be no option; of the rest nothing may be lost.
     """
-
-    source: str
-    unnamed: Unnamed
-
-
-def wanted(encoding: Dbn, origin: str) -> Wanted | None:
-    """Return which definitions a delivery wants beside its header; None if none.
-
-    Raises:
-        SourceError: it is no DBN header.
-    """
-    metadata = _decode_header(encoding.header, origin)
-    dataset = DATASETS.get(metadata.dataset)
-    left = None if dataset is None else unnamed(metadata, dataset.venue)
-    return None if dataset is None or left is None else Wanted(dataset.source, left)
+    if len(schemas) == 1:
+        return [(schemas[0], _ALL)]
+    others, options = schemas
+    kinds = [instrument.is_option for instrument in names.distinct]
+    is_option = names.where(kind is not False if others is None else bool(kind) for kind in kinds)
+    rows = ((others, np.flatnonzero(~is_option)), (options, np.flatnonzero(is_option)))
+    return [(schema, mine) for schema, mine in rows if len(mine)]
 
 
-def _nameless(metadata: dbn.Metadata, dataset: _Dataset, origin: str) -> SourceError:
-    left = unnamed(metadata, dataset.venue)
-    ids = sorted(left.ids) if left else []
-    some = ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-    first = clock.utc_text(left.begin_ns if left else min(metadata.start, MAX_NS))[:10]
-    last = clock.utc_text(left.end_ns - 1)[:10] if left and left.end_ns < MAX_NS else "its end"
-    return SourceError(
-        f"{origin} asks for bare ids ({some or 'none are listed'}), and neither its header, nor its stream, nor "
-        f"definitions in the lake name them. Nothing was recorded from it. Next: backfill the definitions of "
-        f"{metadata.dataset} for these ids from {first} to {last} (schema definition), then run the same command"
-    )
+def _columns(kind: int, records: Records, sample_s: int) -> Columns:
+    """Return the columns that do not follow from the instrument."""
+    return quote_columns(kind, records, sample_s) if kind in QUOTES else _COLUMNS_OF[kind](records)
 
 
-def _version(metadata: dbn.Metadata, dataset: _Dataset, instruments: Instruments) -> int:
-    asks_definitions = dataset.venue is CME and _SCHEMA_KINDS.get(str(metadata.schema), DEFINITION) == DEFINITION
-    return 2 if asks_definitions or any(map(newly_read, instruments.names)) else 1
+def _is_unread(instrument: Instrument) -> bool:
+    """Whether an option's symbol says neither call nor put, as it should; a user-defined spread's does not."""
+    symbol = instrument.symbol
+    return symbol is not None and instrument.right is None and not symbol.startswith("UD:")
 
 
-def _split(schemas: tuple[EventSchema, ...], names: Names) -> list[tuple[EventSchema, slice | NDArray[np.intp]]]:
-    """Return which rows go to which schema: options to the second, where there are two."""
-    if len(schemas) > 1 and (option := names.where(instrument.is_option for instrument in names.distinct)).any():
-        rows = ((schemas[0], np.flatnonzero(~option)), (schemas[1], np.flatnonzero(option)))
-        return [(schema, mine) for schema, mine in rows if len(mine)]
-    return [(schemas[0], _ALL)]
+def _merged(parts: list[_Part]) -> Iterator[Rows]:
+    """Join batches of one schema in the order in which their records came."""
+    of_schema: dict[str, list[_Part]] = {}
+    for part in parts:
+        of_schema.setdefault(part.schema.name, []).append(part)
+    for own in of_schema.values():
+        if len(own) == 1:
+            yield own[0].schema, own[0].batch
+            continue
+        rows = pa.Table.from_batches([part.batch for part in own])
+        came = np.concatenate([part.offsets for part in own])
+        yield own[0].schema, rows.take(np.argsort(came)).combine_chunks().to_batches()[0]
