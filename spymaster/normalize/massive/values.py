@@ -26,6 +26,7 @@ from spymaster.events import OPTIONS_QUOTES, OPTIONS_TRADES, EventSchema
 from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
 from spymaster.normalize.massive.fields import CONTRACT, RECORDS, SNAPSHOT, Channel
+from spymaster.normalize.normalizer import CROSSED
 from spymaster.normalize.symbols import Asked, Instrument, read_occ
 from spymaster.paths import MAX_SYMBOL_BYTES
 
@@ -110,7 +111,7 @@ def odd_rows(schema: EventSchema, batch: pa.RecordBatch) -> Counter[str]:
     if schema is OPTIONS_QUOTES:
         bid, ask = (batch[name].to_numpy(zero_copy_only=False) for name in ("bid_px", "ask_px"))  # null is NaN
         if crossed := int(np.count_nonzero((bid > ask) & (ask > 0))):  # files have 0 for a side that is empty
-            odd["crossed quote"] = crossed
+            odd[CROSSED] = crossed
     return odd
 
 
