@@ -190,7 +190,7 @@ def test_a_quote_of_an_option_whose_symbol_does_not_parse_is_recorded_under_it_a
     assert [(row["option_symbol"], row["underlying"], row["strike"], row["right"]) for row in rows] == [
         (symbol, underlying, None, None)
     ] * 3
-    assert run.normalizer.odd == {"option quote whose symbol does not parse": 3}
+    assert run.normalizer.odd == {"option whose symbol does not read": 3}
 
 
 @pytest.mark.parametrize(("parent", "kept"), [("ES.OPT", True), ("", True), ("ES.FUT", False)])

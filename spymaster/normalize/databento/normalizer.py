@@ -82,7 +82,7 @@ _COLUMNS_OF: Final[dict[int, Callable[[Records], Columns]]] = {
     STATISTICS: statistics_columns,
     STATUS: status_columns,
 }
-_UNREAD: Final = "option quote whose symbol does not parse"
+_UNREAD: Final = "option whose symbol does not read"
 
 
 class _Part(NamedTuple):
