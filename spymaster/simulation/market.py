@@ -36,6 +36,7 @@ from spymaster.simulation.calendar import (
     front_contract,
     utc_date,
 )
+from spymaster.simulation.classic import CROSSED_TICKS, LATE_NS, TICKS_AT_ONCE, Scene
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
 from spymaster.simulation.options import (
     ES_TICK_E9,
@@ -48,7 +49,6 @@ from spymaster.simulation.options import (
     spy_board,
 )
 from spymaster.simulation.plant import Plan, Truth
-from spymaster.simulation.scene import CROSSED_TICKS, LATE_NS, TICKS_AT_ONCE, Scene
 from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
 
 CHAIN_NS: Final = 10 * NS_PER_SECOND  # between two snapshots of the option chain

@@ -36,6 +36,8 @@ KIND_OF: Final = {
     "crossed": "crossed", "jumps": "jump",
 }  # fmt: skip
 
+CLASSIC: Final = "classic"  # the word that chooses the market as it first was
+
 Truth = dict[str, Any]
 
 
@@ -50,22 +52,28 @@ class Scenario(NamedTuple):
 
 
 def parse_plant(text: str) -> tuple[str, ...]:
-    """Read `all` or kinds joined by `+`; the result is in the order of `LASTS_NS`.
+    """Read `all` or kinds joined by `+`, and `classic` beside them or alone.
+
+    Returns:
+        `classic` first, where it is asked for, then the kinds in the order of `LASTS_NS`.
 
     Raises:
-        UsageError: a kind is not known or given twice.
+        UsageError: a word is not known or given twice.
     """
-    asked = list(LASTS_NS) if text == "all" else text.split("+")
-    if not set(asked) <= set(LASTS_NS) or len(set(asked)) < len(asked):
+    words = text.split("+")
+    asked = [word for word in words if word != CLASSIC]
+    asked = list(LASTS_NS) if asked == ["all"] else asked
+    if not set(asked) <= set(LASTS_NS) or len(set(asked)) < len(asked) or words.count(CLASSIC) > 1:
         raise UsageError(f"sim: plant={text!r} is not all, nor of {'+'.join(LASTS_NS)}. Next: plant=walls+sweeps, say")
-    return tuple(kind for kind in LASTS_NS if kind in asked)
+    return tuple(kind for kind in (CLASSIC, *LASTS_NS) if kind in asked or (kind == CLASSIC and CLASSIC in words))
 
 
 class Plan:
     """The scenarios of a market."""
 
     def __init__(self, seed: int, start_ns: int, kinds: tuple[str, ...]) -> None:
-        self._seed, self._start, self._kinds = seed, start_ns, kinds
+        self._seed, self._start = seed, start_ns
+        self._kinds = tuple(kind for kind in kinds if kind != CLASSIC)
         self._slot = -1
         self._current: Scenario | None = None
 

@@ -243,12 +243,26 @@ def test_what_is_planted_is_part_of_what_makes_the_same_bytes() -> None:
 def test_kinds_to_plant_are_named_once_each_or_all_together() -> None:
     assert parse_plant("all") == tuple(LASTS_NS)
     assert parse_plant("sweeps+walls") == ("walls", "sweeps")
+    assert parse_plant("classic") == ("classic",)
+    assert parse_plant("walls+classic") == ("classic", "walls")
+    assert parse_plant("classic+all") == ("classic", *LASTS_NS)
     feed = SimFeed.parse("seed=1,plant=walls+sweeps,truth=t.jsonl")
     assert feed.market.plant == ("walls", "sweeps")
     assert feed.market.origin.endswith(",plant=walls+sweeps")
 
 
-@pytest.mark.parametrize("text", ["plant=", "plant=walls+walls", "plant=wall", "truth=x", "plant=all,truth="])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plant=",
+        "plant=walls+walls",
+        "plant=classic+classic",
+        "plant=all+walls",
+        "plant=wall",
+        "truth=x",
+        "plant=all,truth=",
+    ],
+)
 def test_a_plant_that_cannot_be_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match="Next: ") as refusal:
         SimFeed.parse(text)

@@ -1,4 +1,4 @@
-"""A planted scenario while it is played in the front month's book: what it does there, and what is told of it."""
+"""The scenes of `plant=classic`, as the market first planted them: a market keeps the bytes of its seed."""
 
 from spymaster.simulation.book import ASK, BID, DEPTH, Book, Hold, Planted, Tape
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9
