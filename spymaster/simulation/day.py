@@ -36,7 +36,7 @@ from spymaster.clock import NS_PER_DAY, NS_PER_SECOND, utc_text
 from spymaster.errors import UsageError
 from spymaster.simulation.book import Tape
 from spymaster.simulation.calendar import NS_PER_MINUTE
-from spymaster.simulation.dbn import Encoder, Listing, announce
+from spymaster.simulation.dbn import Encoder, Listing, announce, prints_first
 from spymaster.simulation.deliveries import ChainWriter
 from spymaster.simulation.market import Session, Step
 from spymaster.simulation.massive_json import (
@@ -260,7 +260,10 @@ def record_words(tape: Tape) -> NDArray[np.int64]:
     traded = (tape.traded > 0) & ~tape.print_only
     ends = np.cumsum(1 + 2 * traded)
     words = np.full(int(ends[-1]) if len(ends) else 0, _BOOK_WORDS)
-    words[(ends - 3)[traded]] = _TRADE_WORDS
+    at = (ends - 3)[traded]
+    if not tape.last.all():
+        at, _ = prints_first(tape.last, traded, ends - 1 - 2 * traded, (2, 1))
+    words[at] = _TRADE_WORDS
     words[(ends - 1)[tape.print_only]] = _TRADE_WORDS
     return words
 
