@@ -43,10 +43,10 @@ OPEN = ns("2025-12-02T14:30:00")
 class Recording:
     """The records of a span of simulated time, taken apart by their own length bytes, not by our code."""
 
-    def __init__(self, seed: int, rate: int, start: int, seconds: float) -> None:
+    def __init__(self, seed: int, rate: int, start: int, seconds: float, plant: tuple[str, ...] = ()) -> None:
         end = start + int(seconds * NS_PER_SECOND)
         self.pieces: list[bytes] = []
-        for piece in SimulatedMarket(seed, rate, start).blocks():
+        for piece in SimulatedMarket(seed, rate, start, plant).blocks():
             if first_ts_event(piece) >= end:
                 break
             self.pieces.append(piece)
@@ -134,7 +134,10 @@ def test_another_seed_or_rate_or_start_gives_other_bytes(other: tuple[int, int, 
 
 
 def test_the_bytes_of_a_seed_are_pinned_so_that_a_platform_that_draws_otherwise_is_seen() -> None:
-    data = Recording(1, 2_000, OPEN, 2).data
+    recording = Recording(1, 2_000, OPEN, 2, ("classic",))
+    ends = [*recording.offsets[1:].tolist(), len(recording.data)]
+    records = zip(recording.offsets.tolist(), ends, recording.rtypes.tolist(), strict=True)
+    data = b"".join(recording.data[at:end] for at, end, rtype in records if rtype in DTYPES)
 
     assert hashlib.sha256(data).hexdigest() == "377e31acd013fdd9f1b6877317ae555109796f151b6901a8ef35d148edd9dbac"
 
