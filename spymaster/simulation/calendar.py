@@ -1,8 +1,8 @@
 """What the calendar says of the simulated market: which contracts are listed, and how busy an instant is.
 
-The market never closes, so that there is always something to record: where the venue pauses (17:00 to 18:00 in New
-York, weekends) it is as quiet as at night. Everything is in integers, because a float that rounds differently on
-another machine would change the bytes.
+The market never pauses, so that there is always something to record: where the venue does (17:00 to 18:00 in New York,
+weekends) it is as quiet as at night; `exchange` says when its sessions end. Everything is in integers, because a float
+that rounds differently on another machine would change the bytes.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,8 @@ An event is one MBP-10 record with the book after it. A trade is three records, 
 record, an MBP-10 record with action T and the book before it, both with no flags, then the MBP-10 record of the
 reduced book, flagged last of its event; all three share `ts_event`, `ts_recv` and `sequence`.
 
-A spread's definition is one record per leg, as version 3 has it. Of options there are definitions and trades, no books.
+A spread's definition is one record per leg, as version 3 has it. Of options there are definitions and trades, no books;
+`dbn_quotes` has their quotes, `dbn_numbers` what the exchange says of its sessions.
 """
 
 from collections.abc import Sequence

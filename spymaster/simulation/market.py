@@ -21,13 +21,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
-from spymaster.simulation.book import ASK, BID, BOOK_WORDS, Book, Move, Planted, Tape, cut, interleave
+from spymaster.simulation.book import ASK, BID, Book, Move, Planted, Tape, cut, interleave
 from spymaster.simulation.calendar import (
     NS_PER_MINUTE,
     PPM,
@@ -38,8 +39,9 @@ from spymaster.simulation.calendar import (
 )
 from spymaster.simulation.classic import CROSSED_TICKS, LATE_NS, TICKS_AT_ONCE, Scene
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
+from spymaster.simulation.exchange import Exchange, Numbers, classic_interest, open_interest
+from spymaster.simulation.option_quotes import Makers, OptionQuotes
 from spymaster.simulation.options import (
-    ES_TICK_E9,
     LARGEST_BIAS,
     Bias,
     Board,
@@ -47,8 +49,9 @@ from spymaster.simulation.options import (
     OptionTrades,
     es_board,
     spy_board,
+    tape_of,
 )
-from spymaster.simulation.plant import Plan, Truth
+from spymaster.simulation.plant import CLASSIC, Plan, Truth
 from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
 
 CHAIN_NS: Final = 10 * NS_PER_SECOND  # between two snapshots of the option chain
@@ -59,6 +62,7 @@ _BLOCK_RECORDS: Final = 2_500  # of one book, generated at once
 _LEAST_RECORDS: Final = 200  # in a block whose price is led: less, and numpy's calls cost more than their work
 _SHARES: Final = (93, 4, 1, 2)  # of 100 DBN records: front month, next month, spread, options
 _PER_100_RECORDS: Final = {"quotes": 40, "trades": 14, "options": 10}  # of SPY's events
+_QUOTES_PER_100_RECORDS: Final = {"SPY": 30, "ES": 10}  # of options; those of ES are not among the records counted
 _EVENTS_PER_100_RECORDS: Final = 90  # a trade has three records; what this misses, the next block makes up for
 _LEAST_EVENTS: Final = 2  # a move takes two events, so that a slow book waits for them
 _MOVES_PER_MINUTE: Final = 90  # of the front month's price by one tick, in normal activity
@@ -78,6 +82,7 @@ class Step:
     end: int
     listing: Listing
     spy: Board
+    spy_open_interest: NDArray[np.int64]
     opened: bool = False  # a day began: its instruments are announced first
     halted: bool | None = None  # True where a halt begins, False where it ends
     tapes: list[Tape] = field(default_factory=list)  # of everything that DBN carries, one after another
@@ -85,6 +90,9 @@ class Step:
     trades: StockTrades | None = None
     options: OptionTrades | None = None
     es_options: OptionTrades | None = None
+    spy_quotes: OptionQuotes | None = None
+    es_quotes: OptionQuotes | None = None
+    said: Numbers | None = None  # what the exchange says at the begin
     chain_spot_e4: int | None = None  # a snapshot of the chain is due at the begin, while SPY is at this price
     repeating: bool = False  # the last message of each kind is sent once more
 
@@ -142,6 +150,9 @@ class Session:
         self._due = _Due(rate)
         self._next_chain, self._chain_ns = start, chain_ns
         self._es_crowd, self._spy_crowd = OptionCrowd((seed, 0, 6)), OptionCrowd((seed, 0, 7))
+        self._es_makers = Makers((seed, 0, 20), rate, _QUOTES_PER_100_RECORDS["ES"])
+        self._spy_makers = Makers((seed, 0, 21), rate, _QUOTES_PER_100_RECORDS["SPY"])
+        self._exchange, self._classic = Exchange(seed, start), CLASSIC in plant
         self._day = date.min
         self._scene: Scene | None = None
         day = utc_date(start)
@@ -163,14 +174,16 @@ class Session:
                 yield None
             closed = self._scene_closing(now)
             stretch = self._next_stretch(now)
-            step = Step(now, stretch.end, self._listing, self._spy, opened)
+            step = Step(now, stretch.end, self._listing, self._spy, self._spy_interest, opened)
             if closed is not None:
                 self._close_scene(closed, step)
             scene = self._scene_opening(now, step)
+            halted = scene is not None and scene.kind == "halt"
+            step.said = self._exchange.say(now, self._listing.options, self._books, halted=halted)
             if self._with_spy and now >= self._next_chain:
                 step.chain_spot_e4 = self._fair(self._books[0].bid, self._ratio_e6)
                 self._next_chain += self._chain_ns
-            if step.end > now and (scene is None or scene.kind != "halt"):
+            if step.end > now and not halted:
                 yield from self._trade(step, stretch, scene)
             midnight = now - now % NS_PER_DAY + NS_PER_DAY
             self._now = midnight if step.end >= midnight - _QUIET_BEFORE_MIDNIGHT_NS else step.end
@@ -185,6 +198,7 @@ class Session:
         bid = self._books[0].bid
         self._listing = listing_of(front, self._day, es_board(bid * 2_500, now, front))
         self._spy = spy_board(self._fair(bid, self._ratio_e6), now)
+        self._spy_interest = (classic_interest if self._classic else open_interest)(self._seed, self._spy, self._day)
 
     def _list_behind(self, front: Book, day: date) -> list[Book]:
         """Return the three books of which `front` is the first, the others new."""
@@ -226,6 +240,8 @@ class Session:
             self._run_book(2, stretch, self._basis - self._books[2].bid, None),
             self._run_es_options(step, stretch, path, scene),
         ]
+        yield
+        step.es_quotes = self._es_makers.quote(self._listing.options, stretch, step.es_options, partial(_mid_e4, path))
         yield
         step.tapes = []
         for tape in _merge(front, [tape for tape in others if tape is not None], step):
@@ -307,10 +323,9 @@ class Session:
         times = _times(self._es_options_random, self._due.take(3), stretch)
         if not len(times):
             return None
-        spot = (2 * path.at(times) + 1) * 1_250
-        trades = self._es_crowd.trade(self._listing.options, times, spot, _bias(scene, step))
+        trades = self._es_crowd.trade(self._listing.options, times, _mid_e4(path, times), _bias(scene, step))
         step.es_options = trades = _repeated(_late(trades, scene), scene)
-        return _option_tape(trades)
+        return tape_of(trades)
 
     # SPY
 
@@ -320,17 +335,22 @@ class Session:
     def _run_spy(self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: Scene | None) -> Iterator[None]:
         """Let SPY and its options trade, given ES' price and the ratio to it."""
         price, ratio_e6 = paths
+
+        def fair(times: NDArray[np.int64]) -> NDArray[np.int64]:
+            return fair_e4(price.at(times), ratio_e6.at(times))
+
         quoted, traded, opted = (_times(self._spy_random, self._due.take(kind), stretch) for kind in _PER_100_RECORDS)
         crossed = CROSSED_TICKS if scene is not None and scene.kind == "crossed" else 0
         before = self._stock.last
-        step.quotes = self._stock.quote(quoted, fair_e4(price.at(quoted), ratio_e6.at(quoted)), crossed)
+        step.quotes = self._stock.quote(quoted, fair(quoted), crossed)
         step.trades = self._stock.trade(traded, step.quotes, before)
         if scene is not None and scene.kind == "late":
             step.trades = step.trades._replace(late_ns=np.where(step.trades.seq % 4 == 0, LATE_NS, 0))
         yield
-        fair = fair_e4(price.at(opted), ratio_e6.at(opted))
-        step.options = _late(self._spy_crowd.trade(self._spy, opted, fair, _bias(scene, step)), scene)
+        step.options = _late(self._spy_crowd.trade(self._spy, opted, fair(opted), _bias(scene, step)), scene)
         step.repeating = scene is not None and scene.kind == "repeat"
+        yield
+        step.spy_quotes = self._spy_makers.quote(self._spy, stretch, step.options, fair, crossed=crossed > 0)
         yield
 
     # What is planted
@@ -390,6 +410,11 @@ def _repeated(trades: OptionTrades, scene: Scene | None) -> OptionTrades:
     return OptionTrades._make([*(column[row] for column in trades[:-1]), np.diff(row, prepend=-1) == 0])
 
 
+def _mid_e4(path: Path, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ES' price, given its best bid in ticks of a quarter point."""
+    return (2 * path.at(times) + 1) * 1_250
+
+
 def _catching_up(behind: int, n: int) -> list[Move]:
     """Choose the moves of a book whose price follows another, spread over the block's n events."""
     count = min(abs(behind), (n + 2) // 4)
@@ -418,25 +443,3 @@ def _merge(front: list[Tape], others: list[Tape], step: Step) -> Iterator[Tape]:
     blocks = [tape for i, tape in enumerate(front) if i == 0 or len(tape.arrival_ns)]
     for tape, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True):
         yield interleave([tape, *(cut(other, begin, end) for other in others)])
-
-
-def _option_tape(trades: OptionTrades) -> Tape:
-    """Return what DBN carries of trades of ES options: prints alone."""
-    n = len(trades.arrival_ns)
-    none = np.zeros(n, np.int64)
-    return Tape(
-        arrival_ns=trades.arrival_ns,
-        instrument=3 + trades.number,
-        side=np.where(trades.side >= 0, BID, ASK),
-        depth=none,
-        price_e9=trades.price * ES_TICK_E9,
-        action=np.full(n, b"T"),
-        size=trades.size,
-        traded=trades.size,
-        before=none,
-        after=none,
-        late_ns=trades.late_ns,
-        repeated=trades.repeated,
-        print_only=np.ones(n, np.bool_),
-        levels=np.zeros((1, BOOK_WORDS), np.uint64),
-    )
