@@ -3,7 +3,8 @@
     {"kind": "option_trade", "instrument": the vendor's symbol, "ts_event_ns": when it happened, "price", "size",
      "seq": the sequence number of its record or frame, "side": "buy", "sell", or null for a print inside}
 
-Of a print that is sent twice one line tells.
+Of a print that is sent twice one line tells. Lines are written before what they tell of is sent, so that where a
+delivery is cut short, some tell of prints that never came.
 """
 
 from collections.abc import Callable
