@@ -30,14 +30,23 @@ class Recorded:
     """What four readers of one market got, until `seconds` are over or so many scenarios have come to an end."""
 
     def __init__(
-        self, seed: int, rate: int, seconds: float, *, start: int = NOON, plant: tuple[str, ...] = (), truths: int = 99
+        self,
+        seed: int,
+        rate: int,
+        seconds: float,
+        *,
+        start: int = NOON,
+        plant: tuple[str, ...] = (),
+        truths: int = 99,
+        strength: float = 1.0,
+        price: str = "usual",
     ) -> None:
         self.steps: list[Step] = []
         self.dbn: list[bytes] = []
         self.stock: list[bytes] = []
         self.options: list[bytes] = []
         self.chain: list[bytes] = []
-        session = SimulatedMarket(seed, rate, start, plant).session(with_spy=True)
+        session = SimulatedMarket(seed, rate, start, plant, strength, price).session(with_spy=True)
         told: list[bytes] = []
         writers: list[Any] = [DbnWriter(seed, told.append), StockWriter(), OptionWriter(told.append), ChainWriter()]
         for step in session.steps():

@@ -36,8 +36,8 @@ def run(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="sim[:seed=1,rate=2000,plant=all,truth=FILE], sim-es, dbn:PATH or flatfile:PATH; may be repeated. "
-            "Default: sim."
+            help="sim[:seed=1,rate=2000,plant=all,strength=0.5,price=calm,truth=FILE], sim-es, dbn:PATH or "
+            "flatfile:PATH; may be repeated. Default: sim."
         ),
     ] = None,
     speed: Annotated[float, typer.Option(min=0, help="Event time per wall time; 0 is as fast as it goes.")] = 1.0,

@@ -16,7 +16,11 @@ def simulate_day(
     path: Annotated[Path, typer.Option("--out", help="A new folder.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
     rate: Annotated[int | None, typer.Option(min=1, help="DBN records per second; default: 100.")] = None,
-    plant: Annotated[str | None, typer.Option(help="What to plant: all, or kinds joined by +.")] = None,
+    plant: Annotated[
+        str | None, typer.Option(help="What to plant: all, or kinds joined by +; classic for the first market.")
+    ] = None,
+    strength: Annotated[str | None, typer.Option(help="By how much it is planted, up to 1; default: 1.")] = None,
+    price: Annotated[str | None, typer.Option(help="calm: the price moves 15 times a minute, not 90.")] = None,
     begin: Annotated[str, typer.Option(help="From this minute of the day, HH:MM in UTC.")] = "00:00",
     end: Annotated[str, typer.Option(help="Before this minute.")] = "24:00",
     data_root: DataRoot = None,
@@ -30,7 +34,7 @@ def simulate_day(
     """
     from spymaster.paths import check_date
     from spymaster.simulation.day import DAY_RATE, write_day
-    from spymaster.simulation.plant import parse_plant
+    from spymaster.simulation.plant import USUAL_PRICE, parse_plant, parse_price, parse_strength
     from spymaster.simulation.source import MAX_RATE
 
     form = chosen(form, as_json=as_json)
@@ -40,8 +44,10 @@ def simulate_day(
         raise UsageError(f"--rate {rate} is too much. Nothing was written. Next: give 1 to {MAX_RATE}")
     day = calendar_date.fromisoformat(check_date(date))
     kinds = parse_plant(plant) if plant else ()
+    times = parse_strength(strength, kinds) if strength is not None else 1.0
+    moving = parse_price(USUAL_PRICE if price is None else price)
     with progress("seconds", as_json=form is Format.JSON) as advance:
-        written = write_day(day, path, seed, rate, kinds, advance, (_minute(begin), _minute(end)))
+        written = write_day(day, path, seed, rate, kinds, advance, (_minute(begin), _minute(end)), times, moving)
     if form is Format.JSON:
         print_json({"out": str(written.out), "rows": written.rows, "truths": written.truths, "files": written.files})
         return

@@ -39,7 +39,7 @@ from spymaster.clock import NS_PER_DAY, NS_PER_SECOND, utc_text
 from spymaster.errors import UsageError
 from spymaster.simulation.book import Tape
 from spymaster.simulation.calendar import NS_PER_MINUTE
-from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Listing, Records, announce
+from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Listing, Records, announce, prints_first
 from spymaster.simulation.dbn_numbers import STATISTIC_BYTES, STATUS_BYTES, ExchangeEncoder, halts
 from spymaster.simulation.dbn_quotes import QuoteRecords
 from spymaster.simulation.deliveries import ChainWriter
@@ -55,6 +55,7 @@ from spymaster.simulation.massive_json import (
 )
 from spymaster.simulation.option_quotes import OptionQuotes
 from spymaster.simulation.options import Board, OptionTrades
+from spymaster.simulation.plant import USUAL_PRICE
 from spymaster.simulation.print_truth import EsPrints, print_truth
 from spymaster.simulation.stock import CONDITIONS, REPORTING_FACILITY, StockQuotes, StockTrades
 
@@ -121,6 +122,8 @@ def write_day(
     plant: tuple[str, ...] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
     minutes: tuple[int, int] = (0, MINUTES_PER_DAY),
+    strength: float = 1.0,
+    price: str = USUAL_PRICE,
 ) -> SimulatedDay:
     """Write a day of the market, or a part of it, into a new folder.
 
@@ -132,6 +135,8 @@ def write_day(
         plant: kinds of scenarios to plant.
         progress: is told how many seconds are done, and of how many.
         minutes: of the UTC day, from the first and before the second.
+        strength: by which what is planted is multiplied, more than 0 and up to 1.
+        price: `usual` or `calm`, how often the price moves.
 
     Raises:
         UsageError: the folder is not empty, or no time passes from the first minute to the second.
@@ -144,7 +149,9 @@ def write_day(
         raise UsageError(f"minutes {first} to {last} are no part of a day. Nothing was written. Next: begin before end")
     midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * NS_PER_SECOND
     begin, end = midnight + first * NS_PER_MINUTE, midnight + last * NS_PER_MINUTE
-    session = Session(seed, rate, begin, plant, with_spy=True, chain_ns=CHAIN_NS)
+    session = Session(
+        seed, rate, begin, plant, with_spy=True, chain_ns=CHAIN_NS, strength=strength, price=price
+    )  # fmt: skip
     writer = _DayWriter(day, out, seed)
     total = (end - begin) // NS_PER_SECOND
     try:
@@ -163,6 +170,8 @@ def write_day(
         "seed": seed,
         "rate": rate,
         "plant": list(plant),
+        "strength": strength,
+        "price": price,
         "begin": utc_text(begin),
         "end": utc_text(end),
         "files": done.files,
@@ -300,7 +309,10 @@ def record_words(tape: Tape) -> NDArray[np.int64]:
     traded = (tape.traded > 0) & ~tape.print_only
     ends = np.cumsum(1 + 2 * traded)
     words = np.full(int(ends[-1]) if len(ends) else 0, _BOOK_WORDS)
-    words[(ends - 3)[traded]] = _TRADE_WORDS
+    at = (ends - 3)[traded]
+    if not tape.last.all():
+        at, _ = prints_first(tape.last, traded, ends - 1 - 2 * traded, (2, 1))
+    words[at] = _TRADE_WORDS
     words[(ends - 1)[tape.print_only]] = _TRADE_WORDS
     return words
 

@@ -2,7 +2,9 @@
 
 An event is one MBP-10 record with the book after it. A trade is three records, as the vendor sends it: a trade
 record, an MBP-10 record with action T and the book before it, both with no flags, then the MBP-10 record of the
-reduced book, flagged last of its event; all three share `ts_event`, `ts_recv` and `sequence`.
+reduced book, flagged last of its event; all three share `ts_event`, `ts_recv` and `sequence`. Where several levels
+are taken in one instant, the prints come first, each with the book that the instant found, then the books, of which
+the last alone is flagged.
 
 A spread's definition is one record per leg, as version 3 has it. Of options there are definitions and trades, no books;
 `dbn_quotes` has their quotes, `dbn_numbers` what the exchange says of its sessions.
@@ -17,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY
-from spymaster.simulation.book import ASK, BID, BOOK_WORDS, Tape
+from spymaster.simulation.book import BOOK_WORDS, Tape
 from spymaster.simulation.calendar import Contract, utc_date
+from spymaster.simulation.held import ASK, BID
 from spymaster.simulation.options import STRIKES, Board
 
 OUTRIGHT_TICK_E9, SPREAD_TICK_E9, OPTION_TICK_E9 = 250_000_000, 50_000_000, 50_000_000
@@ -217,16 +220,18 @@ class Encoder:
         ends = np.cumsum(words)
         data = np.empty(int(ends[-1]) if len(ends) else 0, np.uint64)
         prints = self._prints(events[traded], tape.traded[traded])
-        at = (ends - words)[traded]
+        at, own_at = (ends - words)[traded], ends - _MBP10_WORDS
+        if not tape.last.all():
+            at, own_at = prints_first(tape.last, traded, ends - words, (_TRADE_WORDS + _MBP10_WORDS, _MBP10_WORDS))
         _write(data, at + _TRADE_WORDS, prints.view(_HEAD), books[tape.before[traded]])
         prints["length"], prints["rtype"] = _TRADE.itemsize // 4, 0
         _write(data, at, prints.view(_HEAD))
         own = ~tape.print_only
-        _write(data, ends[own] - _MBP10_WORDS, heads[own], books[tape.after[own]])
+        _write(data, own_at[own], heads[own], books[tape.after[own]])
         alone = events[tape.print_only]
         alone["length"], alone["rtype"], alone["flags"] = _TRADE.itemsize // 4, 0, 0
         _write(data, ends[tape.print_only] - _TRADE_WORDS, alone.view(_HEAD))
-        return Records(data.data.cast("B"), ends * 8)
+        return Records(data.data.cast("B"), instant_ends(tape.last, ends) * 8)
 
     def _events(self, tape: Tape, instrument_ids: tuple[int, ...]) -> NDArray[np.void]:
         """Return the first 48 bytes of the MBP-10 record that ends each event."""
@@ -241,10 +246,11 @@ class Encoder:
         events["ts_event"] = tape.arrival_ns - tape.late_ns
         events["price"], events["size"] = tape.price_e9, tape.size
         events["action"], events["side"] = tape.action, _letters(tape.side)
-        events["flags"], events["depth"] = _F_LAST, tape.depth
-        events["ts_recv"] = np.maximum(np.maximum.accumulate(received), self._last_recv)
+        events["flags"], events["depth"] = np.where(tape.last, _F_LAST, 0), tape.depth
+        received = np.maximum(np.maximum.accumulate(received), self._last_recv)
+        events["ts_recv"] = instant_ends(tape.last, received)
         events["ts_in_delta"] = 13_000 + ((drawn >> 16 & 0xFFFF) * 13_000 >> 16)
-        events["sequence"] = sequence & 0xFFFFFFFF  # the venue restarts it too, weekly
+        events["sequence"] = instant_ends(tape.last, sequence) & 0xFFFFFFFF  # the venue restarts it too, weekly
         if n:
             self._sequence, self._last_recv = int(sequence[-1]), int(events["ts_recv"][-1])
         again = np.flatnonzero(tape.repeated)
@@ -269,6 +275,38 @@ def _write(
             # A part may begin at every word, so that these overlap; numpy copies each as a whole.
             places = np.ndarray(len(data) - words + 1, part.dtype, data, 0, (8,))
             places[at + first] = part
+
+
+def instant_ends(last: NDArray[np.bool_], values: NDArray[Any]) -> NDArray[Any]:
+    """Return for each event the value of the last one of its instant."""
+    if last.all():
+        return values
+    at = np.flatnonzero(last)
+    ends: NDArray[Any] = values[at[np.searchsorted(at, np.arange(len(last)))]]
+    return ends
+
+
+def prints_first(
+    last: NDArray[np.bool_], traded: NDArray[np.bool_], begins: NDArray[np.int64], sizes: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where prints and books are, if within an instant all prints come before all books.
+
+    Args:
+        last: of each event, whether it is the last of its instant.
+        traded: of each event, whether it has a print.
+        begins: where each event is if its print and its book follow each other.
+        sizes: of a print and of a book.
+
+    Returns:
+        Where the prints of those events are that have one, and where the books of all events are.
+    """
+    begun = np.concatenate([[True], last[:-1]])
+    first, instant = np.flatnonzero(begun), np.cumsum(begun) - 1
+    base, rank = begins[first][instant], np.arange(len(last)) - first[instant]
+    printed: NDArray[np.int64] = np.cumsum(traded) - traded
+    before: NDArray[np.int64] = printed - printed[first][instant]
+    count = np.add.reduceat(traded.astype(np.int64), first)[instant]
+    return (base + before * sizes[0])[traded], base + count * sizes[0] + rank * sizes[1]
 
 
 def _letters(side: NDArray[np.int64]) -> NDArray[np.bytes_]:

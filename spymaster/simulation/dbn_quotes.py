@@ -48,7 +48,8 @@ class QuoteRecords:
         """
         if not len(times):
             return Quoted(self._records[:0], times, times)
-        begins = np.concatenate([[0], records.ends[:-1] // 8])
+        ends = np.unique(records.ends)  # an instant has several events, and all of it one time of receipt
+        begins = (np.concatenate([[0], ends[:-1]]) // 8)[np.searchsorted(ends, records.ends)]
         known = np.frombuffer(records.data, np.int64)[begins + _RECEIVED]
         end = int(np.searchsorted(self._arrival, times[-1], "right"))
         arrival = self._arrival[self._taken : end]

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
-from spymaster.simulation.book import ASK, BID, Book, Move, Planted, Tape, cut, interleave
+from spymaster.simulation.book import Book, Move, Planted, Tape
 from spymaster.simulation.calendar import (
     NS_PER_MINUTE,
     PPM,
@@ -37,22 +37,16 @@ from spymaster.simulation.calendar import (
     front_contract,
     utc_date,
 )
-from spymaster.simulation.classic import CROSSED_TICKS, LATE_NS, TICKS_AT_ONCE, Scene
+from spymaster.simulation.classic import ClassicBook, ClassicPlan, ClassicScene
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
 from spymaster.simulation.exchange import Exchange, Numbers, classic_interest, open_interest
+from spymaster.simulation.held import ASK, BID
 from spymaster.simulation.option_quotes import Makers, OptionQuotes
-from spymaster.simulation.options import (
-    LARGEST_BIAS,
-    Bias,
-    Board,
-    OptionCrowd,
-    OptionTrades,
-    es_board,
-    spy_board,
-    tape_of,
-)
-from spymaster.simulation.plant import CLASSIC, Plan, Truth
+from spymaster.simulation.options import Board, OptionCrowd, OptionTrades, es_board, spy_board
+from spymaster.simulation.plant import CLASSIC, MOVES_PER_MINUTE, USUAL_PRICE, Plan, Truth
+from spymaster.simulation.scene import Scene
 from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
+from spymaster.simulation.tapes import merge, option_tape, path_of, repeated
 
 CHAIN_NS: Final = 10 * NS_PER_SECOND  # between two snapshots of the option chain
 _MAX_TRUTHS: Final = 10_000  # that nobody has taken yet; the oldest go first
@@ -65,13 +59,13 @@ _PER_100_RECORDS: Final = {"quotes": 40, "trades": 14, "options": 10}  # of SPY'
 _QUOTES_PER_100_RECORDS: Final = {"SPY": 30, "ES": 10}  # of options; those of ES are not among the records counted
 _EVENTS_PER_100_RECORDS: Final = 90  # a trade has three records; what this misses, the next block makes up for
 _LEAST_EVENTS: Final = 2  # a move takes two events, so that a slow book waits for them
-_MOVES_PER_MINUTE: Final = 90  # of the front month's price by one tick, in normal activity
 _RAREST_MOVE: Final = 40  # but at most one event in so many
 _START_TICKS: Final = 6_900 * 4
 _BASIS: Final = 50 * 20  # in the spread's ticks
 _SPREAD_TICKS_PER_TICK: Final = OUTRIGHT_TICK_E9 // SPREAD_TICK_E9
 _QUIET_BEFORE_MIDNIGHT_NS: Final = 1_000_000
 _DUE_UNIT: Final = 100 * PPM * NS_PER_SECOND
+AnyScene = Scene | ClassicScene
 
 
 @dataclass
@@ -137,11 +131,23 @@ class Session:
     """
 
     def __init__(
-        self, seed: int, rate: int, start: int, plant: tuple[str, ...], *, with_spy: bool, chain_ns: int = CHAIN_NS
+        self,
+        seed: int,
+        rate: int,
+        start: int,
+        plant: tuple[str, ...],
+        *,
+        with_spy: bool,
+        chain_ns: int = CHAIN_NS,
+        strength: float = 1.0,
+        price: str = USUAL_PRICE,
     ) -> None:
         self.truths: deque[Truth] = deque(maxlen=_MAX_TRUTHS)
         self._seed, self._rate, self._start, self._now, self._with_spy = seed, rate, start, start, with_spy
-        self._activity, self._plan = Activity(seed), Plan(seed, start, plant)
+        self._activity, self._classic = Activity(seed), CLASSIC in plant
+        kinds = tuple(kind for kind in plant if kind != CLASSIC)
+        self._plan = (ClassicPlan if self._classic else Plan)(seed, start, kinds)
+        self._strength, self._moves_per_minute = strength, MOVES_PER_MINUTE[price]
         self._random = np.random.PCG64(np.random.SeedSequence((seed, 0, 1)))
         self._ratio_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 3)))
         self._es_options_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 8)))
@@ -154,10 +160,10 @@ class Session:
         self._spy_makers = Makers((seed, 0, 21), rate, _QUOTES_PER_100_RECORDS["SPY"])
         self._exchange, self._classic = Exchange(seed, start), CLASSIC in plant
         self._day = date.min
-        self._scene: Scene | None = None
+        self._scene: AnyScene | None = None
         day = utc_date(start)
         self._front = front_contract(day)
-        self._books = self._list_behind(Book(OUTRIGHT_TICK_E9, _START_TICKS, (seed, 1)), day)
+        self._books = self._list_behind(self._book(OUTRIGHT_TICK_E9, _START_TICKS, (seed, 1)), day)
         self._stock = Stock((seed, 0, 4), self._fair(_START_TICKS, RATIO_E6))
 
     def steps(self) -> Iterator[Step]:
@@ -203,13 +209,16 @@ class Session:
     def _list_behind(self, front: Book, day: date) -> list[Book]:
         """Return the three books of which `front` is the first, the others new."""
         entropy = (self._seed, day.toordinal())
-        following = Book(OUTRIGHT_TICK_E9, front.bid + self._basis // _SPREAD_TICKS_PER_TICK, (*entropy, 2))
-        return [front, following, Book(SPREAD_TICK_E9, self._basis, (*entropy, 3))]
+        following = self._book(OUTRIGHT_TICK_E9, front.bid + self._basis // _SPREAD_TICKS_PER_TICK, (*entropy, 2))
+        return [front, following, self._book(SPREAD_TICK_E9, self._basis, (*entropy, 3))]
+
+    def _book(self, tick_e9: int, bid: int, entropy: tuple[int, ...]) -> Book:
+        return (ClassicBook if self._classic else Book)(tick_e9, bid, entropy)
 
     def _next_stretch(self, now: int) -> Stretch:
         """Return what to run next."""
         scenario = self._plan.at(now)
-        if scenario is not None and scenario.begin_ns == now and scenario.kind in TICKS_AT_ONCE:
+        if scenario is not None and scenario.begin_ns == now and scenario.kind in ("sweep", "jump"):
             return self._activity.stretch(now, scenario.end_ns, self._busy(PPM * _STEP_RECORDS))
         ends = [
             now - (now - self._start) % _LONGEST_NS + _LONGEST_NS,
@@ -225,7 +234,7 @@ class Session:
         """Return how much activity it takes for so many records."""
         return records * PPM * NS_PER_SECOND // self._rate
 
-    def _trade(self, step: Step, stretch: Stretch, scene: Scene | None) -> Iterator[None]:
+    def _trade(self, step: Step, stretch: Stretch, scene: AnyScene | None) -> Iterator[None]:
         """Let everything trade within the step, a piece after another."""
         ratio_e6 = self._wander(stretch)
         self._due.owe(stretch)
@@ -233,7 +242,8 @@ class Session:
         for tape in self._run_front(stretch, scene):
             front.append(tape)
             yield
-        path = _path(step.begin, front, self._books[0].bid)
+        path = path_of(step.begin, front, self._books[0].bid)
+        front = front if scene is None else scene.send_front(front, step.end)
         behind = self._books[0].bid + self._basis // _SPREAD_TICKS_PER_TICK - self._books[1].bid
         others = [
             self._run_book(1, stretch, behind, None),
@@ -244,7 +254,7 @@ class Session:
         step.es_quotes = self._es_makers.quote(self._listing.options, stretch, step.es_options, partial(_mid_e4, path))
         yield
         step.tapes = []
-        for tape in _merge(front, [tape for tape in others if tape is not None], step):
+        for tape in merge(front, [tape for tape in others if tape is not None], step.begin, step.end):
             step.tapes.append(tape)
             yield
         if self._with_spy:
@@ -252,19 +262,21 @@ class Session:
 
     # ES
 
-    def _run_front(self, stretch: Stretch, scene: Scene | None) -> Iterator[Tape]:
+    def _run_front(self, stretch: Stretch, scene: AnyScene | None) -> Iterator[Tape]:
         """Let the front month run, a block after another."""
-        now, end = stretch.begin, stretch.end
-        if scene is not None and scene.burst:
-            times = now + np.arange(2 * scene.burst) * (end - now) // (2 * scene.burst + 1)
-            moves = [Move(2 * i, ASK if scene.scenario.rising else BID) for i in range(scene.burst)]
-            yield self._due.settle(0, self._books[0].evolve(times, moves))
+        now, end, due = stretch.begin, stretch.end, stretch.begin
+        burst = None if scene is None else scene.burst(now, end)
+        if burst is not None:
+            yield self._due.settle(0, self._books[0].evolve(*burst))
             return
         led = scene is not None and scene.leads
         records = min(max(self._rate // 16, _LEAST_RECORDS), _BLOCK_RECORDS) if led else _BLOCK_RECORDS
         blocks = -(-stretch.busy // self._busy(records))
         while now < end:
-            block = self._activity.stretch(now, end, -(-stretch.busy // blocks))
+            if scene is not None and now == due:
+                yield from scene.act(now)
+            due = end if scene is None else scene.next_act(now)
+            block = self._activity.stretch(now, min(end, due), -(-stretch.busy // blocks))
             now = block.end
             self._due.owe_front(block)
             goal = None if scene is None else scene.target(self._books[0].bid, now)
@@ -272,7 +284,7 @@ class Session:
             if tape is not None:
                 yield tape
 
-    def _run_book(self, instrument: int, stretch: Stretch, behind: int | None, scene: Scene | None) -> Tape | None:
+    def _run_book(self, instrument: int, stretch: Stretch, behind: int | None, scene: AnyScene | None) -> Tape | None:
         """Let a book run, whose price follows another that it is `behind` by so many ticks, or wanders."""
         n = self._due.events(instrument)
         if n < _LEAST_EVENTS:
@@ -282,16 +294,16 @@ class Session:
         times = stretch.times(drawn >> np.uint64(32))
         luck = (drawn & 0xFFFFFFFF).astype(np.int64)
         moves = self._wandering(luck, stretch, scene) if behind is None else _catching_up(behind, n)
-        for event, _ in moves:  # whoever closes the spread is quick
+        for event, _, _ in moves:  # whoever closes the spread is quick
             times[event + 1] = min(times[event + 1], times[event] + 20_000 + luck[event] % 300_000)
-        planted = Planted() if scene is None else scene.planted
+        planted = Planted() if scene is None else scene.planted(stretch.end, n)
         return self._due.settle(instrument, self._books[instrument].evolve(times, moves, instrument, planted))
 
-    def _wandering(self, luck: NDArray[np.int64], stretch: Stretch, scene: Scene | None) -> list[Move]:
+    def _wandering(self, luck: NDArray[np.int64], stretch: Stretch, scene: AnyScene | None) -> list[Move]:
         """Choose the front month's moves: a random walk with the minute's drift, held loosely to where it began."""
         n = len(luck)
         likely = min(
-            (stretch.busy * _MOVES_PER_MINUTE << 32) // (60 * PPM * NS_PER_SECOND * n), (1 << 32) // _RAREST_MOVE
+            (stretch.busy * self._moves_per_minute << 32) // (60 * PPM * NS_PER_SECOND * n), (1 << 32) // _RAREST_MOVE
         )
         price, drift = self._books[0].bid, self._activity.drift(stretch.begin)
         moves: list[Move] = []
@@ -319,20 +331,26 @@ class Session:
             ratios.append(self._ratio_e6)
         return Path(np.array([stretch.begin, *seconds]), np.array(ratios))
 
-    def _run_es_options(self, step: Step, stretch: Stretch, path: Path, scene: Scene | None) -> Tape | None:
+    def _run_es_options(self, step: Step, stretch: Stretch, path: Path, scene: AnyScene | None) -> Tape | None:
         times = _times(self._es_options_random, self._due.take(3), stretch)
         if not len(times):
             return None
-        trades = self._es_crowd.trade(self._listing.options, times, _mid_e4(path, times), _bias(scene, step))
-        step.es_options = trades = _repeated(_late(trades, scene), scene)
-        return tape_of(trades)
+        bias = None if scene is None else scene.bias(step.begin)
+        trades = self._es_crowd.trade(self._listing.options, times, _mid_e4(path, times), bias)
+        if scene is not None:
+            trades = scene.send_options("ES", trades, step.end)
+            trades = repeated(trades) if scene.kind == "repeat" else trades
+        step.es_options = trades
+        return option_tape(trades)
 
     # SPY
 
     def _fair(self, bid_ticks: int, ratio_e6: int) -> int:
         return int(fair_e4(np.array([bid_ticks]), np.array([ratio_e6]))[0])
 
-    def _run_spy(self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: Scene | None) -> Iterator[None]:
+    def _run_spy(
+        self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: AnyScene | None
+    ) -> Iterator[None]:
         """Let SPY and its options trade, given ES' price and the ratio to it."""
         price, ratio_e6 = paths
 
@@ -340,14 +358,17 @@ class Session:
             return fair_e4(price.at(times), ratio_e6.at(times))
 
         quoted, traded, opted = (_times(self._spy_random, self._due.take(kind), stretch) for kind in _PER_100_RECORDS)
-        crossed = CROSSED_TICKS if scene is not None and scene.kind == "crossed" else 0
+        crossed = 0 if scene is None else scene.crossed
         before = self._stock.last
         step.quotes = self._stock.quote(quoted, fair(quoted), crossed)
         step.trades = self._stock.trade(traded, step.quotes, before)
-        if scene is not None and scene.kind == "late":
-            step.trades = step.trades._replace(late_ns=np.where(step.trades.seq % 4 == 0, LATE_NS, 0))
+        if scene is not None:
+            step.trades = scene.send_stock(step.trades, step.end)
         yield
-        step.options = _late(self._spy_crowd.trade(self._spy, opted, fair(opted), _bias(scene, step)), scene)
+        bias = None if scene is None else scene.bias(step.begin)
+        step.options = self._spy_crowd.trade(self._spy, opted, fair(opted), bias)
+        if scene is not None:
+            step.options = scene.send_options("SPY", step.options, step.end)
         step.repeating = scene is not None and scene.kind == "repeat"
         yield
         step.spy_quotes = self._spy_makers.quote(self._spy, stretch, step.options, fair, crossed=crossed > 0)
@@ -355,59 +376,35 @@ class Session:
 
     # What is planted
 
-    def _scene_closing(self, now: int) -> Scene | None:
+    def _scene_closing(self, now: int) -> AnyScene | None:
         scene = self._scene
         if scene is None or now < scene.scenario.end_ns:
             return None
         self._scene = None
         return scene
 
-    def _scene_opening(self, now: int, step: Step) -> Scene | None:
+    def _scene_opening(self, now: int, step: Step) -> AnyScene | None:
         if self._scene is None:
             scenario = self._plan.at(now)
             if scenario is not None and scenario.begin_ns == now:
-                self._scene = Scene(scenario, self._books[0], self._listing.front.symbol)
+                front, symbol = self._books[0], self._listing.front.symbol
+                if isinstance(front, ClassicBook):
+                    self._scene = ClassicScene(scenario, front, symbol)
+                else:
+                    self._scene = Scene(scenario, front, symbol, self._strength)
                 step.halted = True if scenario.kind == "halt" else step.halted
-                if scenario.kind == "wall":
-                    step.tapes.append(self._scene.raise_wall(now))
         return self._scene
 
-    def _close_scene(self, scene: "Scene", step: Step) -> None:
+    def _close_scene(self, scene: AnyScene, step: Step) -> None:
         if scene.kind == "halt":
             step.halted = False
-        step.tapes += scene.lower_wall(step.begin)
-        truth = scene.truth(self._spy)
-        if truth is not None:
-            self.truths.append(truth)
-
-
-def _bias(scene: Scene | None, step: Step) -> Bias | None:
-    """Return who trades options while their dealers' gamma changes sign."""
-    if scene is None or scene.kind != "gamma_flip":
-        return None
-    second_half = step.begin * 2 >= scene.scenario.begin_ns + scene.scenario.end_ns
-    customers_buy = second_half == scene.scenario.rising
-    return Bias(bought=236 if customers_buy else 20, size=LARGEST_BIAS if second_half else 2)
+        self.truths += scene.truths({"SPY": self._spy, "ES": self._listing.options})
+        step.tapes += scene.end(step.begin)
 
 
 def _times(random: np.random.PCG64, n: int, stretch: Stretch) -> NDArray[np.int64]:
     """Draw n times within the stretch, ascending."""
     return stretch.times(np.sort(random.random_raw(n) >> np.uint64(32)))
-
-
-def _late(trades: OptionTrades, scene: Scene | None) -> OptionTrades:
-    """Make every fourth trade late, where that is planted."""
-    if scene is None or scene.kind != "late":
-        return trades
-    return trades._replace(late_ns=np.where(trades.seq % 4 == 0, LATE_NS, 0))
-
-
-def _repeated(trades: OptionTrades, scene: Scene | None) -> OptionTrades:
-    """Send every fourth trade twice, where that is planted."""
-    if scene is None or scene.kind != "repeat":
-        return trades
-    row = np.repeat(np.arange(len(trades.seq)), 1 + (trades.seq % 4 == 0))
-    return OptionTrades._make([*(column[row] for column in trades[:-1]), np.diff(row, prepend=-1) == 0])
 
 
 def _mid_e4(path: Path, times: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -419,27 +416,3 @@ def _catching_up(behind: int, n: int) -> list[Move]:
     """Choose the moves of a book whose price follows another, spread over the block's n events."""
     count = min(abs(behind), (n + 2) // 4)
     return [Move((i + 1) * n // (count + 1) - 1, ASK if behind > 0 else BID) for i in range(count)]
-
-
-def _path(begin: int, tapes: list[Tape], bid: int) -> Path:
-    """Return the front month's best bid through a step, which ends at `bid`."""
-    happened = [tape for tape in tapes if len(tape.arrival_ns)]
-    if not happened:
-        return Path(np.array([begin]), np.array([bid]))
-    first, *bids = (
-        tape.levels[rows, 0].view(np.int64) // OUTRIGHT_TICK_E9
-        for tape, rows in [(happened[0], happened[0].before[:1]), *((tape, tape.after) for tape in happened)]
-    )
-    return Path(np.concatenate([[begin], *(tape.arrival_ns for tape in happened)]), np.concatenate([first, *bids]))
-
-
-def _merge(front: list[Tape], others: list[Tape], step: Step) -> Iterator[Tape]:
-    """Sort the events of other instruments into the front month's blocks."""
-    if not front:
-        if others:
-            yield interleave(others)
-        return
-    edges = [step.begin, *(int(tape.arrival_ns[0]) for tape in front[1:] if len(tape.arrival_ns)), step.end]
-    blocks = [tape for i, tape in enumerate(front) if i == 0 or len(tape.arrival_ns)]
-    for tape, begin, end in zip(blocks, edges[:-1], edges[1:], strict=True):
-        yield interleave([tape, *(cut(other, begin, end) for other in others)])

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
-from spymaster.simulation.book import ASK, BID, BOOK_WORDS, Tape
 from spymaster.simulation.calendar import NEW_YORK, Contract
 from spymaster.simulation.pricing import Floats, Worth, price, worth
 
@@ -173,28 +172,6 @@ class OptionCrowd:
             seq=seq,
             repeated=np.zeros(len(times), np.bool_),
         )
-
-
-def tape_of(trades: OptionTrades) -> Tape:
-    """Return what DBN carries of trades of ES options: prints alone."""
-    n = len(trades.arrival_ns)
-    none = np.zeros(n, np.int64)
-    return Tape(
-        arrival_ns=trades.arrival_ns,
-        instrument=3 + trades.number,
-        side=np.where(trades.side >= 0, BID, ASK),
-        depth=none,
-        price_e9=trades.price * ES_TICK_E9,
-        action=np.full(n, b"T"),
-        size=trades.size,
-        traded=trades.size,
-        before=none,
-        after=none,
-        late_ns=trades.late_ns,
-        repeated=trades.repeated,
-        print_only=np.ones(n, np.bool_),
-        levels=np.zeros((1, BOOK_WORDS), np.uint64),
-    )
 
 
 def choose(

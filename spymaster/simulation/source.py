@@ -1,7 +1,7 @@
 """A simulated market that speaks the vendors' own formats, so that everything after it runs without an account.
 
-The source `sim:seed=1,rate=2000,start=...,plant=walls+sweeps,truth=PATH`. What is sent is a function of seed, rate,
-start and plant alone. Nothing here waits: whoever reads paces by event time.
+The source `sim:seed=1,rate=2000,start=...,plant=walls+sweeps,strength=0.5,price=calm,truth=PATH`. What is sent is a
+function of all but the last alone. Nothing here waits: whoever reads paces by event time.
 
 Of one market there are four deliveries: ES futures and options as DBN, SPY's trades and quotes, trades and quotes of
 SPY's options, and SPY's option chain as Massive JSON. `open_market` gives all four, a feed each, because each is a
@@ -34,10 +34,10 @@ from spymaster.simulation.deliveries import (
     StockWriter,
 )
 from spymaster.simulation.market import Session
-from spymaster.simulation.plant import Truth, parse_plant
+from spymaster.simulation.plant import USUAL_PRICE, Truth, parse_plant, parse_price, parse_strength
 
 MAX_RATE = 1_000_000
-_OPTIONS = ("seed", "rate", "start", "plant", "truth")
+_OPTIONS = ("seed", "rate", "start", "plant", "strength", "price", "truth")
 _EARLIEST_NS, _LATEST_NS = 946_684_800 * NS_PER_SECOND, 4_102_444_800 * NS_PER_SECOND  # the years 2000 to 2099
 
 
@@ -49,6 +49,8 @@ class SimulatedMarket:
     rate: int  # DBN records a second of event time, all kinds together, on average in normal activity
     start_ns: int
     plant: tuple[str, ...] = ()
+    strength: float = 1.0  # by which what is planted is multiplied, more than 0 and up to 1
+    price: str = USUAL_PRICE  # how often the price moves, see MOVES_PER_MINUTE
 
     def symbols(self) -> tuple[str, ...]:
         """Return the instruments of its first day."""
@@ -57,7 +59,10 @@ class SimulatedMarket:
 
     def session(self, *, with_spy: bool) -> Session:
         """Begin the market; always the same one. Without SPY, what DBN carries is still the same."""
-        return Session(self.seed, self.rate, self.start_ns, self.plant, with_spy=with_spy)
+        return Session(
+            self.seed, self.rate, self.start_ns, self.plant,
+            with_spy=with_spy, strength=self.strength, price=self.price,
+        )  # fmt: skip
 
     def blocks(self) -> Iterator[bytes]:
         """Yield its DBN records from the start, without end, in pieces of one message each; always the same."""
@@ -70,7 +75,9 @@ class SimulatedMarket:
     def origin(self) -> str:
         """What makes the same market again."""
         planted = f",plant={'+'.join(self.plant)}" if self.plant else ""
-        return f"sim:seed={self.seed},rate={self.rate},start={utc_text(self.start_ns)}{planted}"
+        strength = f",strength={self.strength:g}" if self.strength != 1 else ""
+        price = f",price={self.price}" if self.price != USUAL_PRICE else ""
+        return f"sim:seed={self.seed},rate={self.rate},start={utc_text(self.start_ns)}{planted}{strength}{price}"
 
 
 def open_market(text: str) -> list[Feed]:
@@ -157,6 +164,8 @@ class SimFeed:
         start_ns: int | None = None,
         plant: tuple[str, ...] = (),
         truth_path: Path | None = None,
+        strength: float = 1.0,
+        price: str = USUAL_PRICE,
     ) -> None:
         start = utc_now_ns() if start_ns is None else start_ns
         if seed < 0:
@@ -165,7 +174,7 @@ class SimFeed:
             raise UsageError(f"sim: rate={rate} is not possible. Next: give 1 to {MAX_RATE} records per second")
         if not _EARLIEST_NS <= start < _LATEST_NS:
             raise UsageError(f"sim: start={start} is not in the years 2000 to 2099. Next: give another start")
-        self.market = SimulatedMarket(seed, rate, start, plant)
+        self.market = SimulatedMarket(seed, rate, start, plant, strength, price)
         self.truth_path = truth_path
 
     @classmethod
@@ -177,16 +186,20 @@ class SimFeed:
             if not equals or name not in _OPTIONS or name in options:
                 raise UsageError(
                     f"sim: {option!r} is not an option, or is given twice. Next: "
-                    f"sim:seed=1,rate=2000,start=2025-12-16T14:30:00Z,plant=all,truth=truth.jsonl, or a part of it"
+                    f"sim:seed=1,rate=2000,start=2025-12-16T14:30:00Z,plant=all,strength=0.5,price=calm,"
+                    f"truth=truth.jsonl, or a part of it"
                 )
             options[name] = value
         if "truth" in options and not ("plant" in options and options["truth"]):
             raise UsageError("sim: truth is the file that says what was planted. Next: sim:plant=all,truth=truth.jsonl")
+        plant = parse_plant(options["plant"]) if "plant" in options else ()
         return cls(
             seed=_whole_number("seed", options.get("seed", "1")),
             rate=_whole_number("rate", options.get("rate", "2000")),
             start_ns=_instant(options["start"]) if "start" in options else None,
-            plant=parse_plant(options["plant"]) if "plant" in options else (),
+            plant=plant,
+            strength=parse_strength(options["strength"], plant) if "strength" in options else 1.0,
+            price=parse_price(options.get("price", USUAL_PRICE)),
             truth_path=Path(options["truth"]) if "truth" in options else None,
         )
 

@@ -130,6 +130,17 @@ def test_the_same_day_is_written_the_same_to_the_byte(day: SimulatedDay, tmp_pat
     assert again.files == day.files
 
 
+def test_strength_and_price_are_the_days_too_and_stand_in_its_manifest(tmp_path: Path) -> None:
+    written = write_day(DAY, tmp_path / "calm", 3, 300, ("sweeps",), minutes=MINUTES, strength=0.5, price="calm")
+    truths = [json.loads(line) for line in (written.out / "truth.jsonl").read_text().splitlines()]
+    live = Recorded(3, 300, 60, plant=("sweeps",), strength=0.5, price="calm")
+
+    assert (manifest(written)["strength"], manifest(written)["price"]) == (0.5, "calm")
+    assert {truth["strength"] for truth in truths} == {3}
+    store = databento.DBNStore.from_bytes((written.out / "glbx-mdp3-20251202.mbp-10.dbn.zst").read_bytes())
+    assert (store.to_ndarray() == live.records(MBP10)).all()
+
+
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
 

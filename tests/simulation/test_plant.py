@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spymaster.clock import NS_PER_SECOND
 from spymaster.errors import UsageError
-from spymaster.simulation.plant import KIND_OF, LASTS_NS, SLOT_NS, parse_plant
-from spymaster.simulation.source import SimFeed
+from spymaster.simulation.plant import KIND_OF, LASTS_NS, parse_plant
+from spymaster.simulation.source import SimFeed, SimulatedMarket
 from tests.sim_recording import MBP1, MBP10, NOON, STATUS, TRADE, Recorded
 
 MS = 1_000_000
@@ -27,13 +28,6 @@ def within(truth: dict[str, Any], records: Any) -> Any:
     return records[(records["ts_event"] >= truth["begin_ns"]) & (records["ts_event"] < truth["end_ns"])]
 
 
-def sizes_at(books: Any, price_e9: int, side: str) -> Any:
-    """The size at a price in each book, and -1 where the price is not among the ten levels."""
-    prices = np.stack([books[f"{side}_px_{level:02}"] for level in range(10)])
-    sizes = np.stack([books[f"{side}_sz_{level:02}"] for level in range(10)]).astype(np.int64)
-    return np.where(prices == price_e9, sizes, -1).max(axis=0)
-
-
 def test_without_plant_nothing_is_planted_and_no_book_is_crossed() -> None:
     recorded = Recorded(3, RATE, 25)
     books = recorded.records(MBP10)
@@ -45,138 +39,73 @@ def test_without_plant_nothing_is_planted_and_no_book_is_crossed() -> None:
         assert all(before != after for before, after in pairwise(messages))
 
 
-@pytest.mark.parametrize("seed", [1, 3])
-def test_a_wall_holds_five_times_the_usual_size_at_its_price_for_its_span(seed: int) -> None:
-    recorded = planted("walls", seed)
-    (truth,) = recorded.truths
-    books = recorded.front_books()
-    price = round(truth["price"] * 1e9)
-    inside = sizes_at(within(truth, books), price, truth["side"])
-    usual = np.concatenate([books[f"{truth['side']}_sz_{level:02}"] for level in range(1, 6)])
-    seen = inside[inside >= 0]
-
-    assert len(seen) > 0.5 * len(inside) > 500
-    assert seen[0] >= truth["least_size"]
-    assert seen.min() >= 5 * np.median(usual)
-    before = sizes_at(books[books["ts_event"] < truth["begin_ns"]], price, truth["side"])
-    assert before.max() < truth["least_size"] / 2
-    assert books["action"][np.searchsorted(books["ts_event"], truth["begin_ns"])] == b"A"
-
-
-def test_a_wall_is_taken_away_at_the_end_of_its_span() -> None:
-    recorded = Recorded(3, RATE, 20, plant=("walls",))
-    (truth,) = recorded.truths
-    books = recorded.front_books()
-    after = sizes_at(books[books["ts_event"] > truth["end_ns"]], round(truth["price"] * 1e9), truth["side"])
-
-    assert after.max() < truth["least_size"] / 2
-
-
-def test_a_vacuum_pulls_a_side_by_cancels_without_a_trade() -> None:
-    recorded = planted("vacuums")
-    (truth,) = recorded.truths
-    side, letter = truth["side"], {"ask": b"B", "bid": b"A"}[truth["side"]]
-    books = recorded.front_books()
-    inside = within(truth, books)
-    late = inside[len(inside) // 4 :]
-
-    def depth(of: Any) -> Any:
-        return np.mean([of[f"{side}_sz_{level:02}"].mean() for level in range(1, 7)])
-
-    assert depth(late) < 0.3 * depth(books[books["ts_event"] < truth["begin_ns"]])
-    assert not ((inside["action"] == b"T") & (inside["side"] == letter)).any()
-
-
-def test_absorption_takes_several_times_the_shown_size_and_the_price_stays() -> None:
-    recorded = planted("absorption")
-    (truth,) = recorded.truths
-    side, letter = truth["side"], {"ask": b"B", "bid": b"A"}[truth["side"]]
-    inside = within(truth, recorded.front_books())
-    hits = inside[(inside["action"] == b"T") & (inside["side"] == letter)]
-
-    assert set(inside[f"{side}_px_00"]) == {round(truth["price"] * 1e9)}
-    assert set(hits["price"]) == {round(truth["price"] * 1e9)}
-    assert hits["size"].sum() > 20 * np.median(inside[f"{side}_sz_00"])
-
-
-@pytest.mark.parametrize(("kind", "levels"), [("sweeps", 5), ("jumps", 24)])
-def test_a_sweep_and_a_jump_take_many_levels_at_once_on_one_side(kind: str, levels: int) -> None:
-    recorded = planted(kind)
-    (truth,) = recorded.truths
-    letter, name = (b"B", "ask") if truth["side"] == "ask" else (b"A", "bid")
-    books = recorded.front_books()
-    prints = within(truth, books)
-    prints = prints[prints["action"] == b"T"]
-    before = books[books["ts_event"] < truth["begin_ns"]][-1]
-    after = books[books["ts_event"] >= truth["end_ns"]]
-
-    assert len(prints) == levels
-    assert set(prints["side"]) == {letter}
-    assert abs(int(prints["price"][-1]) - int(prints["price"][0])) == (levels - 1) * TICK_E9
-    assert prints["price"][0] == before[f"{name}_px_00"]
-    assert abs(truth["ticks"]) == levels
-    if len(after):
-        assert abs(int(after["bid_px_00"][0]) - int(before["bid_px_00"])) >= (levels - 2) * TICK_E9
-
-
-@pytest.mark.parametrize("seed", [2, 3, 4, 5])
-@pytest.mark.parametrize("kind", ["breaks", "rejections"])
-def test_a_level_breaks_and_holds_beyond_or_is_touched_and_rejects(kind: str, seed: int) -> None:
-    recorded = planted(kind, seed)
-    (truth,) = recorded.truths
-    level = round(truth["price"] * 1e9)
-    inside = within(truth, recorded.front_books())
-    up = truth["side"] == "ask"
-    touch = (inside["ask_px_00"] if up else inside["bid_px_00"]).astype(np.int64)
-    beyond = (touch - level) // TICK_E9 * (1 if up else -1)
-    done = (inside["ts_event"].astype(np.int64) - truth["begin_ns"]) / (truth["end_ns"] - truth["begin_ns"])
-
-    assert beyond[0] == -6
-    assert (beyond[(done > 0.36) & (done < 0.49)] == 0).all(), "at the level"
-    if kind == "breaks":
-        assert beyond[done > 0.75].min() >= 6
-        assert truth["beyond_ticks"] >= 6
-    else:
-        assert beyond.max() == 0
-        assert beyond[-1] == -6
-
-
-def test_a_gamma_flip_turns_the_sign_of_what_customers_trade_in_todays_options() -> None:
-    recorded = planted("gamma")
-    (truth,) = recorded.truths
-    for tape in ("options", "es_options"):
+@pytest.mark.parametrize("rate", [RATE, 500])
+def test_a_flow_turns_the_sign_of_what_customers_trade_in_todays_options_of_spy_and_es(rate: int) -> None:
+    recorded = Recorded(3, rate, 21, plant=("turns",))
+    truths = recorded.truths
+    assert [truth["kind"] for truth in truths] == ["flow_turn"] * 2
+    assert [truth["instrument"] for truth in truths] == ["SPY", "ESZ5"]
+    for tape, truth in zip(("options", "es_options"), truths, strict=True):
         when, side, size = (recorded.joined(f"{tape}.{name}") for name in ("arrival_ns", "side", "size"))
-        first = (when >= truth["begin_ns"]) & (when < truth["flip_ns"])
-        second = (when >= truth["flip_ns"]) & (when < truth["end_ns"])
+        first = (when >= truth["begin_ns"]) & (when < truth["turn_ns"])
+        second = (when >= truth["turn_ns"]) & (when < truth["end_ns"])
         bought = [(side * size)[span].sum() for span in (first, second)]
         assert np.sign(bought).tolist() == ([-1, 1] if truth["dealers_after"] == "short" else [1, -1])
         assert abs(bought[1]) > abs(bought[0]), "so that the sum since the begin changes its sign too"
-    inside = [e for e in recorded.events("T.O:SPY") if truth["begin_ns"] <= e["t"] * MS < truth["end_ns"] - MS]
+        one_sided = min(abs(side[span].mean()) for span in (first, second))
+        assert truth["strength"] == pytest.approx(one_sided, abs=1e-3)
+        assert one_sided > 0.7
+    inside = [e for e in recorded.events("T.O:SPY") if truths[0]["begin_ns"] <= e["t"] * MS < truths[0]["end_ns"] - MS]
     assert {event["sym"][5:11] for event in inside} == {"251202"}
     trades = recorded.records(TRADE)
-    options = within(truth, trades[trades["instrument_id"] >= 1_000_000])
+    options = within(truths[1], trades[trades["instrument_id"] >= 1_000_000])
     assert {b"A", b"B"} == set(options["side"])
 
 
-def test_late_messages_come_after_younger_ones_in_every_delivery() -> None:
+def test_a_quarter_of_the_events_come_late_in_every_delivery_but_with_their_own_time_and_price() -> None:
     recorded = planted("late")
     (truth,) = recorded.truths
-    trades = recorded.records(TRADE)
-    times = [
-        (trades["ts_event"].astype(np.int64), truth["late_ns"]),
-        *(
-            (np.array([event["t"] for event in recorded.events(channel)]) * MS, truth["late_ns"] - MS)
-            for channel in ("T.SPY", "T.O:SPY")
-        ),
+    trades, books = recorded.records(TRADE), recorded.front_books()
+    whole = books[(books["flags"] & 128) > 0]
+    options = trades["instrument_id"] >= 1_000_000
+    arrived = [
+        *(of["ts_event"].astype(np.int64) for of in (trades[options], trades[~options], whole)),
+        *(np.array([event["t"] for event in recorded.events(channel)]) * MS for channel in ("T.SPY", "T.O:SPY")),
     ]
-    for time, late_ns in times:
+    for time in arrived:
         behind = np.maximum.accumulate(time) - time
-        assert (behind > late_ns // 2).sum() > 10
-        assert behind.max() <= late_ns + 2 * MS
-        at = time[behind > late_ns // 2]
-        assert at.min() >= truth["begin_ns"] - truth["late_ns"] - MS
-        assert at.max() < truth["end_ns"]
-    assert (np.diff(trades["ts_recv"].astype(np.int64)) >= 0).all()
+        late = behind > 0
+        assert late.sum() > 10
+        assert behind.max() <= 402 * MS
+        assert time[late].min() >= truth["begin_ns"] - MS
+        assert time[late].max() < truth["end_ns"]
+    inside = within(truth, whole)
+    waited = inside["ts_recv"].astype(np.int64) - inside["ts_event"].astype(np.int64)
+    late = waited > 50 * MS
+    assert late.mean() == pytest.approx(0.25, abs=0.03)
+    assert late.mean() == pytest.approx(truth["strength"], abs=0.02)
+    middle = (truth["begin_ns"] + truth["end_ns"]) // 2
+    early = inside["ts_event"] < middle - 400 * MS
+    assert waited[late & early].min() >= 100 * MS
+    assert waited[late & early].max() > 390 * MS
+    assert waited.max() < 401 * MS
+    for of in (trades, books):
+        assert (np.diff(of["ts_recv"].astype(np.int64)) >= 0).all()
+    ordered = inside[np.argsort(inside["ts_event"], kind="stable")]
+    moved = np.abs(np.diff(ordered["bid_px_00"].astype(np.int64)))
+    assert moved.max() <= TICK_E9, "in order of their own time books follow each other"
+    assert np.abs(np.diff(inside["bid_px_00"].astype(np.int64))).sum() > moved.sum(), "but not as they arrive"
+
+
+def test_a_late_print_has_the_price_of_its_own_time() -> None:
+    recorded = planted("late", seed=5)
+    quotes, prints = recorded.events("Q.SPY"), recorded.events("T.SPY")
+    at = np.array([quote["t"] for quote in quotes])
+    low, high = np.array([quote["bp"] for quote in quotes]), np.array([quote["ap"] for quote in quotes])
+    for event in prints:
+        near = slice(np.searchsorted(at, event["t"] - 150), np.searchsorted(at, event["t"] + 2))
+        if near.stop > near.start:
+            assert low[near].min() - 1e-9 <= event["p"] <= high[near].max() + 1e-9
 
 
 def test_repeated_messages_come_twice_equal_to_the_byte() -> None:
@@ -231,14 +160,13 @@ def test_a_book_is_crossed_within_a_planted_span_only() -> None:
     assert truth["begin_ns"] // MS <= min(lies) <= max(lies) <= truth["end_ns"] // MS
 
 
-def test_all_kinds_take_turns_a_slot_each() -> None:
-    recorded = Recorded(1, 60, 20 * 13, plant=tuple(LASTS_NS))
-    kinds = [truth["kind"] for truth in recorded.truths]
+def test_all_kinds_are_planted_and_told() -> None:
+    recorded = Recorded(1, 60, 1_000, plant=parse_plant("all"), truths=10_000)
 
-    assert set(kinds) >= set(KIND_OF.values()) - {"break", "reject"}, "a slow market may not reach a level"
+    assert {truth["kind"] for truth in recorded.truths} == set(KIND_OF.values())
     for truth in recorded.truths:
-        assert 4_000 * MS <= (truth["begin_ns"] - NOON) % SLOT_NS < 6_000 * MS
-        assert set(truth) >= {"kind", "begin_ns", "end_ns", "instrument", "price", "side"}
+        assert set(truth) >= {"kind", "begin_ns", "end_ns", "instrument", "price", "side", "strength", "visible"}
+        assert truth["visible"] >= 0.5
         assert json.loads(json.dumps(truth)) == truth
 
 
@@ -250,29 +178,44 @@ def test_what_is_planted_is_part_of_what_makes_the_same_bytes() -> None:
 
 
 def test_kinds_to_plant_are_named_once_each_or_all_together() -> None:
-    assert parse_plant("all") == tuple(LASTS_NS)
+    assert parse_plant("all") == tuple(KIND_OF)
     assert parse_plant("sweeps+walls") == ("walls", "sweeps")
     assert parse_plant("classic") == ("classic",)
-    assert parse_plant("walls+classic") == ("classic", "walls")
-    assert parse_plant("classic+all") == ("classic", *LASTS_NS)
-    feed = SimFeed.parse("seed=1,plant=walls+sweeps,truth=t.jsonl")
-    assert feed.market.plant == ("walls", "sweeps")
-    assert feed.market.origin.endswith(",plant=walls+sweeps")
+    assert parse_plant("gamma+classic+walls") == ("classic", "walls", "gamma")
+    assert parse_plant("classic+all") == ("classic", *(kind for kind in LASTS_NS if kind != "turns"))
+    feed = SimFeed.parse("seed=1,plant=walls+sweeps,strength=.25,price=calm,truth=t.jsonl")
+    assert (feed.market.plant, feed.market.strength, feed.market.price) == (("walls", "sweeps"), 0.25, "calm")
+    assert feed.market.origin.endswith(",plant=walls+sweeps,strength=0.25,price=calm")
+    assert SimFeed.parse(feed.market.origin.removeprefix("sim:")).market == feed.market
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "plant=",
-        "plant=walls+walls",
-        "plant=classic+classic",
-        "plant=all+walls",
-        "plant=wall",
-        "truth=x",
-        "plant=all,truth=",
+        "plant=", "plant=walls+walls", "plant=classic+classic", "plant=all+walls", "plant=wall", "truth=x",
+        "plant=all,truth=", "plant=gamma", "plant=classic+turns", "strength=0.5", "plant=classic+walls,strength=0.5",
+        "plant=all,strength=0", "plant=all,strength=1.1", "plant=all,strength=", "plant=all,strength=-1",
+        "plant=all,strength=.", "plant=all,strength=nan", "price=wild", "price=",
     ],
-)
+)  # fmt: skip
 def test_a_plant_that_cannot_be_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match="Next: ") as refusal:
         SimFeed.parse(text)
     assert "\n" not in str(refusal.value)
+
+
+def moves_a_minute(price: str) -> float:
+    session = SimulatedMarket(3, 500, NOON, price=price).session(with_spy=False)
+    bids: list[Any] = []
+    for step in session.steps():
+        if step.begin >= NOON + 600 * NS_PER_SECOND:
+            break
+        for tape in step.tapes:
+            mine = (tape.instrument == 0) & ~tape.print_only
+            bids.append(tape.levels[tape.after[mine], 0].view(np.int64))
+    return float((np.diff(np.concatenate(bids)) != 0).sum() / 10)
+
+
+def test_a_calm_price_moves_ten_to_twenty_times_a_minute() -> None:
+    assert 10 <= moves_a_minute("calm") <= 20
+    assert 70 <= moves_a_minute("usual") <= 110
