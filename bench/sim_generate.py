@@ -16,8 +16,8 @@ import numpy as np
 
 from bench.rounds import report, spread
 from spymaster.simulation.deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter, Writer
-from spymaster.simulation.market import Step
 from spymaster.simulation.source import SimulatedMarket
+from spymaster.simulation.step import Step
 
 START_NS = 1_766_419_200_000_000_000  # 2025-12-22 16:00 UTC
 RATES = (2_000, 200_000)

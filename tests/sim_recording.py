@@ -9,9 +9,9 @@ import numpy as np
 
 from spymaster.clock import NS_PER_SECOND
 from spymaster.simulation.deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter
-from spymaster.simulation.market import Step
 from spymaster.simulation.plant import Truth
 from spymaster.simulation.source import SimulatedMarket
+from spymaster.simulation.step import Step
 
 NOON = 1_764_694_800 * NS_PER_SECOND  # 2025-12-02 17:00 UTC, of New York, in normal activity
 TRADE, MBP1, MBP10, STATUS, DEFINITION, MAPPING, STATISTIC = 0, 1, 10, 18, 19, 22, 24

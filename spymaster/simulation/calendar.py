@@ -99,6 +99,10 @@ class Stretch(NamedTuple):
         placed: NDArray[np.int64] = self.edges[part] + into
         return placed
 
+    def draw(self, random: np.random.PCG64, n: int) -> NDArray[np.int64]:
+        """Draw n times, ascending."""
+        return self.times(np.sort(random.random_raw(n) >> np.uint64(32)))
+
 
 class Activity:
     """How busy the market is in each quarter of a second, a pure function of the seed and the time.

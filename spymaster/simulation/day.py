@@ -43,7 +43,7 @@ from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Listing, Records,
 from spymaster.simulation.dbn_numbers import STATISTIC_BYTES, STATUS_BYTES, ExchangeEncoder, halts
 from spymaster.simulation.dbn_quotes import QuoteRecords
 from spymaster.simulation.deliveries import ChainWriter
-from spymaster.simulation.market import Session, Step
+from spymaster.simulation.market import Session
 from spymaster.simulation.massive_json import (
     OPTION_CONDITIONS,
     cents,
@@ -57,6 +57,7 @@ from spymaster.simulation.option_quotes import OptionQuotes
 from spymaster.simulation.options import Board, OptionTrades
 from spymaster.simulation.plant import USUAL_PRICE
 from spymaster.simulation.print_truth import EsPrints, print_truth
+from spymaster.simulation.step import Step
 from spymaster.simulation.stock import CONDITIONS, REPORTING_FACILITY, StockQuotes, StockTrades
 
 CHAIN_NS: Final = 900 * NS_PER_SECOND

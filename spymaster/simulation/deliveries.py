@@ -28,7 +28,7 @@ from spymaster.feeds.feed import Burst, DeliveryInfo, RawMessage
 from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Records, announce
 from spymaster.simulation.dbn_numbers import ExchangeEncoder, halts
 from spymaster.simulation.dbn_quotes import QuoteRecords, alone, weave
-from spymaster.simulation.market import Session, Step
+from spymaster.simulation.market import Session
 from spymaster.simulation.massive_json import (
     ChainState,
     chain_pages,
@@ -42,6 +42,7 @@ from spymaster.simulation.massive_json import (
 from spymaster.simulation.option_quotes import OptionQuotes
 from spymaster.simulation.options import Board
 from spymaster.simulation.print_truth import EsPrints, Tell, print_truth
+from spymaster.simulation.step import Step
 from spymaster.simulation.stock import StockQuotes
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024  # in each queue; a step may go beyond it once, of DBN a piece

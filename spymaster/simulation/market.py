@@ -19,7 +19,6 @@ carry would depend on the clock that a reader takes. The vendor's own reader tak
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from typing import Final
@@ -38,14 +37,16 @@ from spymaster.simulation.calendar import (
     utc_date,
 )
 from spymaster.simulation.classic import ClassicBook, ClassicPlan, ClassicScene
-from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
-from spymaster.simulation.exchange import Exchange, Numbers, classic_interest, open_interest
+from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, listing_of
+from spymaster.simulation.exchange import Exchange, classic_interest, open_interest
 from spymaster.simulation.held import ASK, BID
-from spymaster.simulation.option_quotes import Makers, OptionQuotes
-from spymaster.simulation.options import Board, OptionCrowd, OptionTrades, es_board, spy_board
+from spymaster.simulation.option_quotes import Makers
+from spymaster.simulation.options import OptionCrowd, es_board, spy_board
 from spymaster.simulation.plant import CLASSIC, MOVES_PER_MINUTE, USUAL_PRICE, Plan, Truth
 from spymaster.simulation.scene import Scene
-from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
+from spymaster.simulation.spy import SpyMarket
+from spymaster.simulation.step import AnyScene, Step
+from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, fair_e4
 from spymaster.simulation.tapes import merge, option_tape, path_of, repeated
 
 CHAIN_NS: Final = 10 * NS_PER_SECOND  # between two snapshots of the option chain
@@ -56,7 +57,7 @@ _BLOCK_RECORDS: Final = 2_500  # of one book, generated at once
 _LEAST_RECORDS: Final = 200  # in a block whose price is led: less, and numpy's calls cost more than their work
 _SHARES: Final = (93, 4, 1, 2)  # of 100 DBN records: front month, next month, spread, options
 _PER_100_RECORDS: Final = {"quotes": 40, "trades": 14, "options": 10}  # of SPY's events
-_QUOTES_PER_100_RECORDS: Final = {"SPY": 30, "ES": 10}  # of options; those of ES are not among the records counted
+_ES_QUOTES_PER_100_RECORDS: Final = 10  # of options; they are not among the records counted
 _EVENTS_PER_100_RECORDS: Final = 90  # a trade has three records; what this misses, the next block makes up for
 _LEAST_EVENTS: Final = 2  # a move takes two events, so that a slow book waits for them
 _RAREST_MOVE: Final = 40  # but at most one event in so many
@@ -65,30 +66,6 @@ _BASIS: Final = 50 * 20  # in the spread's ticks
 _SPREAD_TICKS_PER_TICK: Final = OUTRIGHT_TICK_E9 // SPREAD_TICK_E9
 _QUIET_BEFORE_MIDNIGHT_NS: Final = 1_000_000
 _DUE_UNIT: Final = 100 * PPM * NS_PER_SECOND
-AnyScene = Scene | ClassicScene
-
-
-@dataclass
-class Step:
-    """What happened within [begin, end)."""
-
-    begin: int
-    end: int
-    listing: Listing
-    spy: Board
-    spy_open_interest: NDArray[np.int64]
-    opened: bool = False  # a day began: its instruments are announced first
-    halted: bool | None = None  # True where a halt begins, False where it ends
-    tapes: list[Tape] = field(default_factory=list)  # of everything that DBN carries, one after another
-    quotes: StockQuotes | None = None
-    trades: StockTrades | None = None
-    options: OptionTrades | None = None
-    es_options: OptionTrades | None = None
-    spy_quotes: OptionQuotes | None = None
-    es_quotes: OptionQuotes | None = None
-    said: Numbers | None = None  # what the exchange says at the begin
-    chain_spot_e4: int | None = None  # a snapshot of the chain is due at the begin, while SPY is at this price
-    repeating: bool = False  # the last message of each kind is sent once more
 
 
 class _Due:
@@ -151,20 +128,18 @@ class Session:
         self._random = np.random.PCG64(np.random.SeedSequence((seed, 0, 1)))
         self._ratio_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 3)))
         self._es_options_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 8)))
-        self._spy_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 9)))
         self._basis, self._ratio_e6 = _BASIS, RATIO_E6
         self._due = _Due(rate)
         self._next_chain, self._chain_ns = start, chain_ns
-        self._es_crowd, self._spy_crowd = OptionCrowd((seed, 0, 6)), OptionCrowd((seed, 0, 7))
-        self._es_makers = Makers((seed, 0, 20), rate, _QUOTES_PER_100_RECORDS["ES"])
-        self._spy_makers = Makers((seed, 0, 21), rate, _QUOTES_PER_100_RECORDS["SPY"])
-        self._exchange, self._classic = Exchange(seed, start), CLASSIC in plant
+        self._es_crowd = OptionCrowd((seed, 0, 6))
+        self._es_makers = Makers((seed, 0, 20), rate, _ES_QUOTES_PER_100_RECORDS)
+        self._exchange = Exchange(seed, start)
         self._day = date.min
         self._scene: AnyScene | None = None
         day = utc_date(start)
         self._front = front_contract(day)
         self._books = self._list_behind(self._book(OUTRIGHT_TICK_E9, _START_TICKS, (seed, 1)), day)
-        self._stock = Stock((seed, 0, 4), self._fair(_START_TICKS, RATIO_E6))
+        self._spy_market = SpyMarket(seed, rate, self._fair(_START_TICKS, RATIO_E6))
 
     def steps(self) -> Iterator[Step]:
         """Yield what happens, without end."""
@@ -258,7 +233,7 @@ class Session:
             step.tapes.append(tape)
             yield
         if self._with_spy:
-            yield from self._run_spy(step, stretch, (path, ratio_e6), scene)
+            yield from self._spy_market.run(step, stretch, self._due.take, partial(_fair_e4, path, ratio_e6), scene)
 
     # ES
 
@@ -332,7 +307,7 @@ class Session:
         return Path(np.array([stretch.begin, *seconds]), np.array(ratios))
 
     def _run_es_options(self, step: Step, stretch: Stretch, path: Path, scene: AnyScene | None) -> Tape | None:
-        times = _times(self._es_options_random, self._due.take(3), stretch)
+        times = stretch.draw(self._es_options_random, self._due.take(3))
         if not len(times):
             return None
         bias = None if scene is None else scene.bias(step.begin)
@@ -343,36 +318,8 @@ class Session:
         step.es_options = trades
         return option_tape(trades)
 
-    # SPY
-
     def _fair(self, bid_ticks: int, ratio_e6: int) -> int:
         return int(fair_e4(np.array([bid_ticks]), np.array([ratio_e6]))[0])
-
-    def _run_spy(
-        self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: AnyScene | None
-    ) -> Iterator[None]:
-        """Let SPY and its options trade, given ES' price and the ratio to it."""
-        price, ratio_e6 = paths
-
-        def fair(times: NDArray[np.int64]) -> NDArray[np.int64]:
-            return fair_e4(price.at(times), ratio_e6.at(times))
-
-        quoted, traded, opted = (_times(self._spy_random, self._due.take(kind), stretch) for kind in _PER_100_RECORDS)
-        crossed = 0 if scene is None else scene.crossed
-        before = self._stock.last
-        step.quotes = self._stock.quote(quoted, fair(quoted), crossed)
-        step.trades = self._stock.trade(traded, step.quotes, before)
-        if scene is not None:
-            step.trades = scene.send_stock(step.trades, step.end)
-        yield
-        bias = None if scene is None else scene.bias(step.begin)
-        step.options = self._spy_crowd.trade(self._spy, opted, fair(opted), bias)
-        if scene is not None:
-            step.options = scene.send_options("SPY", step.options, step.end)
-        step.repeating = scene is not None and scene.kind == "repeat"
-        yield
-        step.spy_quotes = self._spy_makers.quote(self._spy, stretch, step.options, fair, crossed=crossed > 0)
-        yield
 
     # What is planted
 
@@ -402,14 +349,13 @@ class Session:
         step.tapes += scene.end(step.begin)
 
 
-def _times(random: np.random.PCG64, n: int, stretch: Stretch) -> NDArray[np.int64]:
-    """Draw n times within the stretch, ascending."""
-    return stretch.times(np.sort(random.random_raw(n) >> np.uint64(32)))
-
-
 def _mid_e4(path: Path, times: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return ES' price, given its best bid in ticks of a quarter point."""
     return (2 * path.at(times) + 1) * 1_250
+
+
+def _fair_e4(path: Path, ratio_e6: Path, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    return fair_e4(path.at(times), ratio_e6.at(times))
 
 
 def _catching_up(behind: int, n: int) -> list[Move]:

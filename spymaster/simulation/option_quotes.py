@@ -84,7 +84,7 @@ class Makers:
         others = max(self._due // _UNIT - len(before), 0)
         self._due -= (len(before) + others) * _UNIT
 
-        times = stretch.times(np.sort(self._random.random_raw(others) >> np.uint64(32)))
+        times = stretch.draw(self._random, others)
         spot = spot_e4(times)
         number = choose(board, times, spot, self._bytes(others))
         ends = _millisecond_after(happened[kept]) - 1

@@ -18,7 +18,7 @@ from spymaster.simulation.calendar import NS_PER_MINUTE
 from spymaster.simulation.day import write_day
 from spymaster.simulation.option_quotes import LEAD_SPAN_NS, LEAST_LEAD_NS
 from spymaster.simulation.options import AT_ASK, AT_BID
-from tests.sim_recording import MAPPING, MBP1, NOON, TRADE, Recorded
+from tests.sim_recording import MAPPING, MBP1, MBP10, NOON, TRADE, Recorded
 
 MS = 1_000_000
 LEAD_NS = LEAST_LEAD_NS + LEAD_SPAN_NS
@@ -119,13 +119,19 @@ def test_a_quote_of_es_options_is_a_record_of_a_change_at_the_best_price(recorde
     assert (quotes["ask_px_00"] != UNDEFINED).all()
 
 
-def test_times_of_receipt_grow_through_the_whole_stream_of_dbn(recorded: Recorded) -> None:
-    data, at = b"".join(recorded.dbn), np.sort(np.concatenate([recorded.offsets[TRADE], recorded.offsets[MBP1]]))
+@pytest.mark.parametrize("plant", [(), ("sweeps", "late")])
+def test_times_of_receipt_grow_through_the_whole_stream_of_dbn(plant: tuple[str, ...]) -> None:
+    recorded = Recorded(3, 1_500, 90 if plant else 12, plant=plant)
+    data = b"".join(recorded.dbn)
+    at = np.sort(np.concatenate([recorded.offsets[kind] for kind in (TRADE, MBP10, MBP1)]))
     received = np.array([int.from_bytes(data[begin + 32 : begin + 40], "little") for begin in at.tolist()])
-    happened = np.array([int.from_bytes(data[begin + 8 : begin + 16], "little") for begin in at.tolist()])
+    quotes = recorded.records(MBP1)
 
+    assert {truth["kind"] for truth in recorded.truths} == ({"sweep", "late"} if plant else set())
+    assert len(quotes) > 1_000
     assert (np.diff(received) >= 0).all()
-    assert (received >= happened + 80_000).all()
+    assert (quotes["ts_recv"] >= quotes["ts_event"] + 80_000).all()
+    assert (quotes["ts_recv"] < quotes["ts_event"] + 10 * MS).all()
 
 
 def test_quotes_come_in_their_stated_numbers_beside_the_asked_rate(recorded: Recorded) -> None:
