@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from spymaster.simulation.calendar import Stretch
 from spymaster.simulation.option_quotes import Makers
 from spymaster.simulation.options import OptionCrowd
-from spymaster.simulation.step import AnyScene, Step
+from spymaster.simulation.stage import AnyScene
+from spymaster.simulation.step import Step
 from spymaster.simulation.stock import Stock
 
 _QUOTES_PER_100_RECORDS: Final = 30  # of its options

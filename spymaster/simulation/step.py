@@ -6,15 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.simulation.book import Tape
-from spymaster.simulation.classic import ClassicScene
 from spymaster.simulation.dbn import Listing
 from spymaster.simulation.exchange import Numbers
 from spymaster.simulation.option_quotes import OptionQuotes
 from spymaster.simulation.options import Board, OptionTrades
-from spymaster.simulation.scene import Scene
 from spymaster.simulation.stock import StockQuotes, StockTrades
-
-AnyScene = Scene | ClassicScene
 
 
 @dataclass
