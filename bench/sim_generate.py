@@ -1,8 +1,8 @@
 """How fast the simulated market is generated: events per second of each kind, and 500,000 or more overall.
 
-An event is a DBN record of futures or options, a quote, a trade, or a contract of a chain snapshot. Time is the
-processor's, not the wall's, so that neighbours on a shared machine count less; the market itself is shared by all four
-deliveries, so a kind's own figure is what its writer alone makes of it.
+An event is a DBN record of a book, a trade or an option quote, an event of a frame, or a contract of a chain. Time is
+the processor's, not the wall's, so that neighbours on a shared machine count less; the market itself is shared by all
+four deliveries, so a kind's own figure is what its writer alone makes of it.
 
 A piece is what keeps the event loop from its other tasks: some milliseconds. Of a round's pieces the median, the 99th
 percentile and the longest are shown; the longest has the machine's interruptions in it.
@@ -16,8 +16,8 @@ import numpy as np
 
 from bench.rounds import report, spread
 from spymaster.simulation.deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter, Writer
-from spymaster.simulation.market import Step
 from spymaster.simulation.source import SimulatedMarket
+from spymaster.simulation.step import Step
 
 START_NS = 1_766_419_200_000_000_000  # 2025-12-22 16:00 UTC
 RATES = (2_000, 200_000)
@@ -27,10 +27,11 @@ ROUNDS, ROUND_S = 3, 3.0
 def events(step: Step) -> dict[str, int]:
     quotes = 0 if step.quotes is None else len(step.quotes.seq)
     trades = 0 if step.trades is None else len(step.trades.seq)
+    es_quotes, spy_quotes = (0 if one is None else len(one.seq) for one in (step.es_quotes, step.spy_quotes))
     return {
-        "dbn": sum(int((1 + 2 * (tape.traded > 0) * ~tape.print_only).sum()) for tape in step.tapes),
+        "dbn": sum(int((1 + 2 * (tape.traded > 0) * ~tape.print_only).sum()) for tape in step.tapes) + es_quotes,
         "stock": quotes + trades,
-        "options": 0 if step.options is None else len(step.options.seq),
+        "options": spy_quotes + (0 if step.options is None else len(step.options.seq)),
         "chain": step.spy.count if step.chain_spot_e4 is not None else 0,
     }
 

@@ -9,13 +9,15 @@ import numpy as np
 
 from spymaster.clock import NS_PER_SECOND
 from spymaster.simulation.deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter
-from spymaster.simulation.market import Step
 from spymaster.simulation.plant import Truth
 from spymaster.simulation.source import SimulatedMarket
+from spymaster.simulation.step import Step
 
 NOON = 1_764_694_800 * NS_PER_SECOND  # 2025-12-02 17:00 UTC, of New York, in normal activity
-TRADE, MBP10, STATUS, DEFINITION, MAPPING = 0, 10, 18, 19, 22
+TRADE, MBP1, MBP10, STATUS, DEFINITION, MAPPING, STATISTIC = 0, 1, 10, 18, 19, 22, 24
 DTYPES = {
+    MBP1: np.dtype(databento_dbn.MBP1Msg._dtypes),
+    STATISTIC: np.dtype(databento_dbn.StatMsg._dtypes),
     TRADE: np.dtype(databento_dbn.TradeMsg._dtypes),
     MBP10: np.dtype(databento_dbn.MBP10Msg._dtypes),
     STATUS: np.dtype(databento_dbn.StatusMsg._dtypes),
@@ -45,7 +47,8 @@ class Recorded:
         self.options: list[bytes] = []
         self.chain: list[bytes] = []
         session = SimulatedMarket(seed, rate, start, plant, strength, price).session(with_spy=True)
-        writers: list[Any] = [DbnWriter(seed), StockWriter(), OptionWriter(), ChainWriter()]
+        told: list[bytes] = []
+        writers: list[Any] = [DbnWriter(seed, told.append), StockWriter(), OptionWriter(told.append), ChainWriter()]
         for step in session.steps():
             if step.begin >= start + int(seconds * NS_PER_SECOND):
                 break
@@ -56,6 +59,7 @@ class Recorded:
             if len(session.truths) >= truths:
                 break
         self.truths: list[Truth] = list(session.truths)
+        self.prints: list[Truth] = [json.loads(line) for lines in told for line in lines.splitlines()]
 
     @cached_property
     def offsets(self) -> dict[int, Any]:
@@ -77,7 +81,7 @@ class Recorded:
         return books[books["instrument_id"] == np.bincount(books["instrument_id"]).argmax()]
 
     def events(self, channel: str) -> list[dict[str, Any]]:
-        """The events of `Q.SPY`, `T.SPY` or `T.O:SPY`, in the order in which they came."""
+        """The events of `Q.SPY`, `T.SPY`, `T.O:SPY` or `Q.O:SPY`, in the order in which they came."""
         kind, _, symbol = channel.partition(".")
         messages = self.options if symbol.startswith("O:") else self.stock
         return [event for message in messages for event in json.loads(message) if event["ev"] == kind]

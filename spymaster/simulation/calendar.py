@@ -1,8 +1,8 @@
 """What the calendar says of the simulated market: which contracts are listed, and how busy an instant is.
 
-The market never closes, so that there is always something to record: where the venue pauses (17:00 to 18:00 in New
-York, weekends) it is as quiet as at night. Everything is in integers, because a float that rounds differently on
-another machine would change the bytes.
+The market never pauses, so that there is always something to record: where the venue does (17:00 to 18:00 in New York,
+weekends) it is as quiet as at night; `exchange` says when its sessions end. Everything is in integers, because a float
+that rounds differently on another machine would change the bytes.
 """
 
 from dataclasses import dataclass
@@ -98,6 +98,10 @@ class Stretch(NamedTuple):
         into = (number - self.shares[part]) * np.diff(self.edges)[part] // np.diff(self.shares)[part]
         placed: NDArray[np.int64] = self.edges[part] + into
         return placed
+
+    def draw(self, random: np.random.PCG64, n: int) -> NDArray[np.int64]:
+        """Draw n times, ascending."""
+        return self.times(np.sort(random.random_raw(n) >> np.uint64(32)))
 
 
 class Activity:

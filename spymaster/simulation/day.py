@@ -2,15 +2,18 @@
 
 A folder of one UTC day:
     glbx-mdp3-YYYYMMDD.{trades,mbp-10,definition}.dbn.zst    ES futures and options, ids mapped in the header
+    glbx-mdp3-YYYYMMDD.{mbp-1,statistics,status}.dbn.zst     quotes of ES options; open interest, settlement and the
+                                                              trading state of futures and options
     us_stocks_sip/{trades_v1,quotes_v1}/YYYY-MM-DD.csv.gz     SPY
-    us_options_opra/trades_v1/YYYY-MM-DD.csv.gz               SPY's options
+    us_options_opra/{trades_v1,quotes_v1}/YYYY-MM-DD.csv.gz   SPY's options
     chain/HHMMSS-N.json                                       pages of SPY's option chain, every quarter of an hour
-    truth.jsonl                                               what was planted, one JSON object a line
+    truth.jsonl                                               what was planted, and who was the aggressor of each option
+                                                              print (`print_truth`), one JSON object a line
     manifest.json                                             rows, bytes and SHA-256 of each file; written last
 
 The files hold the events that a live session would have carried, with the nanoseconds that frames round to
-milliseconds; what a live session repeats or halts, they do not repeat, nor say. A folder without a manifest is not
-whole.
+milliseconds; what a live session repeats, they do not. Statistics and status begin as a live session does, with how
+things stand. A folder without a manifest is not whole.
 """
 
 import gzip
@@ -36,9 +39,11 @@ from spymaster.clock import NS_PER_DAY, NS_PER_SECOND, utc_text
 from spymaster.errors import UsageError
 from spymaster.simulation.book import Tape
 from spymaster.simulation.calendar import NS_PER_MINUTE
-from spymaster.simulation.dbn import Encoder, Listing, announce, prints_first
+from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Listing, Records, announce, prints_first
+from spymaster.simulation.dbn_numbers import STATISTIC_BYTES, STATUS_BYTES, ExchangeEncoder, halts
+from spymaster.simulation.dbn_quotes import QuoteRecords
 from spymaster.simulation.deliveries import ChainWriter
-from spymaster.simulation.market import Session, Step
+from spymaster.simulation.market import Session
 from spymaster.simulation.massive_json import (
     OPTION_CONDITIONS,
     cents,
@@ -48,14 +53,18 @@ from spymaster.simulation.massive_json import (
     ten_thousandths,
     texts,
 )
+from spymaster.simulation.option_quotes import OptionQuotes
 from spymaster.simulation.options import Board, OptionTrades
 from spymaster.simulation.plant import USUAL_PRICE
+from spymaster.simulation.print_truth import EsPrints, print_truth
+from spymaster.simulation.step import Step
 from spymaster.simulation.stock import CONDITIONS, REPORTING_FACILITY, StockQuotes, StockTrades
 
 CHAIN_NS: Final = 900 * NS_PER_SECOND
 DAY_RATE: Final = 100
 MINUTES_PER_DAY: Final = 1_440
 _TRADE_WORDS, _BOOK_WORDS = 6, 46  # of eight bytes, in a trade record and in an MBP-10 record
+_DBN_SCHEMAS: Final = ("trades", "mbp-10", "definition", "mbp-1", "statistics", "status")
 _MAPPING_BYTES: Final = 176
 _PARTICIPANT_NS: Final = 250_000  # from the exchange to the consolidated tape
 _GZIP_LEVEL: Final = 4
@@ -69,6 +78,7 @@ _STOCK_QUOTES = (
     "participant_timestamp,sequence_number,sip_timestamp,tape,trf_timestamp"
 )
 _OPTION_TRADES = "ticker,conditions,correction,exchange,price,sip_timestamp,size"
+_OPTION_QUOTES = "ticker,ask_exchange,ask_price,ask_size,bid_exchange,bid_price,bid_size,sequence_number,sip_timestamp"
 _CONDITION_TEXTS = pa.array(
     [f'"{",".join(map(str, codes))}"' if len(codes) > 1 else "".join(map(str, codes)) for codes in CONDITIONS]
 )
@@ -155,7 +165,7 @@ def write_day(
     finally:
         writer.close()
     progress(total, total)
-    done = SimulatedDay(out, [_described(file, out) for file in writer.files], writer.truths.rows)
+    done = SimulatedDay(out, [_described(file, out) for file in writer.files], writer.truths)
     manifest = {
         "date": day.isoformat(),
         "seed": seed,
@@ -188,26 +198,31 @@ class _DayWriter:
     def __init__(self, day: date, out: Path, seed: int) -> None:
         self._day, self._out = day, out
         self._encoder, self._chain = Encoder((seed, 0, 2)), ChainWriter()
+        self._exchange, self._es_prints = ExchangeEncoder(), EsPrints(self._tell_prints)
         self._board: Board | None = None
         self._symbols = pa.array([], pa.string())
         self.files: list[_File] = []
-        self._dbn = {name: self._open_dbn(name) for name in ("trades", "mbp-10", "definition")}
+        self._dbn = {name: self._open_dbn(name) for name in _DBN_SCHEMAS}
         self._trades = self._open_csv("us_stocks_sip/trades_v1", _STOCK_TRADES)
         self._quotes = self._open_csv("us_stocks_sip/quotes_v1", _STOCK_QUOTES)
         self._options = self._open_csv("us_options_opra/trades_v1", _OPTION_TRADES)
-        self.truths = self._open("truth.jsonl", lambda raw: raw)
+        self._option_quotes = self._open_csv("us_options_opra/quotes_v1", _OPTION_QUOTES)
+        self._truth, self.truths = self._open("truth.jsonl", lambda raw: raw), 0
 
     def write(self, step: Step) -> None:
         if step.opened:
             self._announce(step.listing, step.begin)
-        for tape in step.tapes:
-            self._write_dbn(tape, step.listing)
-        if step.quotes is not None and step.trades is not None and step.options is not None:
+        self._write_dbn(step)
+        if step.quotes is not None and step.trades is not None:
             self._quotes.write(_lines(_quote_rows(step.quotes)), len(step.quotes.seq))
             self._trades.write(_lines(_trade_rows(step.trades)), len(step.trades.seq))
+        if step.options is not None and step.spy_quotes is not None:
             if step.spy is not self._board:
                 self._board, self._symbols = step.spy, pa.array(step.spy.symbols())
             self._options.write(_lines(_option_rows(step.options, self._symbols)), len(step.options.seq))
+            rows = _option_quote_rows(step.spy_quotes, self._symbols)
+            self._option_quotes.write(_lines(rows), len(rows))
+            self._tell_prints(print_truth(step.options, self._symbols, step.options.seq))
         pages = (page for pages in self._chain.write(step) for page in pages)
         for number, page in enumerate(pages, 1):
             name = f"chain/{utc_text(step.begin)[11:19].replace(':', '')}-{number}.json"
@@ -218,7 +233,11 @@ class _DayWriter:
     def tell(self, session: Session) -> None:
         """Write what was planted since the last time."""
         while session.truths:
-            self.truths.write(json.dumps(session.truths.popleft()).encode() + b"\n", 1)
+            self._truth.write(json.dumps(session.truths.popleft()).encode() + b"\n", 1)
+            self.truths += 1
+
+    def _tell_prints(self, lines: bytes) -> None:
+        self._truth.write(lines, lines.count(b"\n"))
 
     def close(self) -> None:
         for file in self.files:
@@ -231,15 +250,37 @@ class _DayWriter:
             file.write(_header(name, listing, now), 0)
         self._dbn["definition"].write(definitions, len(listing.instrument_ids) + 1)  # a spread has one for each leg
 
-    def _write_dbn(self, tape: Tape, listing: Listing) -> None:
-        """Sort an encoded tape's records into the two files, by their sizes."""
+    def _write_dbn(self, step: Step) -> None:
+        """Write what a live session sends of a step as one stream, each record into the file of its schema."""
+        listing, received = step.listing, self._encoder.received(step.begin)
+        action = HALTED if step.halted else TRADING
+        states = b"" if step.halted is None else halts(listing, action, step.begin, received)
+        if step.said is not None:
+            scheduled, statistics = self._exchange.encode(step.said, listing, received)
+            states += scheduled
+            self._dbn["statistics"].write(statistics, len(statistics) // STATISTIC_BYTES)
+        self._dbn["status"].write(states, len(states) // STATUS_BYTES)
+        quotes = QuoteRecords(step.es_quotes, listing.instrument_ids)
+        self._es_prints.begin(listing, step.es_options)
+        for tape in step.tapes:
+            quoted = quotes.among(*self._write_tape(tape, listing), received)
+            self._dbn["mbp-1"].write(quoted.records.tobytes(), len(quoted.records))
+            received = self._encoder.received(step.begin)
+        rest = quotes.rest(received).records
+        self._dbn["mbp-1"].write(rest.tobytes(), len(rest))
+
+    def _write_tape(self, tape: Tape, listing: Listing) -> tuple[Records, NDArray[np.int64]]:
+        """Sort an encoded tape's records into the two files, by their sizes; return them, and their events' times."""
         once = tape._replace(**{name: column[~tape.repeated] for name, column in _columns(tape).items()})
-        data = np.frombuffer(self._encoder.encode(once, listing.instrument_ids).data, np.uint64)
+        records = self._encoder.encode(once, listing.instrument_ids)
+        self._es_prints.tell(once, records)
+        data = np.frombuffer(records.data, np.uint64)
         words = record_words(once)
         is_trade = np.repeat(words == _TRADE_WORDS, words)
         trades = int((words == _TRADE_WORDS).sum())
         self._dbn["trades"].write(data[is_trade].tobytes(), trades)
         self._dbn["mbp-10"].write(data[~is_trade].tobytes(), len(words) - trades)
+        return records, once.arrival_ns
 
     def _open_dbn(self, name: str) -> _File:
         compressor = zstandard.ZstdCompressor(level=3)
@@ -333,4 +374,12 @@ def _option_rows(trades: OptionTrades, symbols: pa.Array) -> pa.Array:
         symbols.take(trades.number), ",", texts(np.array(OPTION_CONDITIONS)[option_condition(trades)]), ",0,",
         texts(trades.exchange), ",", texts(trades.price, cents), ",", digits(trades.arrival_ns - trades.late_ns), ",",
         texts(trades.size),
+    )  # fmt: skip
+
+
+def _option_quote_rows(quotes: OptionQuotes, symbols: pa.Array) -> pa.Array:
+    return join(
+        symbols.take(quotes.number), ",", texts(quotes.ask_exchange), ",", texts(quotes.ask, cents), ",",
+        texts(quotes.ask_size), ",", texts(quotes.bid_exchange), ",", texts(quotes.bid, cents), ",",
+        texts(quotes.bid_size), ",", digits(quotes.seq), ",", digits(quotes.arrival_ns - quotes.late_ns),
     )  # fmt: skip

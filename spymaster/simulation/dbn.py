@@ -6,7 +6,8 @@ reduced book, flagged last of its event; all three share `ts_event`, `ts_recv` a
 are taken in one instant, the prints come first, each with the book that the instant found, then the books, of which
 the last alone is flagged.
 
-A spread's definition is one record per leg, as version 3 has it. Of options there are definitions and trades, no books.
+A spread's definition is one record per leg, as version 3 has it. Of options there are definitions and trades, no books;
+`dbn_quotes` has their quotes, `dbn_numbers` what the exchange says of its sessions.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Final, NamedTuple, Protocol
+from operator import itemgetter
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,24 +25,33 @@ from numpy.typing import NDArray
 from spymaster.clock import monotonic_s, utc_now_ns
 from spymaster.events.captures import CaptureSummary
 from spymaster.feeds.feed import Burst, DeliveryInfo, RawMessage
-from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Records, announce, status
-from spymaster.simulation.market import Session, Step
+from spymaster.simulation.dbn import HALTED, TRADING, Encoder, Records, announce
+from spymaster.simulation.dbn_numbers import ExchangeEncoder, halts
+from spymaster.simulation.dbn_quotes import QuoteRecords, alone, weave
+from spymaster.simulation.market import Session
 from spymaster.simulation.massive_json import (
     ChainState,
     chain_pages,
     frames,
+    option_quote_events,
     option_trade_events,
     stock_quote_events,
     stock_trade_events,
+    timed_frames,
 )
+from spymaster.simulation.option_quotes import OptionQuotes
 from spymaster.simulation.options import Board
+from spymaster.simulation.print_truth import EsPrints, Tell, print_truth
+from spymaster.simulation.step import Step
 from spymaster.simulation.stock import StockQuotes
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024  # in each queue; a step may go beyond it once, of DBN a piece
 MESSAGE_NS = 25_000_000  # of event time in one message of DBN
 MESSAGE_BYTES = 512 * 1024
 TRUTHS_EVERY_S: Final = 1.0
-PIECE_QUOTES: Final = 4_500  # of SPY, written at once
+PIECE_QUOTES: Final = 4_500  # of SPY or its options, written at once
+
+_Message = TypeVar("_Message", bytes, tuple[int, bytes])  # with the span of time that it is of
 
 
 class Writer(Protocol):
@@ -53,21 +63,33 @@ class Writer(Protocol):
 
 
 class DbnWriter:
-    """ES futures and options, as a live gateway sends them."""
+    """ES futures and options, as a live gateway sends them; tells, if asked, what is true of the options' prints."""
 
-    def __init__(self, seed: int) -> None:
-        self._encoder = Encoder((seed, 0, 2))
+    def __init__(self, seed: int, tell: Tell | None = None) -> None:
+        self._encoder, self._exchange = Encoder((seed, 0, 2)), ExchangeEncoder()
+        self._tell = None if tell is None else EsPrints(tell)
 
     def write(self, step: Step) -> Iterator[list[bytes]]:
+        listing, received = step.listing, self._encoder.received(step.begin)
         if step.opened:
-            yield [announce(step.listing, step.begin, self._encoder.received(step.begin))]
+            yield [announce(listing, step.begin, received)]
         if step.halted is not None:
             action = HALTED if step.halted else TRADING
-            received = self._encoder.received(step.begin)
-            yield [status(step.listing.instrument_ids[:3], action, step.begin, received)]
+            yield [halts(listing, action, step.begin, received)]
+        if step.said is not None:
+            yield list(self._exchange.encode(step.said, listing, received))
+        quotes = QuoteRecords(step.es_quotes, listing.instrument_ids)
+        if self._tell is not None:
+            self._tell.begin(listing, step.es_options)
         for tape in step.tapes:
-            records = self._encoder.encode(tape, step.listing.instrument_ids)
-            yield list(_messages(records, tape.arrival_ns))
+            records = self._encoder.encode(tape, listing.instrument_ids)
+            if self._tell is not None:
+                self._tell.tell(tape, records)
+            quoted = quotes.among(records, tape.arrival_ns, received)
+            yield list(_messages(*weave(records, tape.arrival_ns, quoted)))
+            received = self._encoder.received(step.begin)
+        rest = quotes.rest(received)
+        yield list(_messages(alone(rest.records), rest.arrival_ns))
 
 
 class StockWriter:
@@ -77,8 +99,8 @@ class StockWriter:
         if step.quotes is None or step.trades is None:
             return
         events = []
-        for quotes in _parts(step.quotes):
-            events.append(stock_quote_events(quotes))
+        for part in _parts(len(step.quotes.seq)):
+            events.append(stock_quote_events(StockQuotes._make(column[part] for column in step.quotes)))
             yield []
         events.append(stock_trade_events(step.trades))
         yield []
@@ -88,18 +110,32 @@ class StockWriter:
 
 
 class OptionWriter:
-    """Trades of SPY's options, as websocket frames."""
+    """Trades and quotes of SPY's options, in websocket frames of their own; tells, if asked, what is true of prints."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell | None = None) -> None:
+        self._tell = tell
         self._board: Board | None = None
         self._symbols = pa.array([], pa.string())
 
     def write(self, step: Step) -> Iterator[list[bytes]]:
-        if step.options is None:
+        if step.options is None or step.spy_quotes is None:
             return
         if step.spy is not self._board:
             self._board, self._symbols = step.spy, pa.array(step.spy.symbols())
-        yield _repeating(frames(option_trade_events(step.options, self._symbols), step.options.arrival_ns), step)
+        if self._tell is not None:
+            self._tell(print_truth(step.options, self._symbols, step.options.seq))
+            yield []
+        quoted = []
+        for part in _parts(len(step.spy_quotes.seq)):
+            quotes = OptionQuotes._make(column[part] for column in step.spy_quotes)
+            quoted.append(option_quote_events(quotes, self._symbols))
+            yield []
+        # A quote comes before the print that it is for, so of one span the frames of quotes do.
+        sent = [
+            *_repeating(timed_frames(pa.concat_arrays(quoted), step.spy_quotes.arrival_ns), step),
+            *_repeating(timed_frames(option_trade_events(step.options, self._symbols), step.options.arrival_ns), step),
+        ]
+        yield [frame for _, frame in sorted(sent, key=itemgetter(0))]
 
 
 class ChainWriter:
@@ -110,7 +146,7 @@ class ChainWriter:
 
     def write(self, step: Step) -> Iterator[list[bytes]]:
         if self._state is None or step.spy is not self._state.board:
-            self._state = ChainState(step.spy)
+            self._state = ChainState(step.spy, step.spy_open_interest)
         if step.chain_spot_e4 is not None:
             board, at = step.spy, step.begin
             number = np.arange(board.count)
@@ -122,15 +158,13 @@ class ChainWriter:
             self._state.record(step.options)
 
 
-def _parts(quotes: StockQuotes) -> Iterator[StockQuotes]:
+def _parts(count: int) -> Iterator[slice]:
     """Cut quotes in parts of one piece of work each; not in smaller ones, because Arrow's calls cost something each."""
-    count = len(quotes.seq)
     parts = max(-(-count // PIECE_QUOTES), 1)
-    for begin, end in pairwise(count * part // parts for part in range(parts + 1)):
-        yield StockQuotes._make(column[begin:end] for column in quotes)
+    return (slice(begin, end) for begin, end in pairwise(count * part // parts for part in range(parts + 1)))
 
 
-def _repeating(messages: list[bytes], step: Step) -> list[bytes]:
+def _repeating(messages: list[_Message], step: Step) -> list[_Message]:
     """Send the first message of a step twice, where repeats are planted."""
     return messages[:1] + messages if step.repeating else messages
 

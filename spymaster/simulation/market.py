@@ -19,8 +19,8 @@ carry would depend on the clock that a reader takes. The vendor's own reader tak
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -37,12 +37,16 @@ from spymaster.simulation.calendar import (
     utc_date,
 )
 from spymaster.simulation.classic import ClassicBook
-from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
+from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, listing_of
+from spymaster.simulation.exchange import Exchange, classic_interest, open_interest
 from spymaster.simulation.held import ASK, BID
-from spymaster.simulation.options import Board, OptionCrowd, OptionTrades, es_board, spy_board
+from spymaster.simulation.option_quotes import Makers
+from spymaster.simulation.options import OptionCrowd, es_board, spy_board
 from spymaster.simulation.plant import CLASSIC, MOVES_PER_MINUTE, USUAL_PRICE, Truth
+from spymaster.simulation.spy import SpyMarket
 from spymaster.simulation.stage import AnyScene, Stage
-from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
+from spymaster.simulation.step import Step
+from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, fair_e4
 from spymaster.simulation.tapes import merge, option_tape, path_of, repeated
 
 CHAIN_NS: Final = 10 * NS_PER_SECOND  # between two snapshots of the option chain
@@ -53,6 +57,7 @@ _BLOCK_RECORDS: Final = 2_500  # of one book, generated at once
 _LEAST_RECORDS: Final = 200  # in a block whose price is led: less, and numpy's calls cost more than their work
 _SHARES: Final = (93, 4, 1, 2)  # of 100 DBN records: front month, next month, spread, options
 _PER_100_RECORDS: Final = {"quotes": 40, "trades": 14, "options": 10}  # of SPY's events
+_ES_QUOTES_PER_100_RECORDS: Final = 10  # of options; they are not among the records counted
 _EVENTS_PER_100_RECORDS: Final = 90  # a trade has three records; what this misses, the next block makes up for
 _LEAST_EVENTS: Final = 2  # a move takes two events, so that a slow book waits for them
 _RAREST_MOVE: Final = 40  # but at most one event in so many
@@ -61,25 +66,6 @@ _BASIS: Final = 50 * 20  # in the spread's ticks
 _SPREAD_TICKS_PER_TICK: Final = OUTRIGHT_TICK_E9 // SPREAD_TICK_E9
 _QUIET_BEFORE_MIDNIGHT_NS: Final = 1_000_000
 _DUE_UNIT: Final = 100 * PPM * NS_PER_SECOND
-
-
-@dataclass
-class Step:
-    """What happened within [begin, end)."""
-
-    begin: int
-    end: int
-    listing: Listing
-    spy: Board
-    opened: bool = False  # a day began: its instruments are announced first
-    halted: bool | None = None  # True where a halt begins, False where it ends
-    tapes: list[Tape] = field(default_factory=list)  # of everything that DBN carries, one after another
-    quotes: StockQuotes | None = None
-    trades: StockTrades | None = None
-    options: OptionTrades | None = None
-    es_options: OptionTrades | None = None
-    chain_spot_e4: int | None = None  # a snapshot of the chain is due at the begin, while SPY is at this price
-    repeating: bool = False  # the last message of each kind is sent once more
 
 
 class _Due:
@@ -140,16 +126,17 @@ class Session:
         self._random = np.random.PCG64(np.random.SeedSequence((seed, 0, 1)))
         self._ratio_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 3)))
         self._es_options_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 8)))
-        self._spy_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 9)))
         self._basis, self._ratio_e6 = _BASIS, RATIO_E6
         self._due = _Due(rate)
         self._next_chain, self._chain_ns = start, chain_ns
-        self._es_crowd, self._spy_crowd = OptionCrowd((seed, 0, 6)), OptionCrowd((seed, 0, 7))
+        self._es_crowd = OptionCrowd((seed, 0, 6))
+        self._es_makers = Makers((seed, 0, 20), rate, _ES_QUOTES_PER_100_RECORDS)
+        self._exchange = Exchange(seed, start)
         self._day = date.min
         day = utc_date(start)
         self._front = front_contract(day)
         self._books = self._list_behind(self._book(OUTRIGHT_TICK_E9, _START_TICKS, (seed, 1)), day)
-        self._stock = Stock((seed, 0, 4), self._fair(_START_TICKS, RATIO_E6))
+        self._spy_market = SpyMarket(seed, rate, self._fair(_START_TICKS, RATIO_E6))
 
     def steps(self) -> Iterator[Step]:
         """Yield what happens, without end."""
@@ -164,12 +151,14 @@ class Session:
                 self._open_day(now)
                 yield None
             stretch = self._next_stretch(now)
-            step = Step(now, stretch.end, self._listing, self._spy, opened)
+            step = Step(now, stretch.end, self._listing, self._spy, self._spy_interest, opened)
             scene = self._turn_to(now, step)
+            halted = scene is not None and scene.kind == "halt"
+            step.said = self._exchange.say(now, self._listing.options, self._books, halted=halted)
             if self._with_spy and now >= self._next_chain:
                 step.chain_spot_e4 = self._fair(self._books[0].bid, self._ratio_e6)
                 self._next_chain += self._chain_ns
-            if step.end > now and (scene is None or scene.kind != "halt"):
+            if step.end > now and not halted:
                 yield from self._trade(step, stretch, scene)
             midnight = now - now % NS_PER_DAY + NS_PER_DAY
             self._now = midnight if step.end >= midnight - _QUIET_BEFORE_MIDNIGHT_NS else step.end
@@ -197,6 +186,7 @@ class Session:
         bid = self._books[0].bid
         self._listing = listing_of(front, self._day, es_board(bid * 2_500, now, front))
         self._spy = spy_board(self._fair(bid, self._ratio_e6), now)
+        self._spy_interest = (classic_interest if self._classic else open_interest)(self._seed, self._spy, self._day)
 
     def _list_behind(self, front: Book, day: date) -> list[Book]:
         """Return the three books of which `front` is the first, the others new."""
@@ -243,12 +233,14 @@ class Session:
             self._run_es_options(step, stretch, path, scene),
         ]
         yield
+        step.es_quotes = self._es_makers.quote(self._listing.options, stretch, step.es_options, partial(_mid_e4, path))
+        yield
         step.tapes = []
         for tape in merge(front, [tape for tape in others if tape is not None], step.begin, step.end):
             step.tapes.append(tape)
             yield
         if self._with_spy:
-            yield from self._run_spy(step, stretch, (path, ratio_e6), scene)
+            yield from self._spy_market.run(step, stretch, self._due.take, partial(_fair_e4, path, ratio_e6), scene)
 
     # ES
 
@@ -322,48 +314,28 @@ class Session:
         return Path(np.array([stretch.begin, *seconds]), np.array(ratios))
 
     def _run_es_options(self, step: Step, stretch: Stretch, path: Path, scene: AnyScene | None) -> Tape | None:
-        times = _times(self._es_options_random, self._due.take(3), stretch)
+        times = stretch.draw(self._es_options_random, self._due.take(3))
         if not len(times):
             return None
-        spot = (2 * path.at(times) + 1) * 1_250
         bias = None if scene is None else scene.bias(step.begin)
-        trades = self._es_crowd.trade(self._listing.options, times, spot, bias)
+        trades = self._es_crowd.trade(self._listing.options, times, _mid_e4(path, times), bias)
         if scene is not None:
             trades = scene.send_options("ES", trades, step.end)
             trades = repeated(trades) if scene.kind == "repeat" else trades
         step.es_options = trades
         return option_tape(trades)
 
-    # SPY
-
     def _fair(self, bid_ticks: int, ratio_e6: int) -> int:
         return int(fair_e4(np.array([bid_ticks]), np.array([ratio_e6]))[0])
 
-    def _run_spy(
-        self, step: Step, stretch: Stretch, paths: tuple[Path, Path], scene: AnyScene | None
-    ) -> Iterator[None]:
-        """Let SPY and its options trade, given ES' price and the ratio to it."""
-        price, ratio_e6 = paths
-        quoted, traded, opted = (_times(self._spy_random, self._due.take(kind), stretch) for kind in _PER_100_RECORDS)
-        crossed = 0 if scene is None else scene.crossed
-        before = self._stock.last
-        step.quotes = self._stock.quote(quoted, fair_e4(price.at(quoted), ratio_e6.at(quoted)), crossed)
-        step.trades = self._stock.trade(traded, step.quotes, before)
-        if scene is not None:
-            step.trades = scene.send_stock(step.trades, step.end)
-        yield
-        fair = fair_e4(price.at(opted), ratio_e6.at(opted))
-        bias = None if scene is None else scene.bias(step.begin)
-        step.options = self._spy_crowd.trade(self._spy, opted, fair, bias)
-        if scene is not None:
-            step.options = scene.send_options("SPY", step.options, step.end)
-        step.repeating = scene is not None and scene.kind == "repeat"
-        yield
+
+def _mid_e4(path: Path, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ES' price, given its best bid in ticks of a quarter point."""
+    return (2 * path.at(times) + 1) * 1_250
 
 
-def _times(random: np.random.PCG64, n: int, stretch: Stretch) -> NDArray[np.int64]:
-    """Draw n times within the stretch, ascending."""
-    return stretch.times(np.sort(random.random_raw(n) >> np.uint64(32)))
+def _fair_e4(path: Path, ratio_e6: Path, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    return fair_e4(path.at(times), ratio_e6.at(times))
 
 
 def _catching_up(behind: int, n: int) -> list[Move]:

@@ -1,4 +1,4 @@
-"""Writes the simulated SPY as genuine Massive JSON: websocket frames of trades and quotes, pages of the option chain.
+"""Writes the simulated SPY as genuine Massive JSON: frames of trades and quotes, its options' too, pages of the chain.
 
 A frame is an array of up to twenty events of ten milliseconds. Frames carry milliseconds, as the vendor's do; the day
 files of `day` carry the nanoseconds of the same events. Texts are made a column at a time: what repeats in a
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
+from spymaster.simulation.option_quotes import LARGEST_OPTION_QUOTE, OptionQuotes
 from spymaster.simulation.options import (
     LARGEST_OPTION_EXCHANGE,
     LARGEST_OPTION_TRADE,
@@ -105,6 +106,10 @@ _BID_LOTS = table(0, LARGEST_QUOTE // 100, ',"bs":', "", _shares)
 _ASK_LOTS = table(0, LARGEST_QUOTE // 100, ',"as":', ',"c":1,"i":[604],"t":', _shares)
 _OPTION_EXCHANGES = table(0, LARGEST_OPTION_EXCHANGE, '","x":')
 _OPTION_SIZES = table(0, LARGEST_OPTION_TRADE, ',"s":')
+_OPTION_BIDDERS = table(0, LARGEST_OPTION_EXCHANGE, '","bx":')
+_OPTION_ASKERS = table(0, LARGEST_OPTION_EXCHANGE, ',"ax":')
+_OPTION_BID_SIZES = table(0, LARGEST_OPTION_QUOTE, ',"bs":')
+_OPTION_ASK_SIZES = table(0, LARGEST_OPTION_QUOTE, ',"as":')
 
 
 def stock_trade_events(trades: StockTrades) -> pa.Array:
@@ -140,6 +145,17 @@ def option_trade_events(trades: OptionTrades, symbols: pa.Array) -> pa.Array:
     )  # fmt: skip
 
 
+def option_quote_events(quotes: OptionQuotes, symbols: pa.Array) -> pa.Array:
+    """Return each option quote as the JSON object of a frame; a side that nobody quotes is all zeros."""
+    return join(
+        '{"ev":"Q","sym":"', symbols.take(quotes.number), _OPTION_BIDDERS.take(quotes.bid_exchange),
+        _OPTION_ASKERS.take(quotes.ask_exchange), texts(quotes.bid, cents, ',"bp":'),
+        texts(quotes.ask, cents, ',"ap":'), _OPTION_BID_SIZES.take(quotes.bid_size),
+        _OPTION_ASK_SIZES.take(quotes.ask_size), ',"t":',
+        digits((quotes.arrival_ns - quotes.late_ns) // NS_PER_MS), ',"q":', digits(quotes.seq), "}",
+    )  # fmt: skip
+
+
 def option_condition(trades: OptionTrades) -> NDArray[np.int64]:
     """Return an index of OPTION_CONDITIONS: electronic, and now and then an auction or a single leg."""
     luck = trades.seq % 16
@@ -149,6 +165,11 @@ def option_condition(trades: OptionTrades) -> NDArray[np.int64]:
 
 def frames(events: pa.Array, arrival_ns: NDArray[np.int64]) -> list[bytes]:
     """Pack events, in the order of their arrival, into frames."""
+    return [frame for _, frame in timed_frames(events, arrival_ns)]
+
+
+def timed_frames(events: pa.Array, arrival_ns: NDArray[np.int64]) -> list[tuple[int, bytes]]:
+    """Pack events, in the order of their arrival, into frames, and say in which span of time each is."""
     n = len(arrival_ns)
     if not n:
         return []
@@ -158,8 +179,7 @@ def frames(events: pa.Array, arrival_ns: NDArray[np.int64]) -> list[bytes]:
     edges = np.append(np.flatnonzero(place % FRAME_EVENTS == 0), n).astype(np.int32)
     grouped: Any = pa.ListArray.from_arrays(pa.array(edges, pa.int32()), events)
     packed: Any = join("[", pc.binary_join(grouped, ","), "]").cast(pa.binary())
-    whole: list[bytes] = packed.to_pylist()
-    return whole
+    return list(zip(span[edges[:-1]].tolist(), packed.to_pylist(), strict=True))
 
 
 def chain_pages(rows: Sequence[str], at_ns: int) -> list[bytes]:
@@ -177,7 +197,7 @@ def chain_pages(rows: Sequence[str], at_ns: int) -> list[bytes]:
 class ChainState:
     """What the chain remembers of each contract between two snapshots: its last trade and the day's volume."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, open_interest: NDArray[np.int64]) -> None:
         self.board = board
         self.last = np.zeros((4, board.count), np.int64)  # price, time, size, exchange; of the last trade
         self.volume = np.zeros(board.count, np.int64)
@@ -196,7 +216,7 @@ class ChainState:
         numbers = range(board.count)
         self._ask_sizes = pa.array([f',"ask_size":{10 + number % 90},"bid":' for number in numbers])
         self._bid_sizes = pa.array([f',"bid_size":{10 + number * 7 % 90},"last_updated":' for number in numbers])
-        self._open_interest = pa.array([f'"open_interest":{number * 7_919 % 20_000}' for number in numbers])
+        self._open_interest = texts(open_interest, str, '"open_interest":')
 
     def record(self, trades: OptionTrades) -> None:
         news = ~trades.repeated

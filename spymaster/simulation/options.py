@@ -26,11 +26,11 @@ SPY_TICK_E4, ES_TICK_E9 = 100, 50_000_000
 _MONTH_LETTERS = "FGHJKMNQUVXZ"
 _SHARE_OF_EXPIRY = (150, 40, 24, 18, 14, 10)  # of 256 trades; what is left over goes to the first
 _LOTS = np.repeat(np.array([1, 2, 3, 5, 10, 20, 50, 100]), [120, 40, 24, 24, 24, 12, 8, 4])
-_BOUGHT_BELOW, _SOLD_BELOW = 112, 224  # of 256; the others trade inside
-_EXCHANGES = np.array([300, 301, 302, 303, 304, 307, 308, 309, 312, 313, 316, 318, 319, 320, 322, 323])
+AT_ASK, AT_BID = 112, 112  # of 256 prints, those at the ask and, if there is a bid, those at it; the others are inside
+EXCHANGES = np.array([300, 301, 302, 303, 304, 307, 308, 309, 312, 313, 316, 318, 319, 320, 322, 323])
 
 LARGEST_BIAS = 6  # times the usual size, of trades that are planted
-LARGEST_OPTION_EXCHANGE, LARGEST_OPTION_TRADE = int(_EXCHANGES.max()), int(_LOTS.max()) * LARGEST_BIAS
+LARGEST_OPTION_EXCHANGE, LARGEST_OPTION_TRADE = int(EXCHANGES.max()), int(_LOTS.max()) * LARGEST_BIAS
 
 
 class Series(NamedTuple):
@@ -148,11 +148,11 @@ class OptionCrowd:
         """
         raw = self._random.random_raw(len(times)).astype("<u8", copy=False)
         drawn = raw.view(np.uint8).reshape(-1, 8).astype(np.int64)
-        number = self._choose(board, times, spot_e4, drawn, focused=bias is not None)
-        alive = np.array([one.expiration_ns for one in board.series])[number // (2 * STRIKES)] > times
+        number = choose(board, times, spot_e4, drawn, focused=bias is not None)
+        alive = expires_after(board, number, times)
         times, spot_e4, number, drawn = times[alive], spot_e4[alive], number[alive], drawn[alive]
         bid, ask = board.market(board.price(number, spot_e4, times))
-        bought, sold = (_BOUGHT_BELOW, _SOLD_BELOW) if bias is None else (bias.bought, 256)
+        bought, sold = (AT_ASK, AT_ASK + AT_BID) if bias is None else (bias.bought, 256)
         side = np.where(drawn[:, 3] < bought, 1, np.where((drawn[:, 3] < sold) & (bid > 0), -1, 0))
         least = np.maximum(bid, 1)
         step = np.where((bid % board.coarse == 0) & (ask % board.coarse == 0) & (bid > 0), board.coarse, 1)
@@ -168,31 +168,37 @@ class OptionCrowd:
             ask=ask,
             size=_LOTS[drawn[:, 6]] * (1 if bias is None else bias.size),
             side=side,
-            exchange=_EXCHANGES[drawn[:, 7] % len(_EXCHANGES)],
+            exchange=EXCHANGES[drawn[:, 7] % len(EXCHANGES)],
             seq=seq,
             repeated=np.zeros(len(times), np.bool_),
         )
 
-    @staticmethod
-    def _choose(
-        board: Board,
-        times: NDArray[np.int64],
-        spot_e4: NDArray[np.int64],
-        drawn: NDArray[np.int64],
-        *,
-        focused: bool,
-    ) -> NDArray[np.int64]:
-        """Choose the option of each trade: most near the money, and in the first expiry that is still alive."""
-        expiries = np.array([one.expiration_ns for one in board.series])
-        first = np.searchsorted(np.sort(expiries), times, "right")
-        shares = np.repeat(np.arange(len(board.series)), _SHARE_OF_EXPIRY[: len(board.series)])
-        later = np.concatenate([shares, np.zeros(256 - len(shares), np.int64)])[drawn[:, 0]]
-        expiry = first if focused else np.minimum(first + later, len(board.series) - 1)
-        wide = (drawn[:, 1] * drawn[:, 1] >> 8) * (4 if focused else 20) >> 8  # squared, so that most are near
-        money = (spot_e4 // 10_000 - board.first_strike + board.strike_step // 2) // board.strike_step
-        strike = np.clip(money + np.where(drawn[:, 2] < 128, wide, -wide), 0, STRIKES - 1)
-        number: NDArray[np.int64] = (np.minimum(expiry, len(board.series) - 1) * STRIKES + strike) * 2 + drawn[:, 2] % 2
-        return number
+
+def choose(
+    board: Board,
+    times: NDArray[np.int64],
+    spot_e4: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    *,
+    focused: bool = False,
+) -> NDArray[np.int64]:
+    """Choose an option for each row of random bytes: most near the money, and in the first expiry still alive."""
+    expiries = np.array([one.expiration_ns for one in board.series])
+    first = np.searchsorted(np.sort(expiries), times, "right")
+    shares = np.repeat(np.arange(len(board.series)), _SHARE_OF_EXPIRY[: len(board.series)])
+    later = np.concatenate([shares, np.zeros(256 - len(shares), np.int64)])[drawn[:, 0]]
+    expiry = first if focused else np.minimum(first + later, len(board.series) - 1)
+    wide = (drawn[:, 1] * drawn[:, 1] >> 8) * (4 if focused else 20) >> 8  # squared, so that most are near
+    money = (spot_e4 // 10_000 - board.first_strike + board.strike_step // 2) // board.strike_step
+    strike = np.clip(money + np.where(drawn[:, 2] < 128, wide, -wide), 0, STRIKES - 1)
+    number: NDArray[np.int64] = (np.minimum(expiry, len(board.series) - 1) * STRIKES + strike) * 2 + drawn[:, 2] % 2
+    return number
+
+
+def expires_after(board: Board, number: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether each option is still alive at its moment."""
+    alive: NDArray[np.bool_] = np.array([one.expiration_ns for one in board.series])[number // (2 * STRIKES)] > times
+    return alive
 
 
 def spy_board(spot_e4: int, now: int) -> Board:

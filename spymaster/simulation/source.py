@@ -3,17 +3,18 @@
 The source `sim:seed=1,rate=2000,start=...,plant=walls+sweeps,strength=0.5,price=calm,truth=PATH`. What is sent is a
 function of all but the last alone. Nothing here waits: whoever reads paces by event time.
 
-Of one market there are four deliveries: ES futures and options as DBN, SPY's trades and quotes, trades of SPY's
-options, and SPY's option chain as Massive JSON. `open_market` gives all four, a feed each, because each is a capture
-of its own and they run at the same time; `SimFeed` is the first alone. To `rate` DBN records a second come 0.64 times
-as many events of SPY, and the chain every ten seconds.
+Of one market there are four deliveries: ES futures and options as DBN, SPY's trades and quotes, trades and quotes of
+SPY's options, and SPY's option chain as Massive JSON. `open_market` gives all four, a feed each, because each is a
+capture of its own and they run at the same time; `SimFeed` is the first alone. To `rate` DBN records a second come 0.1
+times as many of quotes of ES options, which `rate` does not count, 0.94 times as many events of SPY and its options,
+and the chain every ten seconds.
 """
 
 import json
 import re
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,29 +95,40 @@ def open_market(text: str) -> list[Feed]:
         DeliveryInfo(f"{origin}#options", MassiveFrames("options", "SPY"), simulated=True),
         DeliveryInfo(f"{origin}#chain", MassivePages(OPTIONS_GREEKS_SNAPSHOTS, "SPY", "SPY"), simulated=True),
     ]
-    lockstep = Lockstep(session, [DbnWriter(market.seed), StockWriter(), OptionWriter(), ChainWriter()])
-    truths = _truths_file(session, described.truth_path)
-    return [MarketFeed(SimDelivery(lockstep, number, info, truths), info) for number, info in enumerate(infos)]
+    truths = described.truth_file(session)
+    write, tell = (None, None) if truths is None else (truths.write, truths.tell)
+    lockstep = Lockstep(session, [DbnWriter(market.seed, tell), StockWriter(), OptionWriter(tell), ChainWriter()])
+    return [MarketFeed(SimDelivery(lockstep, number, info, write), info) for number, info in enumerate(infos)]
 
 
 def dbn_info(market: SimulatedMarket) -> DeliveryInfo:
     return DeliveryInfo(market.origin, Dbn(live_header(), market.symbols()), simulated=True)
 
 
-def _truths_file(session: Session, path: Path | None) -> Callable[[], None] | None:
-    """Return what appends the truths that are over to the user's file, whichever of the deliveries calls it."""
-    if path is None:
-        return None
+class TruthFile:
+    """The user's file of what is true: of what was planted, once it is over, and of option prints, as they are sent.
 
-    def write() -> None:
-        with writing:  # deliveries call from several threads
-            lines = "".join(f"{json.dumps(truth)}\n" for truth in taken(session.truths))
-            if lines:
-                with path.open("a") as file:
-                    file.write(lines)
+    Deliveries write from several threads, and so does the market.
+    """
 
-    writing = threading.Lock()
-    return write
+    def __init__(self, session: Session, path: Path) -> None:
+        self._session, self._path = session, path
+        self._writing = threading.Lock()
+
+    def write(self) -> None:
+        """Append what was planted and is over, whichever of the deliveries calls."""
+        with self._writing:
+            self._append("".join(f"{json.dumps(truth)}\n" for truth in taken(self._session.truths)).encode())
+
+    def tell(self, lines: bytes) -> None:
+        """Append lines on prints at once, so that none has to wait where the oldest would go."""
+        with self._writing:
+            self._append(lines)
+
+    def _append(self, lines: bytes) -> None:
+        if lines:
+            with self._path.open("ab") as file:
+                file.write(lines)
 
 
 def taken(truths: deque[Truth]) -> Iterator[Truth]:
@@ -193,8 +205,13 @@ class SimFeed:
 
     async def deliveries(self, frontiers: Frontiers) -> AsyncIterator[SimDelivery]:
         session = self.market.session(with_spy=False)
-        lockstep = Lockstep(session, [DbnWriter(self.market.seed)])
-        yield SimDelivery(lockstep, 0, dbn_info(self.market), _truths_file(session, self.truth_path))
+        truths = self.truth_file(session)
+        write, tell = (None, None) if truths is None else (truths.write, truths.tell)
+        yield SimDelivery(Lockstep(session, [DbnWriter(self.market.seed, tell)]), 0, dbn_info(self.market), write)
+
+    def truth_file(self, session: Session) -> TruthFile | None:
+        """Return the file in which `truth=` asked for what is true of a session."""
+        return None if self.truth_path is None else TruthFile(session, self.truth_path)
 
 
 def _whole_number(name: str, text: str) -> int:

@@ -103,7 +103,7 @@ def test_the_vendors_library_reads_every_record_of_the_dbn() -> None:
             at += lengths[-1]
     assert [len(bytes(record)) for record in records] == lengths
     assert {type(record).__name__ for record in records} == {
-        "SymbolMappingMsg", "InstrumentDefMsg", "TradeMsg", "MBP10Msg", "StatusMsg",
+        "SymbolMappingMsg", "InstrumentDefMsg", "TradeMsg", "MBP10Msg", "StatusMsg", "MBP1Msg", "StatMsg",
     }  # fmt: skip
 
 
@@ -148,6 +148,25 @@ def test_the_event_loop_has_its_turn_between_pieces_each_of_which_is_a_small_par
     assert max(size for number, size in grown if number == 0) < 2_500_000
 
 
+def test_quotes_are_written_in_parts_of_some_thousands(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: dict[str, list[int]] = {"stock_quote_events": [], "option_quote_events": []}
+    for name, counts in parts.items():
+        write = getattr(sim_deliveries, name)
+
+        def counted(quotes: Any, *more: Any, write: Any = write, counts: Any = counts) -> Any:
+            counts.append(len(quotes.seq))
+            return write(quotes, *more)
+
+        monkeypatch.setattr(sim_deliveries, name, counted)
+    recorded = Recorded(4, 2_000, 40)
+
+    for counts, of_step in zip(parts.values(), ("quotes", "spy_quotes"), strict=True):
+        written = sum(len(getattr(step, of_step).seq) for step in recorded.steps)
+        assert sum(counts) == written > 20_000
+        assert max(counts) <= sim_deliveries.PIECE_QUOTES
+        assert len(counts) > len(recorded.steps)
+
+
 def test_when_one_delivery_is_closed_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sim_deliveries, "MAX_WAITING_BYTES", 200_000)
 
@@ -175,9 +194,19 @@ def test_the_ground_truth_is_written_once_whichever_delivery_is_recorded(tmp_pat
             await one.recorded(CaptureSummary("sim"))
 
     asyncio.run(asyncio.wait_for(run(), 60))
-    (truth,) = [json.loads(line) for line in path.read_text().splitlines()]
+    truths = [json.loads(line) for line in path.read_text().splitlines()]
+    (truth,) = [one for one in truths if one["kind"] != "option_trade"]
+    prints = [(one["instrument"], one["seq"]) for one in truths if one["kind"] == "option_trade"]
+    assert len(prints) == len(set(prints)) > 150
     assert (truth["kind"], truth["instrument"]) == ("sweep", "ESZ5")
     assert NOON < truth["begin_ns"] < truth["end_ns"]
+
+
+def test_option_prints_push_nothing_that_was_planted_out_of_the_truths() -> None:
+    recorded = Recorded(1, 2_000, 60, plant=("sweeps",))
+
+    assert len(recorded.prints) > 10_000, "more than the truths that may wait"
+    assert [truth["kind"] for truth in recorded.truths] == ["sweep"] * 3
 
 
 def test_a_message_of_a_frame_delivery_is_one_whole_array() -> None:

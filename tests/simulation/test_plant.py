@@ -11,7 +11,7 @@ from spymaster.clock import NS_PER_SECOND
 from spymaster.errors import UsageError
 from spymaster.simulation.plant import KIND_OF, LASTS_NS, parse_plant
 from spymaster.simulation.source import SimFeed, SimulatedMarket
-from tests.sim_recording import MBP10, NOON, STATUS, TRADE, Recorded
+from tests.sim_recording import MBP1, MBP10, NOON, STATUS, TRADE, Recorded
 
 MS = 1_000_000
 TICK_E9 = 250_000_000
@@ -34,7 +34,7 @@ def test_without_plant_nothing_is_planted_and_no_book_is_crossed() -> None:
 
     assert recorded.truths == []
     assert (books["bid_px_00"] < books["ask_px_00"]).all()
-    assert len(recorded.records(STATUS)) == 0
+    assert set(recorded.records(STATUS)["action"]) == {7}
     for messages in (recorded.dbn, recorded.stock, recorded.options):
         assert all(before != after for before, after in pairwise(messages))
 
@@ -132,8 +132,17 @@ def test_in_a_halt_nothing_trades_and_the_venue_says_so() -> None:
         assert not ((times >= truth["begin_ns"]) & (times < truth["end_ns"] - MS)).any()
         assert (times > truth["end_ns"]).any()
     status = recorded.records(STATUS)
-    assert status["action"].tolist() == [8] * 3 + [7] * 3
-    assert status["ts_event"].tolist() == [truth["begin_ns"]] * 3 + [truth["end_ns"]] * 3
+    status = status[status["reason"] == 0]  # what is scheduled has another
+    count = len(status) // 2
+    assert count == 3 + 480
+    assert status["action"].tolist() == [8] * count + [7] * count
+    assert status["ts_event"].tolist() == [truth["begin_ns"]] * count + [truth["end_ns"]] * count
+    assert (status["instrument_id"][:count] == status["instrument_id"][count:]).all()
+    for kind, flag in ((8, b"N"), (7, b"Y")):
+        said = status[status["action"] == kind]
+        assert set(said["is_trading"]) == set(said["is_quoting"]) == {flag}
+    for quotes in (recorded.records(MBP1)["ts_event"], np.array([e["t"] for e in recorded.events("Q.O:SPY")]) * MS):
+        assert not ((quotes >= truth["begin_ns"]) & (quotes < truth["end_ns"] - MS)).any()
 
 
 def test_a_book_is_crossed_within_a_planted_span_only() -> None:

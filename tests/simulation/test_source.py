@@ -20,7 +20,7 @@ from spymaster.simulation.calendar import PPM, Activity, Contract, front_contrac
 from spymaster.simulation.source import SimFeed, SimulatedMarket
 from tests.feeding import messages, opened
 
-TRADE, MBP10, DEFINITION, MAPPING = 0, 10, 19, 22
+TRADE, MBP1, MBP10, DEFINITION, MAPPING = 0, 1, 10, 19, 22
 DTYPES = {
     TRADE: np.dtype(databento_dbn.TradeMsg._dtypes),
     MBP10: np.dtype(databento_dbn.MBP10Msg._dtypes),
@@ -389,7 +389,10 @@ def ten_minutes() -> Recording:
 
 
 def test_the_average_rate_over_ten_minutes_is_the_asked_one(ten_minutes: Recording) -> None:
-    assert len(ten_minutes.rtypes) / 600 == pytest.approx(300, rel=0.01)
+    asked = np.isin(ten_minutes.rtypes, (TRADE, MBP10, DEFINITION, MAPPING))
+
+    assert asked.sum() / 600 == pytest.approx(300, rel=0.01)
+    assert (ten_minutes.rtypes == MBP1).sum() / 600 == pytest.approx(30, rel=0.01)
 
 
 def test_the_next_month_has_four_percent_of_the_records_and_the_spread_one(ten_minutes: Recording) -> None:
@@ -493,7 +496,8 @@ def test_messages_are_whole_events_of_at_most_half_a_megabyte_and_fifty_millisec
             assert first_ts_event(piece[offsets[-1] :]) - first_ts_event(piece) <= 50_000_000
         for before, after in pairwise(recording.pieces[1:]):
             last = before[frame(before)[0][-1] :]
-            assert last[30] == 128 or len(last) == 48, "ends with the last record of an event, or an option's print"
+            if last[1] in (TRADE, MBP10, MBP1):
+                assert last[30] == 128 or len(last) == 48, "ends with the last record of an event, or an option's print"
             assert first_ts_event(after) >= first_ts_event(before)
 
 
@@ -504,8 +508,9 @@ def test_a_message_that_would_be_too_long_is_cut_between_events(monkeypatch: pyt
 
     assert len(cut.data) > 0.8 * len(whole.data)
     assert cut.data == whole.data[: len(cut.data)]
-    assert max(map(len, cut.pieces[1:])) <= 10_000 < max(map(len, whole.pieces[1:]))
-    last_records = [piece[frame(piece)[0][-1] :] for piece in cut.pieces[1:]]
+    events, of_whole = cut.pieces[3:], whole.pieces[3:]  # behind the instruments, their states and statistics
+    assert max(map(len, events)) <= 10_000 < max(map(len, of_whole))
+    last_records = [piece[frame(piece)[0][-1] :] for piece in events]
     assert all(last[30] == 128 or len(last) == 48 for last in last_records)
 
 
