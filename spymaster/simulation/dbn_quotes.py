@@ -48,13 +48,14 @@ class QuoteRecords:
         """
         if not len(times):
             return Quoted(self._records[:0], times, times)
-        ends = np.unique(records.ends)  # an instant has several events, and all of it one time of receipt
-        begins = (np.concatenate([[0], ends[:-1]]) // 8)[np.searchsorted(ends, records.ends)]
-        known = np.frombuffer(records.data, np.int64)[begins + _RECEIVED]
         end = int(np.searchsorted(self._arrival, times[-1], "right"))
         arrival = self._arrival[self._taken : end]
         place = np.searchsorted(times, arrival, "left")
-        return Quoted(self._take(end, np.concatenate([[received], known])[place]), arrival, place)
+        before = np.concatenate([[0], records.ends[:-1]])
+        # An instant may have several events, all with its end; it has one time of receipt, that of its first record.
+        begins = np.maximum.accumulate(np.where(records.ends > before, before, 0)) // 8
+        known = np.frombuffer(records.data, np.int64)[begins[np.maximum(place - 1, 0)] + _RECEIVED]
+        return Quoted(self._take(end, np.where(place > 0, known, received)), arrival, place)
 
     def rest(self, received: int) -> Quoted:
         """Take the quotes that are left, which belong behind all tapes."""
