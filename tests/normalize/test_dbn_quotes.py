@@ -222,6 +222,27 @@ def test_a_definition_decides_what_a_symbol_leaves_open() -> None:
     assert run.normalizer.ignored == {"mbp-1 of futures": 1}
 
 
+def test_an_option_spread_that_a_definition_describes_needs_no_symbol_that_reads() -> None:
+    spread = "ESZ5-C6900"
+    data = mapping(1, spread) + definition(spread, kind=b"T", expiration=T0) + quote() + trade()
+    run = Run(header_of(schema=None), data)
+
+    for schema in ("options.quotes", "options.trades"):
+        (row,) = run.rows(schema)
+        assert (row["option_symbol"], row["exp_date"], row["strike"], row["right"]) == (spread, DAY, None, None)
+    assert not run.normalizer.odd
+
+
+@pytest.mark.parametrize("dataset", ["GLBX.MDP3", "OPRA.PILLAR"])
+def test_a_trade_of_an_option_whose_symbol_does_not_parse_is_counted_as_its_quotes_are(dataset: str) -> None:
+    asked: dict[str, Any] = {"stype_in": "parent", "symbols": ["ES.OPT"]} if dataset == "GLBX.MDP3" else {}
+    spans = {"SPY   25121X": [(DAY, NEXT_DAY, 1)], "UD:1V: VT 2858150": [(DAY, NEXT_DAY, 2)]}
+    run = Run(header_of(dataset, "trades", mappings=spans, **asked), trade() * 2 + trade(instrument_id=2))
+
+    assert len(run.rows("options.trades")) == 3
+    assert run.normalizer.odd == {"option whose symbol does not read": 2}
+
+
 def test_what_a_delivery_leaves_out_is_named_in_one_line_however_often_it_comes() -> None:
     run = Run(header(None, FUTURE), (quote() + quote(BBO_1S)) * 40, cuts=[160] * 40)
 
