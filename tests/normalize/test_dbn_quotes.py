@@ -3,11 +3,16 @@
 from typing import Any
 
 import databento_dbn as dbn
+import numpy as np
 import pytest
 from databento_dbn import Action, BidAskPair, ConsolidatedBidAskPair, RType, Side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spymaster import events
+from spymaster.normalize.databento import normalizer
+from spymaster.normalize.databento.instruments import Names
+from spymaster.normalize.symbols import Instrument
 from tests.normalize.dbn_bytes import (
     BBO_1M,
     BBO_1S,
@@ -241,6 +246,16 @@ def test_a_trade_of_an_option_whose_symbol_does_not_parse_is_counted_as_its_quot
 
     assert len(run.rows("options.trades")) == 3
     assert run.normalizer.odd == {"option whose symbol does not read": 2}
+
+
+@pytest.mark.parametrize("others", [events.FUTURES_TRADES, None])
+@pytest.mark.parametrize("are_options", [False, True])
+def test_records_that_all_go_one_way_are_not_copied(others: events.EventSchema | None, are_options: bool) -> None:
+    names = Names([Instrument("a", "ES", are_options), Instrument("b", "ES", are_options)], np.array([0, 1], np.int32))
+
+    assert normalizer._split((others, events.OPTIONS_TRADES), names) == [
+        (events.OPTIONS_TRADES if are_options else others, slice(None))
+    ]
 
 
 def test_what_a_delivery_leaves_out_is_named_in_one_line_however_often_it_comes() -> None:

@@ -344,8 +344,9 @@ def _split(schemas: Schemas, names: Names) -> list[tuple[EventSchema | None, sli
     others, options = schemas
     kinds = [instrument.is_option for instrument in names.distinct]
     is_option = names.where(kind is not False if others is None else bool(kind) for kind in kinds)
-    rows = ((others, np.flatnonzero(~is_option)), (options, np.flatnonzero(is_option)))
-    return [(schema, mine) for schema, mine in rows if len(mine)]
+    if is_option.all() or not is_option.any():  # in most pieces, which need no copy then
+        return [(options if is_option[0] else others, _ALL)]
+    return [(others, np.flatnonzero(~is_option)), (options, np.flatnonzero(is_option))]
 
 
 def _columns(kind: int, records: Records, sample_s: int) -> Columns:
