@@ -211,6 +211,13 @@ def test_quotes_of_a_user_defined_spread_are_kept_but_where_only_futures_were_as
     assert not run.normalizer.odd
 
 
+def test_quotes_of_a_spread_of_futures_of_two_roots_are_counted_as_those_of_futures() -> None:
+    run = Run(header("mbp-1", "ESZ5-NQZ5"), quote())
+
+    assert run.tables == {}
+    assert (run.normalizer.ignored, run.normalizer.odd) == ({"mbp-1 of futures": 1}, {})
+
+
 def test_a_quote_that_nothing_names_is_not_lost() -> None:
     run = Run(header("mbp-1"), quote(instrument_id=99))
 
