@@ -88,6 +88,12 @@ EVENTS: Final[Mapping[str, Event]] = {
         ("origin", "capture_id", "complete", "rows", "appended", "given_up", "unreadable", "unmapped", "odd", "reason"),
         "origin",
     ),
+    "capture.warned": Event(
+        "warning",
+        "a delivery contradicts itself, has numbers of unknown meaning or quotes that are left out; each once",
+        ("origin", "capture_id", "text"),
+        "text",
+    ),
     "source.refused": Event(
         "warning", "a delivery or the rest of it cannot be read", ("origin", "capture_id", "reason"), "origin"
     ),

@@ -100,10 +100,11 @@ def read_cme(symbol: str, asked: Asked) -> Instrument:
         return Instrument(symbol, partition_root(written_on), True, None, strike, option["right"])
     if name := _ASKED.fullmatch(symbol):
         return Instrument(None, partition_root(cme_product_root(name["root"])), name["kind"] == "OPT")
-    if root := one_root(_future_root(leg) for leg in symbol.split("-")):
+    legs = [_future_root(leg) for leg in symbol.split("-")]
+    if root := one_root(legs):
         return Instrument(symbol, partition_root(root))
     own = "UD" if symbol.startswith("UD:") else symbol
-    return Instrument(symbol, partition_root(asked.root or own), asked.options)
+    return Instrument(symbol, partition_root(asked.root or own), False if all(legs) else asked.options)
 
 
 def newly_read(symbol: str) -> bool:

@@ -70,7 +70,7 @@ class DeliveryRecording:
         self._recorder, self._delivery, self._normalizer = recorder, delivery, normalizer
         self._quarantine, self._pacer, self._waits = quarantine, pacer, waits
         self._stopping, self._threads = stopping, threads
-        self._told = Told(recorder.health.journal, opened.capture)
+        self._told = Told(recorder.health, opened.capture)
         self._byte = _header_bytes(delivery.info.encoding)  # where the next burst begins in the delivery
 
     async def record(self, before: OpenCapture | None) -> None:
@@ -151,7 +151,7 @@ class DeliveryRecording:
                 async for burst in bursts:
                     normalized = await self._normalized(burst)
                     await self._keep(normalized.unreadable)
-                    self._recorder.health.say(*normalized.warnings)
+                    self._told.warned(normalized.warnings)
                     for due_s, batches in self._pacer.pieces(normalized.batches):
                         await self._wait_until(due_s)
                         for schema, batch in batches:

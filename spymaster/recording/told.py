@@ -1,18 +1,18 @@
 """What the journal says of one delivery."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from spymaster.errors import FeedLostError
 from spymaster.events.captures import Capture, CaptureSummary
 from spymaster.feeds.feed import Lost
-from spymaster.journal import Journal
+from spymaster.recording.health import Health
 
 
 class Told:
     """Tells of a capture, each time by its origin and its id."""
 
-    def __init__(self, journal: Journal, capture: Capture) -> None:
-        self._journal, self._capture = journal, capture
+    def __init__(self, health: Health, capture: Capture) -> None:
+        self._health, self._capture = health, capture
 
     def known(self, rows: Mapping[str, int]) -> None:
         self._event("capture.known", rows=rows)
@@ -26,6 +26,12 @@ class Told:
 
     def refused(self, reason: str) -> None:
         self._event("source.refused", reason=reason)
+
+    def warned(self, lines: Iterable[str]) -> None:
+        """Tell what is odd or left out in it, also whoever watches the run without its journal."""
+        for line in lines:
+            self._event("capture.warned", text=line)
+            self._health.say(line)
 
     def lost(self, lost: FeedLostError) -> None:
         self._event("feed.lost", cause=lost.cause, evidence=lost.evidence)
@@ -44,4 +50,4 @@ class Told:
         )
 
     def _event(self, name: str, **fields: object) -> None:
-        self._journal.event(name, origin=self._capture.origin, capture_id=self._capture.capture_id, **fields)
+        self._health.journal.event(name, origin=self._capture.origin, capture_id=self._capture.capture_id, **fields)

@@ -3,11 +3,16 @@
 from typing import Any
 
 import databento_dbn as dbn
+import numpy as np
 import pytest
 from databento_dbn import Action, BidAskPair, ConsolidatedBidAskPair, RType, Side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spymaster import events
+from spymaster.normalize.databento import normalizer
+from spymaster.normalize.databento.instruments import Names
+from spymaster.normalize.symbols import Instrument
 from tests.normalize.dbn_bytes import (
     BBO_1M,
     BBO_1S,
@@ -206,6 +211,13 @@ def test_quotes_of_a_user_defined_spread_are_kept_but_where_only_futures_were_as
     assert not run.normalizer.odd
 
 
+def test_quotes_of_a_spread_of_futures_of_two_roots_are_counted_as_those_of_futures() -> None:
+    run = Run(header("mbp-1", "ESZ5-NQZ5"), quote())
+
+    assert run.tables == {}
+    assert (run.normalizer.ignored, run.normalizer.odd) == ({"mbp-1 of futures": 1}, {})
+
+
 def test_a_quote_that_nothing_names_is_not_lost() -> None:
     run = Run(header("mbp-1"), quote(instrument_id=99))
 
@@ -220,6 +232,37 @@ def test_a_definition_decides_what_a_symbol_leaves_open() -> None:
 
     assert run.column("options.quotes", "size") == [1, 3]
     assert run.normalizer.ignored == {"mbp-1 of futures": 1}
+
+
+def test_an_option_spread_that_a_definition_describes_needs_no_symbol_that_reads() -> None:
+    spread = "ESZ5-C6900"
+    data = mapping(1, spread) + definition(spread, kind=b"T", expiration=T0) + quote() + trade()
+    run = Run(header_of(schema=None), data)
+
+    for schema in ("options.quotes", "options.trades"):
+        (row,) = run.rows(schema)
+        assert (row["option_symbol"], row["exp_date"], row["strike"], row["right"]) == (spread, DAY, None, None)
+    assert not run.normalizer.odd
+
+
+@pytest.mark.parametrize("dataset", ["GLBX.MDP3", "OPRA.PILLAR"])
+def test_a_trade_of_an_option_whose_symbol_does_not_parse_is_counted_as_its_quotes_are(dataset: str) -> None:
+    asked: dict[str, Any] = {"stype_in": "parent", "symbols": ["ES.OPT"]} if dataset == "GLBX.MDP3" else {}
+    spans = {"SPY   25121X": [(DAY, NEXT_DAY, 1)], "UD:1V: VT 2858150": [(DAY, NEXT_DAY, 2)]}
+    run = Run(header_of(dataset, "trades", mappings=spans, **asked), trade() * 2 + trade(instrument_id=2))
+
+    assert len(run.rows("options.trades")) == 3
+    assert run.normalizer.odd == {"option whose symbol does not read": 2}
+
+
+@pytest.mark.parametrize("others", [events.FUTURES_TRADES, None])
+@pytest.mark.parametrize("are_options", [False, True])
+def test_records_that_all_go_one_way_are_not_copied(others: events.EventSchema | None, are_options: bool) -> None:
+    names = Names([Instrument("a", "ES", are_options), Instrument("b", "ES", are_options)], np.array([0, 1], np.int32))
+
+    assert normalizer._split((others, events.OPTIONS_TRADES), names) == [
+        (events.OPTIONS_TRADES if are_options else others, slice(None))
+    ]
 
 
 def test_what_a_delivery_leaves_out_is_named_in_one_line_however_often_it_comes() -> None:

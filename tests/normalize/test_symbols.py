@@ -63,9 +63,14 @@ def test_an_outright_keeps_its_own_root_whatever_was_asked_for() -> None:
     assert read_cme("NQZ5", ES_OPTIONS) == Instrument("NQZ5", "NQ")
 
 
-@pytest.mark.parametrize("symbol", ["../../etc", "ESZ5-NQZ5", "Z5", "ESZ5-", "esz5", " ", "ESZ5\n", "·"])
+@pytest.mark.parametrize("symbol", ["../../etc", "Z5", "ESZ5-", "esz5", " ", "ESZ5\n", "·"])
 def test_a_symbol_that_cannot_be_read_is_its_own_root(symbol: str) -> None:
     assert read_cme(symbol, NOTHING) == Instrument(symbol, symbol, None)
+
+
+def test_a_spread_of_futures_of_two_roots_is_no_option_and_filed_under_itself_or_what_was_asked_for() -> None:
+    assert read_cme("ESZ5-NQZ5", Asked()) == Instrument("ESZ5-NQZ5", "ESZ5-NQZ5", False)
+    assert read_cme("ESZ5-NQZ5", Asked("ES", True)) == Instrument("ESZ5-NQZ5", "ES", False)
 
 
 @pytest.mark.parametrize("symbol", ["ES.FUT", "ES.c.0", "ES.v.1", "ES.n.0"])

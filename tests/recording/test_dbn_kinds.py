@@ -82,7 +82,9 @@ def test_a_file_of_each_kind_is_recorded_into_bronze_and_what_is_odd_or_left_out
     ]
     assert verify(tmp_path / "wal", tmp_path / "lake").findings == []
 
-    ends = [event for event in map(json.loads, told) if event["event"] == "capture.ended"]
+    events = list(map(json.loads, told))
+    assert [event["text"] for event in events if event["event"] == "capture.warned"] == said
+    ends = [event for event in events if event["event"] == "capture.ended"]
     assert [event["odd"] for event in ends if event["odd"]] == [{"crossed quote": 2}]
     print_summary(summarize(daemon, 1.0))
     printed = capsys.readouterr().out

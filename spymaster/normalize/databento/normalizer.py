@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.errors import SourceError, TruncatedError
-from spymaster.events import OPTIONS_QUOTES, REFERENCE_INSTRUMENTS, EventSchema
+from spymaster.events import OPTIONS_QUOTES, OPTIONS_TRADES, REFERENCE_INSTRUMENTS, EventSchema
 from spymaster.events.encoding import Dbn
 from spymaster.events.schema import WILDCARD
 from spymaster.normalize.columns import Columns, repeat_text
@@ -82,6 +82,7 @@ _COLUMNS_OF: Final[dict[int, Callable[[Records], Columns]]] = {
     STATISTICS: statistics_columns,
     STATUS: status_columns,
 }
+_OF_OPTIONS: Final = {OPTIONS_TRADES.name, OPTIONS_QUOTES.name}
 _UNREAD: Final = "option whose symbol does not read"
 
 
@@ -290,17 +291,16 @@ class DatabentoNormalizer:
                     self.ignored[f"{self._quote_names[kind]}{OF_FUTURES}"] += len(records)
                     continue
                 self.unmapped += int(own.where(instrument.symbol is None for instrument in names.distinct).sum())
-                if schema is OPTIONS_QUOTES:
-                    self._count_odd(records, own)
+                self._count_odd(schema, records, own)
                 columns = _columns(kind, records, self._sample_s.get(kind, 0)) | own.columns(schema)
                 yield _Part(schema, self._batch(schema, columns, group, rows), group.offsets[rows])
 
-    def _count_odd(self, quotes: Records, names: Names) -> None:
-        """Count quotes of options that are recorded as they came, though something is wrong with them."""
-        unread = int(names.where(map(_is_unread, names.distinct)).sum())
-        for what, count in ((CROSSED, crossed(quotes)), (_UNREAD, unread)):
-            if count:
-                self.odd[what] += count
+    def _count_odd(self, schema: EventSchema, records: Records, names: Names) -> None:
+        """Count rows of options that are recorded as they came, though something is wrong with them."""
+        if schema is OPTIONS_QUOTES and (count := crossed(records)):
+            self.odd[CROSSED] += count
+        if schema.name in _OF_OPTIONS and (count := int(names.where(map(_is_unread, names.distinct)).sum())):
+            self.odd[_UNREAD] += count
 
     def _reference(self, groups: dict[int, Group], spans: list[Span]) -> Iterator[_Part]:
         """Make rows of definitions and mappings."""
@@ -344,8 +344,9 @@ def _split(schemas: Schemas, names: Names) -> list[tuple[EventSchema | None, sli
     others, options = schemas
     kinds = [instrument.is_option for instrument in names.distinct]
     is_option = names.where(kind is not False if others is None else bool(kind) for kind in kinds)
-    rows = ((others, np.flatnonzero(~is_option)), (options, np.flatnonzero(is_option)))
-    return [(schema, mine) for schema, mine in rows if len(mine)]
+    if is_option.all() or not is_option.any():  # in most pieces, which need no copy then
+        return [(options if is_option[0] else others, _ALL)]
+    return [(others, np.flatnonzero(~is_option)), (options, np.flatnonzero(is_option))]
 
 
 def _columns(kind: int, records: Records, sample_s: int) -> Columns:
@@ -354,9 +355,11 @@ def _columns(kind: int, records: Records, sample_s: int) -> Columns:
 
 
 def _is_unread(instrument: Instrument) -> bool:
-    """Whether an option's symbol says neither call nor put, as it should; a user-defined spread's does not."""
-    symbol = instrument.symbol
-    return symbol is not None and instrument.right is None and not symbol.startswith("UD:")
+    """Whether nothing says an option's terms: not its symbol, as it should but for a user-defined spread, nor, of which
+    an expiration is proof, a definition.
+    """
+    symbol, known = instrument.symbol, instrument.right or instrument.exp_date
+    return symbol is not None and known is None and not symbol.startswith("UD:")
 
 
 def _merged(parts: list[_Part]) -> Iterator[Rows]:
