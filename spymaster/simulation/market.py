@@ -36,12 +36,12 @@ from spymaster.simulation.calendar import (
     front_contract,
     utc_date,
 )
-from spymaster.simulation.classic import ClassicBook, ClassicPlan, ClassicScene
+from spymaster.simulation.classic import ClassicBook
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, Listing, listing_of
 from spymaster.simulation.held import ASK, BID
 from spymaster.simulation.options import Board, OptionCrowd, OptionTrades, es_board, spy_board
-from spymaster.simulation.plant import CLASSIC, MOVES_PER_MINUTE, USUAL_PRICE, Plan, Truth
-from spymaster.simulation.scene import Scene
+from spymaster.simulation.plant import CLASSIC, MOVES_PER_MINUTE, USUAL_PRICE, Truth
+from spymaster.simulation.stage import AnyScene, Stage
 from spymaster.simulation.stock import RATIO_BAND_E6, RATIO_E6, Path, Stock, StockQuotes, StockTrades, fair_e4
 from spymaster.simulation.tapes import merge, option_tape, path_of, repeated
 
@@ -61,7 +61,6 @@ _BASIS: Final = 50 * 20  # in the spread's ticks
 _SPREAD_TICKS_PER_TICK: Final = OUTRIGHT_TICK_E9 // SPREAD_TICK_E9
 _QUIET_BEFORE_MIDNIGHT_NS: Final = 1_000_000
 _DUE_UNIT: Final = 100 * PPM * NS_PER_SECOND
-AnyScene = Scene | ClassicScene
 
 
 @dataclass
@@ -137,9 +136,7 @@ class Session:
         self.truths: deque[Truth] = deque(maxlen=_MAX_TRUTHS)
         self._seed, self._rate, self._start, self._now, self._with_spy = seed, rate, start, start, with_spy
         self._activity, self._classic = Activity(seed), CLASSIC in plant
-        kinds = tuple(kind for kind in plant if kind != CLASSIC)
-        self._plan = (ClassicPlan if self._classic else Plan)(seed, start, kinds)
-        self._strength, self._moves_per_minute = strength, MOVES_PER_MINUTE[price]
+        self._stage, self._moves_per_minute = Stage(seed, start, plant, strength), MOVES_PER_MINUTE[price]
         self._random = np.random.PCG64(np.random.SeedSequence((seed, 0, 1)))
         self._ratio_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 3)))
         self._es_options_random = np.random.PCG64(np.random.SeedSequence((seed, 0, 8)))
@@ -149,7 +146,6 @@ class Session:
         self._next_chain, self._chain_ns = start, chain_ns
         self._es_crowd, self._spy_crowd = OptionCrowd((seed, 0, 6)), OptionCrowd((seed, 0, 7))
         self._day = date.min
-        self._scene: AnyScene | None = None
         day = utc_date(start)
         self._front = front_contract(day)
         self._books = self._list_behind(self._book(OUTRIGHT_TICK_E9, _START_TICKS, (seed, 1)), day)
@@ -167,12 +163,9 @@ class Session:
             if opened:
                 self._open_day(now)
                 yield None
-            closed = self._scene_closing(now)
             stretch = self._next_stretch(now)
             step = Step(now, stretch.end, self._listing, self._spy, opened)
-            if closed is not None:
-                self._close_scene(closed, step)
-            scene = self._scene_opening(now, step)
+            scene = self._turn_to(now, step)
             if self._with_spy and now >= self._next_chain:
                 step.chain_spot_e4 = self._fair(self._books[0].bid, self._ratio_e6)
                 self._next_chain += self._chain_ns
@@ -181,6 +174,19 @@ class Session:
             midnight = now - now % NS_PER_DAY + NS_PER_DAY
             self._now = midnight if step.end >= midnight - _QUIET_BEFORE_MIDNIGHT_NS else step.end
             yield step
+
+    def _turn_to(self, now: int, step: Step) -> AnyScene | None:
+        """Return the scene that is on, after an end to the one before."""
+        ended = self._stage.ended(now)
+        if ended is not None:
+            self.truths += ended.truths({"SPY": self._spy, "ES": self._listing.options})
+            step.tapes += ended.end(now)
+        scene = self._stage.scene(now, self._books[0], self._listing.front.symbol)
+        if scene is not None and scene.kind == "halt" and scene.scenario.begin_ns == now:
+            step.halted = True
+        elif ended is not None and ended.kind == "halt":
+            step.halted = False
+        return scene
 
     def _open_day(self, now: int) -> None:
         """List the day's instruments, and roll to the next contract if it is time."""
@@ -203,7 +209,7 @@ class Session:
 
     def _next_stretch(self, now: int) -> Stretch:
         """Return what to run next."""
-        scenario = self._plan.at(now)
+        scenario = self._stage.next(now)
         if scenario is not None and scenario.begin_ns == now and scenario.kind in ("sweep", "jump"):
             return self._activity.stretch(now, scenario.end_ns, self._busy(PPM * _STEP_RECORDS))
         ends = [
@@ -353,33 +359,6 @@ class Session:
             step.options = scene.send_options("SPY", step.options, step.end)
         step.repeating = scene is not None and scene.kind == "repeat"
         yield
-
-    # What is planted
-
-    def _scene_closing(self, now: int) -> AnyScene | None:
-        scene = self._scene
-        if scene is None or now < scene.scenario.end_ns:
-            return None
-        self._scene = None
-        return scene
-
-    def _scene_opening(self, now: int, step: Step) -> AnyScene | None:
-        if self._scene is None:
-            scenario = self._plan.at(now)
-            if scenario is not None and scenario.begin_ns == now:
-                front, symbol = self._books[0], self._listing.front.symbol
-                if isinstance(front, ClassicBook):
-                    self._scene = ClassicScene(scenario, front, symbol)
-                else:
-                    self._scene = Scene(scenario, front, symbol, self._strength)
-                step.halted = True if scenario.kind == "halt" else step.halted
-        return self._scene
-
-    def _close_scene(self, scene: AnyScene, step: Step) -> None:
-        if scene.kind == "halt":
-            step.halted = False
-        self.truths += scene.truths({"SPY": self._spy, "ES": self._listing.options})
-        step.tapes += scene.end(step.begin)
 
 
 def _times(random: np.random.PCG64, n: int, stretch: Stretch) -> NDArray[np.int64]:
