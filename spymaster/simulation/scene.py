@@ -4,6 +4,7 @@ What it does is a multiple of the book's own typical size, and is timed by the m
 at every rate. It holds prices, not depths, see `held.py`. `outcome.py` measures what comes of it.
 """
 
+import math
 from typing import Final
 
 import numpy as np
@@ -60,7 +61,7 @@ class Scene:
     def act(self, now: int) -> list[Tape]:
         """Hold the prices that the scene holds from now on. Due at its begin and each `next_act`; harmless between."""
         if self.kind == "wall":
-            hold = Hold(self.side, self.level, least=max(2, round(self._wanted * self._usual[self._depth] + 0.5)))
+            hold = Hold(self.side, self.level, least=max(2, math.ceil(self._wanted * self._usual[self._depth])))
         elif self.kind == "vacuum":
             done = min((now - self.scenario.begin_ns) // _CUT_NS + 1, _VACUUM_CUTS) / _VACUUM_CUTS
             left = 1 - self._strength * (1 - _VACUUM_LEFT) * done
