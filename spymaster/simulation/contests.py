@@ -13,6 +13,7 @@ come off is not told, and that cannot select outcomes: breaks and rejections are
 """
 
 from functools import cached_property
+from math import ceil
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -162,7 +163,7 @@ class ContestScene:
         if now >= self.scenario.decide_ns or "defence" not in self.scenario.shows:
             return None
         if self.scenario.state == "hold":
-            lots = round(_WALL_TIMES * self._strength * int(self._usual.max()) + 0.5)
+            lots = ceil(_WALL_TIMES * self._strength * int(self._usual.max()))
             return Hold(self.side, self.level, least=max(lots, 2))
         done = min((now - self.scenario.begin_ns) // _BEAT_NS + 1, _PULL_BEATS) / _PULL_BEATS
         left = 1 - self._strength * (1 - _PULLED_LEFT) * done
@@ -267,7 +268,7 @@ class ContestScene:
 
     def truths(self, boards: dict[str, Board]) -> list[Truth]:
         """Return what is told of the contest: nothing if the price did not arrive, or did not go on in time."""
-        if not self._arrived or self._outcome_ns is None:
+        if self._outcome_ns is None:
             return []
         contest = self.scenario
         told: Truth = {

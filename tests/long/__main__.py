@@ -1,4 +1,5 @@
-"""The long form of everything that tries to lose a row: `make torture`. Prints the table of docs/durability.md.
+"""The long form of everything that tries to lose a row, and of contests: `make torture`. Prints a table, see
+docs/durability.md.
 
 Each trial is a function of its seed and is run by the tests as well, with smaller numbers. `make torture ARGS="kills
 errors"` runs some; `ARGS="--share 0.01"` a hundredth of each, to see that it works. Exit code 1 if anything was lost,

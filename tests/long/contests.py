@@ -106,11 +106,12 @@ def play_many(count: int, workers: int, advance: Callable[[int, int], None]) -> 
         for played in pool.map(play, seeds, rates, counts):
             figures.played += played
             advance(len(figures.played), count)
-    _judge(figures)
+    judge(figures)
     return figures
 
 
-def _judge(figures: ContestFigures) -> None:
+def judge(figures: ContestFigures) -> None:
+    """Find what is wrong with the contests that were played."""
     told = [one for one in figures.played if one.told]
     for state, odds in BREAKS.items():
         of_state = [one.broke for one in told if one.state == state]

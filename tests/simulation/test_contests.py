@@ -19,7 +19,7 @@ from spymaster.simulation.contests import BREAKS, SHOWS, ContestPlan, breaks, dr
 from spymaster.simulation.deliveries import ChainWriter, DbnWriter, OptionWriter, StockWriter
 from spymaster.simulation.plant import parse_plant
 from spymaster.simulation.source import SimFeed, SimulatedMarket
-from tests.long.contests import drawn, held_out_auc, play, truths_of, wilson
+from tests.long.contests import ContestFigures, Played, drawn, held_out_auc, judge, play, truths_of, wilson
 from tests.sim_recording import NOON, TRADE, Recorded
 
 S = 1_000_000_000
@@ -148,10 +148,10 @@ def test_the_price_comes_to_a_level_stays_and_breaks_it_or_rejects(rate: int) ->
         rows = market.books_of(truth["decision_ns"], truth["outcome_ns"] + S // 10)
         both = [(market.px[side][rows, 0] - truth["price"]) / TICK * way(truth) for side in LETTER]
         if truth["outcome"] == "break":
-            assert min(both[0][-1], both[1][-1]) >= 6
+            assert min(both[0].max(), both[1].max()) >= 6
             assert min(both[0].min(), both[1].min()) >= -1
         else:
-            assert max(both[0][-1], both[1][-1]) <= -6
+            assert max(both[0].min(), both[1].min()) <= -6
             assert max(both[0].max(), both[1].max()) <= 1
     assert {truth["outcome"] for truth in market.truths} == {"break", "reject"}
 
@@ -173,7 +173,7 @@ def test_a_defended_level_is_a_wall_or_is_pulled_well_before_the_price_arrives(r
     held, went, even = (shown(read(rate), state, "defence") for state in ("hold", "go", "even"))
     assert min(len(held), len(went), len(even)) >= 1
     assert min(one["seen_s"] for one in held + went) > 2
-    assert min(one["wall"] for one in held) > 8
+    assert min(one["wall"] for one in held) > 6.5
     assert max(one["left"] for one in went) < 0.06
     assert max(one["tallest"] for one in went + even) < 7
     assert min(one["left"] for one in held + even) > 0.3
@@ -192,7 +192,7 @@ def test_a_level_that_comes_into_sight_is_defended_already(rate: int) -> None:
             if "defence" in truth["shows"] and truth["state"] == "go":
                 assert all(first <= 0.06)
             if "defence" in truth["shows"] and truth["state"] == "hold" and price == 0:
-                assert all(first >= 8)
+                assert all(first >= 6.5)
     assert late
 
 
@@ -206,13 +206,12 @@ def test_prints_go_against_the_approach_or_towards_the_level(rate: int) -> None:
     assert min(one["prints"] for one in went) > 0.75
     assert min(one["lots"] for one in went) > 0.75
     assert all(0.3 < one["prints"] < 0.75 for one in even)
-    volume = {part in truth["shows"]: [] for truth in market.truths for part in ("aggression",)}
+    volume: dict[bool, list[float]] = {True: [], False: []}
     for truth in market.truths:
-        span = (market.t >= truth["begin_ns"]) & (market.t < truth["arrival_ns"]) & (market.books["action"] == b"T")
-        volume["aggression" in truth["shows"]].append(
-            market.books["size"][span].sum() / (truth["arrival_ns"] - truth["begin_ns"])
-        )
-    assert np.mean(volume[True]) > 1.5 * np.mean(volume[False])
+        books = market.books[(market.t >= truth["begin_ns"]) & (market.t < truth["arrival_ns"])]
+        prints = books["action"] == b"T"
+        volume["aggression" in truth["shows"]].append(books["size"][prints].sum() / (~prints).sum())
+    assert np.mean(volume[True]) > 1.3 * np.mean(volume[False])
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -388,6 +387,25 @@ def test_a_rank_that_knows_the_outcome_is_found_and_one_that_does_not_is_not() -
     assert abs(area - 0.5) < 3 * error
     assert error == pytest.approx(0.013, abs=0.001)
     assert wilson(50, 100, 1.96) == pytest.approx((0.404, 0.596), abs=1e-3)
+
+
+def made_up(leak: float = 0.0, missed: float = 0.0, odds: float = 1.0) -> list[str]:
+    """What is found in contests by the thousand where breaks like a rising side, do not come off, or are too rare."""
+    random, figures = np.random.default_rng(3), ContestFigures()
+    for number in range(3_000):
+        state, rising = list(BREAKS)[number % 3], float(random.random() < 0.5)
+        broke = bool(random.random() < BREAKS[state] * odds + leak * (rising - 0.5))
+        told = not (broke and random.random() < missed)
+        figures.played.append(Played(state, broke, (number, 20.0, rising, 6_900.0, 200), told))
+    judge(figures)
+    return figures.findings
+
+
+def test_contests_by_the_thousand_are_found_wrong_where_they_are() -> None:
+    assert made_up() == []
+    assert any("foretell the outcome" in finding for finding in made_up(leak=0.3))
+    assert any("came off" in finding for finding in made_up(missed=0.05))
+    assert any("which is not 80%" in finding for finding in made_up(odds=0.9))
 
 
 def test_what_did_not_arrive_in_time_is_not_told() -> None:
