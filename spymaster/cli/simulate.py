@@ -17,7 +17,8 @@ def simulate_day(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
     rate: Annotated[int | None, typer.Option(min=1, help="DBN records per second; default: 100.")] = None,
     plant: Annotated[
-        str | None, typer.Option(help="What to plant: all, or kinds joined by +; classic for the first market.")
+        str | None,
+        typer.Option(help="What to plant: all, kinds joined by +, contests; classic for the first market."),
     ] = None,
     strength: Annotated[str | None, typer.Option(help="By how much it is planted, up to 1; default: 1.")] = None,
     price: Annotated[str | None, typer.Option(help="calm: the price moves 15 times a minute, not 90.")] = None,

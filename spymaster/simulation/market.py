@@ -208,8 +208,7 @@ class Session:
             now - now % NS_PER_DAY + NS_PER_DAY - _QUIET_BEFORE_MIDNIGHT_NS,
         ]
         if scenario is not None:
-            middle = (scenario.begin_ns + scenario.end_ns) // 2
-            ends += [edge for edge in (scenario.begin_ns, middle, scenario.end_ns) if edge > now]
+            ends += [edge for edge in scenario.edges if edge > now]
         return self._activity.stretch(now, min(ends), self._busy(_STEP_RECORDS))
 
     def _busy(self, records: int) -> int:
