@@ -75,7 +75,7 @@ class SimulatedMarket:
     def origin(self) -> str:
         """What makes the same market again."""
         planted = f",plant={'+'.join(self.plant)}" if self.plant else ""
-        strength = f",strength={self.strength:g}" if self.strength != 1 else ""
+        strength = f",strength={self.strength:.9f}".rstrip("0") if self.strength != 1 else ""
         price = f",price={self.price}" if self.price != USUAL_PRICE else ""
         return f"sim:seed={self.seed},rate={self.rate},start={utc_text(self.start_ns)}{planted}{strength}{price}"
 
