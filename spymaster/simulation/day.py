@@ -140,7 +140,7 @@ def write_day(
         price: `usual` or `calm`, how often the price moves.
 
     Raises:
-        UsageError: the folder is not empty, the day is of another century, or no time passes from the first minute to the second.
+        UsageError: the folder is not empty, the day is not in 2000 to 2099, or no time passes between the minutes.
         OSError: the disk refused; the folder has no manifest then.
     """
     if out.exists() and (not out.is_dir() or any(durable.entries(out))):
