@@ -44,7 +44,7 @@ def simulate_day(
     if rate > MAX_RATE:
         raise UsageError(f"--rate {rate} is too much. Nothing was written. Next: give 1 to {MAX_RATE}")
     day = calendar_date.fromisoformat(check_date(date))
-    kinds = parse_plant(plant) if plant else ()
+    kinds = parse_plant(plant) if plant is not None else ()
     times = parse_strength(strength, kinds) if strength is not None else 1.0
     moving = parse_price(USUAL_PRICE if price is None else price)
     with progress("seconds", as_json=form is Format.JSON) as advance:

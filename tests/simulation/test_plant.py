@@ -191,6 +191,24 @@ def test_kinds_to_plant_are_named_once_each_or_all_together() -> None:
     assert SimFeed.parse(feed.market.origin.removeprefix("sim:")).market == feed.market
 
 
+@pytest.mark.parametrize("strength", ["0.123456789", "0.00001", "0.000000001", "0.30", "1.0"])
+def test_the_origin_makes_the_same_market_again_whatever_its_strength(strength: str) -> None:
+    feed = SimFeed.parse(f"seed=1,start=2025-12-16,plant=walls,strength={strength}")
+    assert SimFeed.parse(feed.market.origin.removeprefix("sim:")).market == feed.market
+
+
+def test_of_a_market_too_slow_to_show_it_nothing_is_told() -> None:
+    recorded = Recorded(103, 1, 1_200, plant=("vacuums", "absorption"))
+    books = recorded.front_books()
+    assert "vacuum" in {truth["kind"] for truth in recorded.truths}
+    for truth in recorded.truths:
+        assert truth["strength"] > 0
+        seen = books["ts_event"][books["ts_event"] >= truth["begin_ns"] + NS_PER_SECOND]
+        assert (seen < truth["end_ns"]).any()
+        if truth["kind"] == "absorption":
+            assert truth["strength"] >= 0.8 * 12
+
+
 @pytest.mark.parametrize(
     "text",
     [
