@@ -40,14 +40,19 @@ def merge(front: Sequence[Tape], others: Sequence[Tape], begin: int, end: int) -
         yield interleave([tape, *(cut(other, first, last) for other in others)])
 
 
-def option_tape(trades: OptionTrades) -> Tape:
-    """Return what DBN carries of trades of ES options: prints alone."""
+def option_tape(trades: OptionTrades, inside: int) -> Tape:
+    """Return what DBN carries of trades of ES options: prints alone.
+
+    Args:
+        trades: what happened.
+        inside: the side of a print between bid and ask, which nobody began.
+    """
     n = len(trades.arrival_ns)
     none = np.zeros(n, np.int64)
     return Tape(
         arrival_ns=trades.arrival_ns,
         instrument=3 + trades.number,
-        side=np.where(trades.side >= 0, BID, ASK),
+        side=np.choose(trades.side + 1, (ASK, inside, BID)),
         depth=none,
         price_e9=trades.price * ES_TICK_E9,
         action=np.full(n, b"T"),
