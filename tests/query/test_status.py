@@ -138,7 +138,7 @@ def test_the_gauge_counts_what_a_slow_disk_has_not_taken(roots, tmp_path):
 
 
 def test_after_a_kill_the_rows_in_the_log_are_counted_and_the_way_out_is_named(roots, tmp_path):
-    with running(roots, rows=3_000) as child:  # so that several frames tell the watermark
+    with running(roots, rows=10_000) as child:  # so that several frames tell the watermark
         pass
 
     found = status(roots)
