@@ -45,6 +45,7 @@ lock: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@# What is compiled now is kept, and no first recording waits for it.
 	$(BIN)/python -c 'from spymaster.events.encoding import MassiveFrames; from spymaster.normalize.open import normalizer_of; normalizer_of(MassiveFrames("stocks", "ALL"), origin="")'
+	$(BIN)/python -c 'from spymaster.engines.ledger import fastest_body; fastest_body()'
 	@touch $@
 
 clean:
