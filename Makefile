@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
-  silver_trades silver_mbp10 silver_read hot_tail enrich bus live loop_steps start cli_start status row_groups
+  silver_trades silver_mbp10 silver_read hot_tail enrich bus live loop_steps start cli_start status row_groups ledger
 
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE

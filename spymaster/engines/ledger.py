@@ -145,9 +145,11 @@ class Ledger:
             snap_ns: a multiple of SNAP_NS, after the snap before.
 
         Raises:
-            ValueError: rows or snap are out of order; nothing was worked.
+            ValueError: rows or snap are out of order, or columns of unequal lengths; nothing was worked.
         """
-        snap = self._number(snap_ns)
+        snap, count = self._number(snap_ns), len(rows.ts_ns)
+        if {column.shape for column in rows} != {(count,), (count, BOOK_LEVELS)}:
+            raise ValueError(f"columns of {count} rows differ in length. Next: take all of them from one BookRows")
         if (rows.ts_ns > snap_ns).any() or (rows.ts_ns[1:] < rows.ts_ns[:-1]).any():
             raise ValueError(f"rows of the snap {snap_ns} are not in order, or after it. Next: sort and hold them back")
         late = (rows.ts_ns <= self._newest_ns) & (rows.kind != SNAPSHOT)

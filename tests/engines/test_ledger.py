@@ -10,8 +10,9 @@ import numba
 import numpy as np
 import pytest
 
+from spymaster.engines import ledger as ledger_module
 from spymaster.engines import ledger_compiled
-from spymaster.engines.ledger import KEPT, SNAP_NS, WINDOWS_S, Ledger, account, fastest_body
+from spymaster.engines.ledger import KEPT, SNAP_NS, VISIBLE, WINDOWS_S, Ledger, account, fastest_body
 from spymaster.engines.rows import ASK, BID, book_rows, no_rows
 from tests.engines.books import (
     OPEN_NS,
@@ -207,6 +208,29 @@ def test_a_crossed_pre_open_book_accounts_nothing_until_it_is_sound(three):
     assert three.numpy.whole_since_ns == opened
 
 
+def test_prints_alone_count_nowhere_while_the_book_of_an_earlier_snap_is_crossed():
+    three = after(even(OPEN_NS + MS, 100, 80, -1))
+    three.work([printed(FIRST + MS, -1, 100, 9)], FIRST + SNAP_NS)
+
+    assert three.flows(BID, 100) == [ZERO]
+
+
+def test_the_first_sound_book_after_a_snap_that_was_crossed_makes_windows_whole_from_its_own_snap_on():
+    three = after(even(OPEN_NS + MS, 100, 80, -1))
+    three.work([even(FIRST + MS, 100, 45)], FIRST + SNAP_NS)
+
+    assert three.flows(BID, 100) == [[0, 5, 0]]
+    assert three.numpy.whole_since_ns == FIRST + SNAP_NS
+
+
+def test_windows_are_not_whole_as_long_as_the_book_stays_crossed():
+    three = after(even(OPEN_NS + MS, 100, 80, -1))
+    three.advance(FIRST + 9 * SNAP_NS)
+
+    assert three.numpy.whole_since_ns == FIRST + 9 * SNAP_NS
+    three.agree()
+
+
 @pytest.mark.parametrize("spread", [0, -1])
 def test_a_book_is_compared_with_the_last_sound_one_across_locked_and_crossed_ones(spread):
     unsound = even(OPEN_NS + MS, 100, 80, spread)
@@ -257,6 +281,15 @@ def test_a_snapshot_at_midnight_with_the_time_of_the_event_before_it_replaces_th
     assert three.flows(ASK, 101) == [[0, 1, 0]]
     assert three.numpy.whole_since_ns == FIRST + SNAP_NS
     assert three.numpy.late_rows == 0
+
+
+def test_windows_are_whole_from_the_snap_that_works_a_snapshot_as_nobody_knows_when_it_was(three):
+    three.work([even(OPEN_NS, 100)], OPEN_NS)
+    resumed = FIRST + 20 * SNAP_NS
+    three.work([even(OPEN_NS, 100, 20, kind=SNAPSHOT), even(resumed - MS, 100, 20)], resumed)
+
+    assert three.numpy.whole_since_ns == resumed
+    three.agree()
 
 
 def test_a_snapshot_moves_no_clock_so_that_no_row_is_late_for_it(three):
@@ -345,6 +378,16 @@ def test_a_change_stays_in_a_window_for_its_length_and_no_longer(three):
         assert three.sums(BID, 100, window_s)[3] == buckets
 
 
+def test_a_bucket_that_another_takes_240_seconds_later_begins_empty(three):
+    three.work([even(OPEN_NS, 100)], OPEN_NS)
+    three.work([even(OPEN_NS + MS, 100, 60)], FIRST)
+    three.advance(FIRST + 959 * SNAP_NS)
+    three.work([even(FIRST + 960 * SNAP_NS, 100, 57)], FIRST + 960 * SNAP_NS)
+
+    for window_s in WINDOWS_S:
+        assert three.flows(BID, 100, window_s=window_s) == [[0, 3, 0]]
+
+
 @pytest.mark.parametrize("seconds", [4, 5, 6, 59, 61, 239, 240, 241, 10_000])
 def test_after_a_pause_the_windows_hold_what_they_would_have_held_snap_by_snap(seconds):
     begin = [even(OPEN_NS, 100), even(OPEN_NS + MS, 100, 60)]
@@ -400,6 +443,11 @@ def test_a_price_that_the_touch_left_by_more_than_what_is_kept_is_forgotten_and_
     market.to(100 + KEPT)
     assert market.sums(100 + KEPT)[:3] == [9 if side == ASK else 59, 0, 0]
     assert market.ledger.whole_since_ns == OPEN_NS + SNAP_NS
+
+    for buckets in (500, 1_000):
+        market.ledger.advance(market.snap + buckets * SNAP_NS)
+    assert market.sums(100 + KEPT) == [0, 0, 0, 960]
+    assert not market.ledger._sums[..., :VISIBLE].any()
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -478,6 +526,19 @@ def test_the_three_bodies_agree_on_a_wild_market(seed):
     totals = three.numpy._sums[-1].sum(axis=(0, 1))
     assert (totals > 0).all()
     assert three.numpy.late_rows > 0 or seed % 3
+
+
+@pytest.mark.parametrize("cells", [1, 150, 1_000])
+def test_a_grid_that_is_cut_into_pieces_gives_the_same_bits(monkeypatch, cells):
+    rows = wild_market(5, seconds=1, rate=1_000)
+    whole, cut = Ledger(account), Ledger(account)
+    for snap, worked in by_snap(rows):
+        whole.work(columns(worked), snap)
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger_module, "_CELLS", cells)
+            cut.work(columns(worked), snap)
+    same_bits(whole, cut)
+    assert whole._sums[-1].any()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -652,3 +713,10 @@ def test_columns_that_are_read_only_or_not_contiguous_are_worked_without_compili
     ledger.work(rows.take(slice(0, None, 2)), FIRST)
 
     assert ledger.sums(BID, np.array([100]), 5)[0].tolist() == [10, 0, 0, 2]
+
+
+@pytest.mark.parametrize("column", ["kind", "size", "bid_px", "ask_sz"])
+def test_columns_of_unequal_lengths_are_refused_before_anything_is_read(column):
+    rows = columns([even(OPEN_NS, 100), even(OPEN_NS + MS, 100, 60)])
+    with pytest.raises(ValueError, match="Next"):
+        Ledger().work(rows._replace(**{column: getattr(rows, column)[:1]}), FIRST)
