@@ -94,6 +94,11 @@ def test_a_key_that_is_missing_or_unknown_in_any_table_is_refused_by_its_name():
                 read_profile("".join([*lines[: at + 1], "unheard_of = 1\n", *lines[at + 1 :]]), "es.toml")
 
 
+def test_a_table_that_is_missing_is_refused_by_its_name():
+    with pytest.raises(UsageError, match="passage: Field required"):
+        read_profile(ES.partition("[passage]")[0], "es.toml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
