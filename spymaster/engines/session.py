@@ -45,10 +45,8 @@ class Session(NamedTuple):
     @property
     def premarket(self) -> Span:
         """04:00 to 09:30 in New York, empty on a day without regular hours."""
-        begin = self.rth_begin_ns - _PREMARKET_MINUTES * NS_PER_MINUTE
-        return (
-            max(begin, self.begin_ns) if self.rth_begin_ns < self.rth_end_ns else self.rth_begin_ns
-        ), self.rth_begin_ns
+        minutes = _PREMARKET_MINUTES if self.rth_begin_ns < self.rth_end_ns else 0
+        return self.rth_begin_ns - minutes * NS_PER_MINUTE, self.rth_begin_ns
 
     @property
     def opening_range(self) -> Span:
