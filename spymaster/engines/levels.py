@@ -22,6 +22,9 @@ from spymaster.engines.profile import KINDS, Kind
 _MILLI: Final = 1_000  # weights are summed as whole thousandths
 _MOST_LEVELS: Final = 4_096  # whose memory is kept; beyond, levels that are not in the universe are forgotten
 _MOST_ZONES: Final = 1_000  # the first ones count: more than a screen could show, and less than the memory holds
+_HALVES: Final = {  # of the session that a range lies in
+    "PM": ("night",), "OVERNIGHT": ("night",), "OR": ("day",), "IB": ("day",), "SESSION": ("night", "day"),
+}  # fmt: skip
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 
 
@@ -48,7 +51,7 @@ class LevelRows(NamedTuple):
         touched: this snap is a touch: the first within the touch band after having been a re-arm distance away.
         touches: touches so far, this one included.
         velocity: of the mid towards the level, ticks a second; NaN while it is not known.
-        confluence: other levels nearer than the confluence band.
+        confluence: other levels nearer than the confluence band; an extreme that ranges share counts once.
         pressure: their weights, less the farther, as a share of the profile's full one, at most 1.
     """
 
@@ -91,6 +94,21 @@ class _Universe(NamedTuple):
     whole: NDArray[np.bool_]
     confluence: NDArray[np.int32]
     pressure: NDArray[np.float64]
+
+
+def _repeats(levels: Sequence[_Level]) -> NDArray[np.bool_]:
+    """Return which levels have their price from the very print of another one: the extreme of a range within a range.
+
+    Until the regular hours OVERNIGHT_HIGH is SESSION_HIGH, and nothing confirms anything.
+    """
+    inner: set[tuple[int, str, str]] = set()
+    found = []
+    for level in levels:  # at one price the inner ranges come first
+        stem, _, end = level.kind.rpartition("_")
+        within = [(level.price, end, half) for half in _HALVES.get(stem, ())]
+        found.append(any(place in inner for place in within))
+        inner.update(within)
+    return np.array(found, np.bool_)
 
 
 class Levels:
@@ -194,9 +212,10 @@ class Levels:
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Weight times nearness, in thousandths times ticks: whole numbers, whose sum has no order."""
         band = self._rules.confluence_band_ticks
-        weights = np.array([self._weights[level.kind] for level in levels], np.int64)
+        counts = ~_repeats(levels)
+        weights = np.array([self._weights[level.kind] for level in levels], np.int64) * counts
         nearness = np.maximum(band - np.abs(prices[leads, None] - prices), 0)
-        near = (nearness > 0).sum(axis=1) - 1  # less the leading level itself
+        near = ((nearness > 0) & counts).sum(axis=1) - 1  # less the leading level itself, which never repeats
         pressed = nearness @ weights - band * weights[leads]
         full = band * round(self._rules.confluence_full * _MILLI)
         return near.astype(np.int32), np.minimum(pressed, full) / full

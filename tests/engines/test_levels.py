@@ -135,12 +135,26 @@ def test_velocity_is_positive_towards_the_level():
 
 def test_confluence_counts_the_others_within_the_band_the_nearer_the_more():
     found = levels()
-    rows = found.snap(named(PM_HIGH=100, SESSION_HIGH=100, POC=104, VWAP=108), [], 180, None)
+    rows = found.snap(named(PM_HIGH=100, IB_LOW=100, POC=104, VWAP=108), [], 180, None)
     merged, poc, vwap = (row(rows, level) for level in ("PM_HIGH", "POC", "VWAP"))
 
-    assert (merged["confluence"], merged["pressure"]) == (2, (0.6 + 0.7 * 4 / 8) / 2)
-    assert (poc["confluence"], poc["pressure"]) == (3, (1.6 * 4 / 8 + 0.7 * 4 / 8) / 2)
+    assert (merged["confluence"], merged["pressure"]) == (2, (0.8 + 0.7 * 4 / 8) / 2)
+    assert (poc["confluence"], poc["pressure"]) == (3, (1.8 * 4 / 8 + 0.7 * 4 / 8) / 2)
     assert (vwap["confluence"], vwap["pressure"]) == (1, 0.7 * 4 / 8 / 2)  # what is a whole band off does not count
+
+
+def test_ranges_within_each_other_with_one_extreme_do_not_confirm_each_other():
+    def merged(*kinds):
+        found = levels().snap(named(**dict.fromkeys(kinds, 1_000)), [], 2 * 990, None)
+        return int(found.confluence[0]), float(found.pressure[0])
+
+    assert merged("OVERNIGHT_HIGH", "SESSION_HIGH", "PM_HIGH") == (0, 0)
+    assert merged("OR_HIGH", "IB_HIGH", "SESSION_HIGH") == (0, 0)
+    assert merged("OVERNIGHT_HIGH", "OR_HIGH", "SESSION_HIGH") == (1, 0.9 / 2)  # two prints, hours apart
+    assert merged("OVERNIGHT_HIGH", "OVERNIGHT_LOW") == (1, 0.9 / 2)
+    assert merged("PRIOR_DAY_HIGH", "SESSION_HIGH") == (1, 0.6 / 2)
+    apart = levels().snap(named(PM_HIGH=1_000, SESSION_HIGH=1_004), [], 2 * 990, None)
+    assert apart.confluence.tolist() == [1, 1]
 
 
 def test_pressure_reaches_nothing_and_one():
