@@ -198,6 +198,11 @@ class Ledger:
         kept = (outward >= self._state.base[side]) & (outward < self._state.base[side] + KEPT)
         return np.where(kept[:, None], self._sums[WINDOWS_S.index(window_s), side, outward & _SLOT], 0)
 
+    def totals(self, window_s: int) -> Longs:
+        """Return contracts ADDED, CANCELED and FILLED in a window, (3), at all prices of both sides that are kept."""
+        totals: Longs = self._sums[WINDOWS_S.index(window_s)].sum(axis=(0, 1))[:VISIBLE]
+        return totals
+
     def _number(self, snap_ns: int) -> int:
         number, rest = divmod(snap_ns, SNAP_NS)
         if rest or (self._closed != _NEVER and number <= self._closed):
