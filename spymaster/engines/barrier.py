@@ -143,6 +143,7 @@ class Barrier:
 
     Attributes:
         ladder: of the snap that was worked last.
+        flow: of the same, for `Typical`; None where `flow_s` are not whole.
     """
 
     def __init__(self, rules: profile.Barrier) -> None:
@@ -155,6 +156,8 @@ class Barrier:
         self._coverage = self._zone.sum(axis=0) / rules.zone_ticks
         self._history = History((len(RATIOS), *_SHAPE), _STEPS)
         self._holds = Holds(_hold_ns(rules), HOLE_NS)
+        self.flow: Flow | None = None
+        self._void_ns = -(2**62)  # the newest snap that the caller said is void
 
     def work(self, snap_ns: int, ledger: Ledger, norms: Norms, *, warm: bool, void: bool) -> Ladder:
         """Find the states of a snap that the ledger has worked.
@@ -164,9 +167,13 @@ class Barrier:
             ledger: what happened.
             norms: what was typical before this snap.
             warm: `Typical.ready`.
-            void: the snap is void for a reason that the caller has: a gap, a halt, skipped rows.
+            void: the snap is void for a reason that the caller has: a gap, a halt, skipped rows, now or since the snap
+                before. What flows is whole `flow_s` after the last of these.
         """
-        book, whole = ledger.book, is_whole(ledger, snap_ns, self._rules.flow_s)
+        self._void_ns = snap_ns if void else self._void_ns
+        after_void = snap_ns - self._void_ns < self._rules.flow_s * NS_PER_SECOND
+        book, whole = ledger.book, is_whole(ledger, snap_ns, self._rules.flow_s) and not after_void
+        self.flow = flow_of(ledger, self._rules.flow_s) if whole and not ledger.crossed else None
         broken = (void, book is None, ledger.crossed, not whole, not warm)
         if book is None or any(broken):
             self.ladder = _void_ladder(snap_ns, SNAP_VOID + broken.index(True))

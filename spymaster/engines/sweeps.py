@@ -24,6 +24,7 @@ class Sweep(NamedTuple):
 
     Attributes:
         ts_ns: of its first print.
+        end_ns: of its last.
         direction: +1 up (a buyer), -1 down.
         prices: how many.
         contracts: how many.
@@ -32,6 +33,7 @@ class Sweep(NamedTuple):
     """
 
     ts_ns: int
+    end_ns: int
     direction: int
     prices: int
     contracts: int
@@ -124,6 +126,8 @@ class Sweeps:
                 begin += 1
                 continue
             nearest, farthest = (prices[0], prices[-1])[::direction]
-            found.append(Sweep(int(one.ts_ns[0]), direction, len(prices), int(one.size.sum()), nearest, farthest))
+            found.append(
+                Sweep(*one.ts_ns[[0, -1]].tolist(), direction, len(prices), int(one.size.sum()), nearest, farthest)
+            )
             begin = end
         return found

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
-from spymaster.engines.barrier import Barrier, flow_of, is_whole
+from spymaster.engines.barrier import Barrier
 from spymaster.engines.holds import ABSORPTION, STATES, VACUUM, WALL
 from spymaster.engines.ledger import SNAP_NS, Ledger
 from spymaster.engines.profile import Profile
@@ -55,6 +55,7 @@ class Seen(NamedTuple):
         touch: (S, 2) ticks.
         state: (S, 2, 10) by side and offset.
         reason: (S) why it is void.
+        ratios: (S, 4, 2, 10) as `Ladder.ratios`.
         imbalance: (S).
         sweeps: each once.
         truths: what was planted and came off, after the warm-up.
@@ -64,6 +65,7 @@ class Seen(NamedTuple):
     touch: Any
     state: Any
     reason: Any
+    ratios: Any
     imbalance: Any
     sweeps: list[Sweep]
     truths: list[dict[str, Any]]
@@ -98,13 +100,17 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
 
 
 class Watcher:
-    """The engines over a market's rows, in the order in which they came."""
+    """The engines over a market's rows, in the order in which they came.
+
+    Attributes:
+        void: something is wrong with the next snap, a halt before it.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self.ledger, self.typical = Ledger(), Typical(profile.typical)
         self.barrier, self.tape = Barrier(profile.barrier), Tape(profile.tape, profile.barrier.flow_s)
-        self._flow_s = profile.barrier.flow_s
         self._newest_ns = self._due_ns = -(2**62)
+        self.void = False
         self._waiting: list[Any] = []
         self._found: list[tuple[Any, ...]] = []
         self.sweeps: dict[int, Sweep] = {}
@@ -136,20 +142,20 @@ class Watcher:
         norms = self.typical.norms
         self.ledger.work(rows, snap_ns)
         traded = self.tape.work(snap_ns, rows, norms)
-        ladder = self.barrier.work(snap_ns, self.ledger, norms, warm=self.typical.ready, void=False)
-        book = None if self.ledger.crossed else self.ledger.book
-        flow = flow_of(self.ledger, self._flow_s) if is_whole(self.ledger, snap_ns, self._flow_s) else None
-        self.typical.work(snap_ns, book, flow)
+        ladder = self.barrier.work(snap_ns, self.ledger, norms, warm=self.typical.ready, void=self.void)
+        book = None if self.void or self.ledger.crossed else self.ledger.book
+        self.typical.work(snap_ns, book, self.barrier.flow)
+        self.void = False
         if traded.sweep is not None:
             self.sweeps[traded.sweep.ts_ns] = traded.sweep
-        self._found.append((snap_ns, ladder.touch, ladder.state, ladder.reason, traded.imbalance))
+        self._found.append((snap_ns, ladder.touch, ladder.state, ladder.reason, ladder.ratios, traded.imbalance))
 
     def seen(self, truths: list[dict[str, Any]]) -> Seen:
         """Return what was seen, and the truths that begin after the first snap that was not void."""
-        snap_ns, touch, state, reason, imbalance = map(np.array, zip(*self._found, strict=True))
+        snap_ns, touch, state, reason, ratios, imbalance = map(np.array, zip(*self._found, strict=True))
         sound = np.flatnonzero(reason == 0)
         since = snap_ns[sound[0]] if len(sound) else snap_ns[-1]
-        return Seen(snap_ns, touch, state, reason, imbalance, list(self.sweeps.values()),
+        return Seen(snap_ns, touch, state, reason, ratios, imbalance, list(self.sweeps.values()),
                     [truth for truth in truths if truth["begin_ns"] >= since])  # fmt: skip
 
 
@@ -160,6 +166,7 @@ def watch(market: Any, seconds: float, profile: Profile) -> Seen:
     for step in session.steps():
         if step.begin >= market.start_ns + seconds * NS_PER_SECOND:
             break
+        watcher.void |= step.halted is not None
         for tape in step.tapes:
             watcher.take(rows_of(tape))
         while session.truths:
@@ -188,7 +195,9 @@ def events(seen: Seen, state: int, hold_s: float, zone_ticks: int, price: int | 
                 going = [other for other in going if other not in near]
                 going.append(_merged([one, *near]))
         found += going
-    return sorted((one for one in found if one.end_ns - one.begin_ns >= hold_s * NS_PER_SECOND), key=lambda one: one.begin_ns)
+    return sorted(
+        (one for one in found if one.end_ns - one.begin_ns >= hold_s * NS_PER_SECOND), key=lambda one: one.begin_ns
+    )
 
 
 def _merged(ones: list[Event]) -> Event:
@@ -217,7 +226,7 @@ def price_of(truth: dict[str, Any]) -> int:
 def sweep_hits(sweep: Sweep, truth: dict[str, Any]) -> bool:
     """Return whether a sweep is right about a sweep or a jump."""
     up = truth["side"] == "ask"
-    return sweep.direction == (1 if up else -1) and truth["begin_ns"] <= sweep.ts_ns <= truth["end_ns"]
+    return sweep.direction == (1 if up else -1) and truth["begin_ns"] <= sweep.end_ns and sweep.ts_ns <= truth["end_ns"]
 
 
 def scores(seen: Seen, profile: Profile) -> dict[str, tuple[Score, Score]]:
