@@ -17,7 +17,8 @@ def simulate_day(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
     rate: Annotated[int | None, typer.Option(min=1, help="DBN records per second; default: 100.")] = None,
     plant: Annotated[
-        str | None, typer.Option(help="What to plant: all, or kinds joined by +; classic for the first market.")
+        str | None,
+        typer.Option(help="What to plant: all, kinds joined by +, contests; classic for the first market."),
     ] = None,
     strength: Annotated[str | None, typer.Option(help="By how much it is planted, up to 1; default: 1.")] = None,
     price: Annotated[str | None, typer.Option(help="calm: the price moves 15 times a minute, not 90.")] = None,
@@ -43,7 +44,7 @@ def simulate_day(
     if rate > MAX_RATE:
         raise UsageError(f"--rate {rate} is too much. Nothing was written. Next: give 1 to {MAX_RATE}")
     day = calendar_date.fromisoformat(check_date(date))
-    kinds = parse_plant(plant) if plant else ()
+    kinds = parse_plant(plant) if plant is not None else ()
     times = parse_strength(strength, kinds) if strength is not None else 1.0
     moving = parse_price(USUAL_PRICE if price is None else price)
     with progress("seconds", as_json=form is Format.JSON) as advance:

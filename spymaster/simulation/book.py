@@ -176,9 +176,13 @@ class Book:
         return orders, extra
 
     def _forced(self, time: int, column: NDArray[np.int64], steps: NDArray[np.int32]) -> Tape:
+        """Let events happen as they are; a walk within bounds would bring all levels into theirs at the first one."""
         n = len(column)
-        states, touches = self._follow(column, steps.reshape(n, 2, 2, DEPTH), ())
-        return _tape(np.full(n, time), 0, column, np.zeros(n, np.bool_), (), states, touches, self.tick_e9)
+        states = np.concatenate([self._state[None], steps.reshape(n, 2, 2, DEPTH)]).cumsum(axis=0, dtype=np.int32)
+        self._state = states[n].copy()
+        return _tape(
+            np.full(n, time), 0, column, np.zeros(n, np.bool_), (), states, self._touches(n, ()), self.tick_e9
+        )  # fmt: skip
 
     def _follow(
         self, column: NDArray[np.int64], steps: NDArray[np.int32], moves: Sequence[Move]

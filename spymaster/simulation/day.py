@@ -140,11 +140,13 @@ def write_day(
         price: `usual` or `calm`, how often the price moves.
 
     Raises:
-        UsageError: the folder is not empty, or no time passes from the first minute to the second.
+        UsageError: the folder is not empty, the day is not in 2000 to 2099, or no time passes between the minutes.
         OSError: the disk refused; the folder has no manifest then.
     """
     if out.exists() and (not out.is_dir() or any(durable.entries(out))):
         raise UsageError(f"{out} is not an empty folder. Nothing was written. Next: give --out a new one")
+    if not 2000 <= day.year <= 2099:
+        raise UsageError(f"{day} is not in the years 2000 to 2099. Nothing was written. Next: give another date")
     first, last = minutes
     if not 0 <= first < last <= MINUTES_PER_DAY:
         raise UsageError(f"minutes {first} to {last} are no part of a day. Nothing was written. Next: begin before end")

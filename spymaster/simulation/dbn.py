@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spymaster.clock import NS_PER_DAY
 from spymaster.simulation.book import BOOK_WORDS, Tape
 from spymaster.simulation.calendar import Contract, utc_date
-from spymaster.simulation.held import ASK, BID
+from spymaster.simulation.held import ASK, BID, NEITHER
 from spymaster.simulation.options import STRIKES, Board
 
 OUTRIGHT_TICK_E9, SPREAD_TICK_E9, OPTION_TICK_E9 = 250_000_000, 50_000_000, 50_000_000
@@ -310,6 +310,6 @@ def prints_first(
 
 
 def _letters(side: NDArray[np.int64]) -> NDArray[np.bytes_]:
-    letters = np.empty(2, "S1")
-    letters[BID], letters[ASK] = b"B", b"A"
+    letters = np.empty(3, "S1")
+    letters[BID], letters[ASK], letters[NEITHER] = b"B", b"A", b"N"
     return letters[side]

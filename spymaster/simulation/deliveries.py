@@ -252,15 +252,16 @@ class Lockstep:
         async with self._working:
             if queue.messages or queue.closed or any(other.full for other in self._in_the_way):
                 return
-            working = asyncio.get_running_loop().run_in_executor(self._thread, next, self._pieces)
+            working = asyncio.get_running_loop().run_in_executor(self._thread, next, self._pieces, None)
             working.add_done_callback(self._take)  # whatever becomes of the reader, or a piece would be lost
             await asyncio.wait([working])
-            working.result()
+            if working.result() is None:  # there is no end but after an error, which whoever did that piece has raised
+                raise OSError("the market has stopped, as another of its deliveries failed")
 
-    def _take(self, worked: asyncio.Future[_Piece]) -> None:
-        if worked.cancelled() or worked.exception() is not None:
-            return  # the reader raises it
-        piece = worked.result()
+    def _take(self, worked: asyncio.Future[_Piece | None]) -> None:
+        piece = None if worked.cancelled() or worked.exception() is not None else worked.result()
+        if piece is None:
+            return  # the reader raises what is wrong
         if piece.queue is not None:
             piece.queue.add(piece.messages)
         self._in_the_way = piece.in_the_way

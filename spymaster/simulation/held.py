@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BID, ASK = 0, 1
+BID, ASK, NEITHER = 0, 1, 2
 ORDERS, EXTRA = 0, 1  # the two numbers of a level: its orders, and what it holds above one lot an order
 _SLOTS: Final = 1_024
 _UNBOUNDED: Final = 1 << 30

@@ -39,7 +39,7 @@ from spymaster.simulation.calendar import (
 from spymaster.simulation.classic import ClassicBook
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9, SPREAD_TICK_E9, listing_of
 from spymaster.simulation.exchange import Exchange, classic_interest, open_interest
-from spymaster.simulation.held import ASK, BID
+from spymaster.simulation.held import ASK, BID, NEITHER
 from spymaster.simulation.option_quotes import Makers
 from spymaster.simulation.options import OptionCrowd, es_board, spy_board
 from spymaster.simulation.plant import CLASSIC, MOVES_PER_MINUTE, USUAL_PRICE, Truth
@@ -208,8 +208,7 @@ class Session:
             now - now % NS_PER_DAY + NS_PER_DAY - _QUIET_BEFORE_MIDNIGHT_NS,
         ]
         if scenario is not None:
-            middle = (scenario.begin_ns + scenario.end_ns) // 2
-            ends += [edge for edge in (scenario.begin_ns, middle, scenario.end_ns) if edge > now]
+            ends += [edge for edge in scenario.edges if edge > now]
         return self._activity.stretch(now, min(ends), self._busy(_STEP_RECORDS))
 
     def _busy(self, records: int) -> int:
@@ -323,7 +322,7 @@ class Session:
             trades = scene.send_options("ES", trades, step.end)
             trades = repeated(trades) if scene.kind == "repeat" else trades
         step.es_options = trades
-        return option_tape(trades)
+        return option_tape(trades, inside=BID if self._classic else NEITHER)
 
     def _fair(self, bid_ticks: int, ratio_e6: int) -> int:
         return int(fair_e4(np.array([bid_ticks]), np.array([ratio_e6]))[0])

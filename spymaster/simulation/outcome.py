@@ -99,7 +99,7 @@ class Outcome:
         seen_ns = self._visible_ns + (self._scenario.end_ns - self._clock) * self._in_sight
         visible = seen_ns / lasted if self._kind in ("wall", "vacuum", "absorption", "break", "reject") else 1.0
         came_off = 1 - strength >= COMES_OFF * (1 - asked) if self._kind == "vacuum" else strength >= COMES_OFF * asked
-        if not came_off or visible < VISIBLE:
+        if not strength or not came_off or visible < VISIBLE:  # 0 is what a market too slow for an event shows
             return []
         return [self._told("ALL" if self._kind in _OF_MARKET else contract, strength, visible, detail)]
 

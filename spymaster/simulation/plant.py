@@ -38,6 +38,7 @@ KIND_OF: Final = {
     "crossed": "crossed", "jumps": "jump",
 }  # fmt: skip
 CLASSIC: Final = "classic"  # the word that chooses the market as it first was, in which `turns` are `gamma`
+CONTESTS: Final = "contests"  # the word that plants those of `contests.py`, and stands alone
 _CLASSIC_KINDS: Final = tuple(kind for kind in LASTS_NS if kind != "turns")
 MOVES_PER_MINUTE: Final = {"usual": 90, "calm": 15}  # of the front month's price by one tick, in normal activity
 USUAL_PRICE: Final = "usual"
@@ -54,9 +55,14 @@ class Scenario(NamedTuple):
     rising: bool
     luck: int
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Where a step of the market ends."""
+        return self.begin_ns, (self.begin_ns + self.end_ns) // 2, self.end_ns
+
 
 def parse_plant(text: str) -> tuple[str, ...]:
-    """Read `all` or kinds joined by `+`, and `classic` beside them or alone.
+    """Read `all` or kinds joined by `+`, and `classic` beside them or alone; or `contests` alone.
 
     Returns:
         `classic` first, where it is asked for, then the kinds in the order of `LASTS_NS`.
@@ -65,11 +71,17 @@ def parse_plant(text: str) -> tuple[str, ...]:
         UsageError: a word is not known or given twice.
     """
     words = text.split("+")
+    if words == [CONTESTS]:
+        return (CONTESTS,)
+    if CONTESTS in words:
+        raise UsageError(f"sim: plant={text!r}: contests are planted alone, or others touch them. Next: plant=contests")
     known = _CLASSIC_KINDS if CLASSIC in words else tuple(KIND_OF)
     asked = [word for word in words if word != CLASSIC]
     asked = list(known) if asked == ["all"] else asked
     if not set(asked) <= set(known) or len(set(asked)) < len(asked) or words.count(CLASSIC) > 1:
-        raise UsageError(f"sim: plant={text!r} is not all, nor of {'+'.join(known)}. Next: plant=walls+sweeps, say")
+        raise UsageError(
+            f"sim: plant={text!r} is not all, {CONTESTS}, nor of {'+'.join(known)}. Next: plant=walls+sweeps, say"
+        )
     return (*(CLASSIC,) * words.count(CLASSIC), *(kind for kind in known if kind in asked))
 
 

@@ -178,7 +178,7 @@ class Scene:
         wanted = {
             "wall": _WALL_TIMES * self._strength,
             "vacuum": 1 - self._strength * (1 - _VACUUM_PROMISED),
-            "absorption": self._asked_lots / max(int(self._usual[0]), 1),
+            "absorption": max(self._asked_lots / max(int(self._usual[0]), 1), _EATEN_TOUCHES * self._strength),
             "sweep": self._levels,
             "jump": self._levels,
             "break": self._beyond,

@@ -75,7 +75,7 @@ class SimulatedMarket:
     def origin(self) -> str:
         """What makes the same market again."""
         planted = f",plant={'+'.join(self.plant)}" if self.plant else ""
-        strength = f",strength={self.strength:g}" if self.strength != 1 else ""
+        strength = f",strength={self.strength:.9f}".rstrip("0") if self.strength != 1 else ""
         price = f",price={self.price}" if self.price != USUAL_PRICE else ""
         return f"sim:seed={self.seed},rate={self.rate},start={utc_text(self.start_ns)}{planted}{strength}{price}"
 
@@ -109,9 +109,17 @@ class TruthFile:
     """The user's file of what is true: of what was planted, once it is over, and of option prints, as they are sent.
 
     Deliveries write from several threads, and so does the market.
+
+    Raises:
+        UsageError: nothing can be appended to it, as its folder is missing, say.
     """
 
     def __init__(self, session: Session, path: Path) -> None:
+        try:
+            path.open("ab").close()
+        except OSError as error:
+            reason = f"sim: truth={path} cannot be written: {error.strerror}"
+            raise UsageError(f"{reason}. Next: give a file in a folder that is there") from error
         self._session, self._path = session, path
         self._writing = threading.Lock()
 

@@ -1,11 +1,12 @@
-"""Which scene is on in a market, and when the next one begins: those of `classic.py`, or those of `scene.py`."""
+"""Which scene is on in a market, and when the next one begins: of `classic.py`, `contests.py` or `scene.py`."""
 
 from spymaster.simulation.book import Book
 from spymaster.simulation.classic import ClassicBook, ClassicPlan, ClassicScene
-from spymaster.simulation.plant import CLASSIC, Plan, Scenario
+from spymaster.simulation.contests import Contest, ContestPlan, ContestScene
+from spymaster.simulation.plant import CLASSIC, CONTESTS, Plan, Scenario
 from spymaster.simulation.scene import Scene
 
-AnyScene = Scene | ClassicScene
+AnyScene = Scene | ClassicScene | ContestScene
 
 
 class Stage:
@@ -13,11 +14,15 @@ class Stage:
 
     def __init__(self, seed: int, start: int, plant: tuple[str, ...], strength: float) -> None:
         kinds = tuple(kind for kind in plant if kind != CLASSIC)
-        self._plan = (ClassicPlan if CLASSIC in plant else Plan)(seed, start, kinds)
-        self._strength = strength
+        self._plan: Plan | ClassicPlan | ContestPlan
+        if CONTESTS in plant:
+            self._plan = ContestPlan(seed, start)
+        else:
+            self._plan = (ClassicPlan if CLASSIC in plant else Plan)(seed, start, kinds)
+        self._seed, self._strength = seed, strength
         self._scene: AnyScene | None = None
 
-    def next(self, now: int) -> Scenario | None:
+    def next(self, now: int) -> Scenario | Contest | None:
         """Return what is on at `now`, or comes next; `now` never goes back."""
         return self._plan.at(now)
 
@@ -34,7 +39,9 @@ class Stage:
         if self._scene is None:
             scenario = self._plan.at(now)
             if scenario is not None and scenario.begin_ns == now:
-                if isinstance(book, ClassicBook):
+                if isinstance(scenario, Contest):
+                    self._scene = ContestScene(scenario, book, contract, self._strength, self._seed)
+                elif isinstance(book, ClassicBook):
                     self._scene = ClassicScene(scenario, book, contract)
                 else:
                     self._scene = Scene(scenario, book, contract, self._strength)

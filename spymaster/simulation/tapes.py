@@ -40,14 +40,19 @@ def merge(front: Sequence[Tape], others: Sequence[Tape], begin: int, end: int) -
         yield interleave([tape, *(cut(other, first, last) for other in others)])
 
 
-def option_tape(trades: OptionTrades) -> Tape:
-    """Return what DBN carries of trades of ES options: prints alone."""
+def option_tape(trades: OptionTrades, inside: int) -> Tape:
+    """Return what DBN carries of trades of ES options: prints alone.
+
+    Args:
+        trades: what happened.
+        inside: the side of a print between bid and ask, which nobody began.
+    """
     n = len(trades.arrival_ns)
     none = np.zeros(n, np.int64)
     return Tape(
         arrival_ns=trades.arrival_ns,
         instrument=3 + trades.number,
-        side=np.where(trades.side >= 0, BID, ASK),
+        side=np.choose(trades.side + 1, (ASK, inside, BID)),
         depth=none,
         price_e9=trades.price * ES_TICK_E9,
         action=np.full(n, b"T"),
@@ -92,8 +97,12 @@ def late_stock(trades: StockTrades, end: int, share: int) -> StockTrades:
 
 
 def _lateness(happened: NDArray[np.int64], end: int, share: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw by how much each event is late, and return the order of arrival too. Events of one instant stay together."""
+    """Draw by how much each event is late, and return the order of arrival too. Events of one instant stay together.
+
+    One that cannot arrive `LEAST_LATE_NS` later and before `end` is in time: at the end, all such would come at once.
+    """
     drawn = happened.astype(np.uint64) * np.uint64(0x9E37_79B9_7F4A_7C15)  # modulo 2^64: a hash, not a generator
-    late_ns = LEAST_LATE_NS + (drawn >> np.uint64(16)).astype(np.int64) % LATE_SPAN_NS
-    late_ns = np.minimum(np.where((drawn >> np.uint64(56)) < share, late_ns, 0), end - 1 - happened)
+    span = np.minimum(end - happened - LEAST_LATE_NS, LATE_SPAN_NS)
+    late_ns = LEAST_LATE_NS + (drawn >> np.uint64(16)).astype(np.int64) % np.maximum(span, 1)
+    late_ns = np.where((drawn >> np.uint64(56) < share) & (span > 0), late_ns, 0)
     return late_ns, np.argsort(happened + late_ns, kind="stable")

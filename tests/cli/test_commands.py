@@ -123,6 +123,7 @@ def test_the_default_that_the_help_names_is_the_default(shell):
     assert "give 1 to" in refusal(
         shell("simulate-day", "--date", "2025-12-16", "--out", "x", "--rate", str(MAX_RATE + 1)), 2
     )
+    assert "plant=''" in refusal(shell("simulate-day", "--date", "2025-12-16", "--out", "x", "--plant", ""), 2)
 
 
 TABLES = [["status"], ["wal", "ls"], ["wal", "verify"], ["config", "show"], ["compact", "--all"], ["doctor"]]

@@ -1,4 +1,5 @@
-"""The long form of everything that tries to lose a row: `make torture`. Prints the table of docs/durability.md.
+"""The long form of everything that tries to lose a row, and of contests: `make torture`. Prints a table, see
+docs/durability.md.
 
 Each trial is a function of its seed and is run by the tests as well, with smaller numbers. `make torture ARGS="kills
 errors"` runs some; `ARGS="--share 0.01"` a hundredth of each, to see that it works. Exit code 1 if anything was lost,
@@ -33,6 +34,7 @@ from bench.recovery import measure
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls
 from tests.faults.locks import races_for_the_lock
+from tests.long.contests import CAME_OFF, play_many
 from tests.long.explorer import torture as explore
 from tests.long.power import KINDS, CannotCutError, power_cuts
 from tests.long.rot import torture as rot
@@ -211,6 +213,22 @@ def frames(share: float, folder: Path, advance: Advance) -> list[Line]:
     ]
 
 
+def contests(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted = max(100, int(5_000 * share))
+    found = play_many(wanted, WORKERS, advance)
+    for finding in found.findings:
+        err.print(finding, markup=False)
+    return [
+        Line(
+            "simulated contests: outcomes by stated odds, not foretold by order, spacing, side, price and rate",
+            f">= {wanted:,}, findings 0; AUC 0.5 within three standard errors; {CAME_OFF:.0%} of each come off",
+            f"{len(found.played):,}, findings {len(found.findings)}; AUC {found.control:.3f} +- "
+            f"{found.control_error:.3f}, of the odds {found.by_odds:.3f}; {found.least_share:.1%} at the least",
+            len(found.played) >= wanted and not found.findings,
+        )
+    ]
+
+
 TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "explorer": explorer,
     "kills": kills,
@@ -221,6 +239,7 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "rot": bit_rot,
     "frames": frames,
     "recovery": recovery,
+    "contests": contests,
 }
 
 

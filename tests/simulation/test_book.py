@@ -84,6 +84,19 @@ def test_a_price_holds_so_many_lots_at_least_and_at_most_wherever_the_touch_goes
     assert len(one.hold(8, [Hold(side, wall, least=400), Hold(side, thin, most=3, levels=20)]).traded) == 0
 
 
+@pytest.mark.parametrize("hold", [Hold(ASK, START + 1, least=200, levels=20), Hold(ASK, START + 1, most=3, levels=20)])
+def test_each_record_of_a_hold_changes_the_level_that_it_names_and_no_other(hold: Hold) -> None:
+    one = book()
+    tape = one.hold(7, [hold])
+    sizes = tape.levels.view(LEVEL)["ask_sz"].astype(int)
+    changes = np.diff(sizes, axis=0)
+
+    assert tape.depth.tolist() == list(range(10))
+    assert (np.diag(changes) == tape.size * (1 if hold.most is None else -1)).all()
+    assert (changes == np.diag(np.diag(changes))).all()
+    assert (sizes[-1] == [sum(one.level(ASK, depth)) for depth in range(10)]).all()
+
+
 def test_prices_that_are_let_go_are_as_others_and_are_forgotten_out_of_sight() -> None:
     one = book()
     one.hold(7, [Hold(ASK, START + 1, most=2, levels=20)])

@@ -147,3 +147,10 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Next: "):
         write_day(DAY, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("day", [date(1999, 12, 31), date(1890, 1, 1), date(2100, 1, 1), date.max])
+def test_a_day_that_the_market_does_not_reach_is_refused(day: date, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Next: "):
+        write_day(day, tmp_path / "day", minutes=MINUTES)
+    assert not (tmp_path / "day").exists()

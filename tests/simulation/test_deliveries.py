@@ -9,13 +9,14 @@ from typing import Any
 import databento_dbn
 import pytest
 
+from spymaster.errors import UsageError
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS
 from spymaster.events.captures import CaptureSummary
 from spymaster.events.encoding import Dbn, MassiveFrames, MassivePages
 from spymaster.feeds.feed import Delivery
 from spymaster.simulation import deliveries as sim_deliveries
 from spymaster.simulation.dbn import live_header
-from spymaster.simulation.source import SimFeed, open_market
+from spymaster.simulation.source import SimFeed, TruthFile, open_market
 from tests.feeding import messages, opened
 from tests.sim_recording import NOON, Recorded
 
@@ -212,3 +213,29 @@ def test_option_prints_push_nothing_that_was_planted_out_of_the_truths() -> None
 def test_a_message_of_a_frame_delivery_is_one_whole_array() -> None:
     for message in asyncio.run(take(deliveries()[1], 50)):
         assert isinstance(json.loads(message), list)
+
+
+@pytest.mark.parametrize("path", ["none/truth.jsonl", "."])
+def test_a_file_that_cannot_hold_the_truth_is_refused_in_one_line(path: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Next: ") as refusal:
+        open_market(f"{SOURCE},plant=all,truth={tmp_path / path}")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_where_the_truth_cannot_be_written_any_more_no_delivery_waits_for_ever(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TruthFile, "tell", full)
+    feeds = deliveries(f"{SOURCE},plant=all,truth={tmp_path / 'truth.jsonl'}")
+
+    async def read_all() -> list[Any]:
+        await asyncio.wait([asyncio.ensure_future(take(feeds[failing], 10_000))])
+        rest = (take(one, 10_000) for one in feeds if one is not feeds[failing])
+        return await asyncio.gather(*rest, return_exceptions=True)
+
+    assert all(isinstance(one, OSError) for one in asyncio.run(asyncio.wait_for(read_all(), 20)))
+
+
+def full(_file: TruthFile, _lines: bytes) -> None:
+    raise OSError("No space left on device")

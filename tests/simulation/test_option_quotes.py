@@ -273,6 +273,7 @@ def es_of_day(day: Path) -> list[Print]:
             at, price = int(row["ts_event"]), int(row["price"]) / 1e9
             (truth,) = truths.pop((symbol, at, price, int(row["size"])))
             assert truth["seq"] == row["sequence"]
+            assert row["side"] == {"buy": b"B", "sell": b"A", None: b"N"}[truth["side"]]
             prints.append(((price, *quotes.at(symbol, at)[1]), at, truth["side"]))
     assert not truths
     return prints
