@@ -83,7 +83,7 @@ class Holds:
         begun[every[gone], state[gone]] = snap_ns
         seen[every, state] = snap_ns
         ready = (state > NEUTRAL) & (snap_ns - begun[every, state] >= self._hold_ns[state])
-        lasting = (last.held > NEUTRAL) & (snap_ns - seen[every, last.held] <= self._hole_ns)
+        lasting = ~turned & (last.held > NEUTRAL) & (snap_ns - seen[every, last.held] <= self._hole_ns)
         held = np.select([state == VOID, ready, lasting], [VOID, state, last.held], NEUTRAL).astype(np.int8)
         stayed = np.where((held == last.held) & ~turned, last.since, snap_ns)
         since = np.where(held > NEUTRAL, begun[every, held], stayed)

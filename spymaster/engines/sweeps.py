@@ -126,8 +126,7 @@ class Sweeps:
                 begin += 1
                 continue
             nearest, farthest = (prices[0], prices[-1])[::direction]
-            found.append(
-                Sweep(*one.ts_ns[[0, -1]].tolist(), direction, len(prices), int(one.size.sum()), nearest, farthest)
-            )
+            first_ns, last_ns = int(one.ts_ns[0]), int(one.ts_ns[-1])
+            found.append(Sweep(first_ns, last_ns, direction, len(prices), int(one.size.sum()), nearest, farthest))
             begin = end
         return found
