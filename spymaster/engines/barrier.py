@@ -11,7 +11,8 @@ count: coverage is their share, and without any the level is void. Over these pr
     ABSORPTION  a price p of the zone, at most `absorption_offset_ticks` from the touch, with
                 F(p) >= absorption_share v, F(p) >= absorption_filled_typ of its typical size,
                 F(p) >= absorption_density g' c, and v >= absorption_volume v'
-    WALL        a price of the zone has wall_typ of its typical size or more
+    WALL        a price of the zone has wall_typ of the typical size or more: of its own, or of the mean of the side's
+                ten, whichever is larger
     VACUUM      D <= vacuum_depth T, and of the missing T - D much was pulled and little eaten:
                 C - A >= vacuum_pulled (T - D) and F <= vacuum_filled (T - D),
                 or C60 - A60 >= vacuum_pulled (T - D) and F60 <= vacuum_context_filled C60
@@ -19,6 +20,7 @@ count: coverage is their share, and without any the level is void. Over these pr
     WEAK        D <= weak_depth T
     NEUTRAL     otherwise
 
+VACUUM, CONSUMED and WEAK are of zones of which `depth_ticks` prices or more count, since one alone is often empty.
 The first that matches is the state of the snap. As nothing but side and offset from the touch enters, states are found
 for the 2 x 10 offsets once, whatever the number of levels. A typical size counts as one contract at least.
 
@@ -76,9 +78,9 @@ class Ladder(NamedTuple):
         depth: contracts.
         typical: contracts, typical depth.
         flows: (3, 4, 2, 10) by window; contracts ADDED, CANCELED, FILLED, and VISIBLE in prices times buckets.
-        ratios: (4, 2, 10) as RATIOS names them: depth / typical; largest size / its typical one; largest share of the
-            volume of `flow_s` that was eaten at a price near the touch, NaN of zones without one and where nothing was
-            printed; added / removed of `flow_s`, NaN where nothing was removed.
+        ratios: (4, 2, 10) as RATIOS names them: depth / typical; largest size / the typical size that a WALL goes by;
+            largest share of the volume of `flow_s` that was eaten at a price near the touch, NaN of zones without one
+            and where nothing was printed; added / removed of `flow_s`, NaN where nothing was removed.
         ranks: (4, 2, 10) of each ratio in its own history, see `history.py`.
     """
 
@@ -221,7 +223,8 @@ class Barrier:
         volume = int(ledger.totals(rules.flow_s)[FILLED])
         near = np.arange(OFFSETS) <= rules.absorption_offset_ticks
         share = _most(np.where(near, eaten / volume, np.nan) if volume else np.full(_SHAPE, np.nan), zone)
-        wall = _most(sizes * SCALE / typical, zone)
+        # A touch is small as it is always eaten, and whatever comes up to it would be a wall by its own typical size.
+        wall = _most(sizes * SCALE / np.maximum(typical, typical.sum(axis=1, keepdims=True) // OFFSETS), zone)
         absorbed = (near & self._is_eaten(eaten, typical, norms, flow_of(ledger, rules.flow_s))) @ zone > 0
         state = self._state(zoned, wall, absorbed)
         flow = zoned.flows[WINDOWS_S.index(rules.flow_s)]
@@ -254,12 +257,13 @@ class Barrier:
         pulled |= (context[CANCELED] - context[ADDED] >= rules.vacuum_pulled * missing) & (
             context[FILLED] <= rules.vacuum_context_filled * context[CANCELED]
         )
+        wide = self._zone.sum(axis=0) >= rules.depth_ticks
         found = [
             absorbed,
             wall >= rules.wall_typ,
-            (depth <= rules.vacuum_depth * typical) & pulled,
-            (depth <= rules.consumed_depth * typical) & (flow[FILLED] >= rules.consumed_filled * missing),
-            depth <= rules.weak_depth * typical,
+            wide & (depth <= rules.vacuum_depth * typical) & pulled,
+            wide & (depth <= rules.consumed_depth * typical) & (flow[FILLED] >= rules.consumed_filled * missing),
+            wide & (depth <= rules.weak_depth * typical),
         ]
         return np.select(found, [ABSORPTION, WALL, VACUUM, CONSUMED, WEAK], NEUTRAL).astype(np.int8)
 

@@ -92,6 +92,7 @@ class Barrier(_Numbers):
     """The states of a level's liquidity, `engines/barrier.py`."""
 
     zone_ticks: PositiveInt
+    depth_ticks: PositiveInt
     flow_s: PositiveInt
     context_s: tuple[PositiveInt, PositiveInt]
     wall_typ: PositiveFloat
@@ -124,6 +125,8 @@ class Barrier(_Numbers):
     def _fits(self) -> Self:
         if not self.vacuum_depth < self.consumed_depth < self.weak_depth:
             raise ValueError("vacuum_depth, consumed_depth, weak_depth must ascend, since the first match wins")
+        if self.depth_ticks > self.zone_ticks:
+            raise ValueError("depth_ticks must not exceed zone_ticks, or no zone has a state of depth")
         return self
 
 

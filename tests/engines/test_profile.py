@@ -109,6 +109,7 @@ def test_a_table_that_is_missing_is_refused_by_its_name():
         ("zone_ticks = 5", "zone_ticks = 5.5", "barrier.zone_ticks: Input should be a valid integer"),
         ("context_s = [60, 240]", "context_s = [60]", "barrier.context_s"),
         ("weak_depth = 0.45", "weak_depth = 0.2", "barrier: vacuum_depth, consumed_depth, weak_depth must ascend"),
+        ("depth_ticks = 3", "depth_ticks = 6", "barrier: depth_ticks must not exceed zone_ticks"),
         ("rearm_ticks = 6", "rearm_ticks = 2", "levels: touch_band_ticks must be less than rearm_ticks"),
         ("VWAP = 0.7", "VWAP = 1.7", "levels.weights.VWAP: Input should be less than or equal to 1"),
         ("fuel = 0.15", "fuel = 0.2", "score: barrier, tape and fuel must add up to 1"),

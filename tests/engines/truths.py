@@ -245,6 +245,26 @@ def scores(seen: Seen, profile: Profile) -> dict[str, tuple[Score, Score]]:
     return result
 
 
+def level_scores(seen: Seen, profile: Profile, seed: int) -> dict[str, tuple[Score, Score]]:
+    """Return the same of levels: one at each truth's price, and as many at random prices within its ten ticks.
+
+    Recall is of each truth by its own level, precision of the events of all levels, each by itself, at all times.
+    """
+    rules, random, result = profile.barrier, np.random.default_rng(seed), {}
+    for kind, state in STATE_OF.items():
+        truths = [truth for truth in seen.truths if truth["kind"] == kind]
+        prices = [price_of(truth) for truth in truths]
+        hold_s = getattr(rules, f"{STATES[state].lower()}_hold_s")
+        sound = np.flatnonzero(seen.reason == 0)
+        control = [int(seen.touch[random.choice(sound), 0] + random.integers(-10, 11)) for _ in prices]
+        found = {price: events(seen, state, hold_s, rules.zone_ticks, price) for price in {*prices, *control}}
+        hit = [any(hits(event, truth, rules.zone_ticks) for event in found[price_of(truth)]) for truth in truths]
+        all_found = [event for one in found.values() for event in one]
+        right = [any(hits(event, truth, rules.zone_ticks) for truth in truths) for event in all_found]
+        result[kind] = Score(sum(hit), len(truths)), Score(sum(right), len(right))
+    return result
+
+
 def _both(right: list[list[bool]], truths: int) -> tuple[Score, Score]:
     """Return recall over the first so many truths, and precision over all of them."""
     return (
