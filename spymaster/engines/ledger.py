@@ -182,6 +182,10 @@ class Ledger:
             self._closed = snap - 1
         self._pass_quiet(snap)
 
+    def forget_book(self) -> None:
+        """Let the next book be the first: books before it are missing, so what changed is not known."""
+        self._state.flags[HAS_BOOK], self._state.flags[BROKEN] = 0, 1
+
     def sums(self, side: int, prices: Longs | Ints, window_s: int) -> Longs:
         """Return what happened at some prices within a window that ends at the newest snap.
 

@@ -730,3 +730,17 @@ def test_columns_of_unequal_lengths_are_refused_before_anything_is_read(column):
     rows = columns([even(OPEN_NS, 100), even(OPEN_NS + MS, 100, 60)])
     with pytest.raises(ValueError, match="Next"):
         Ledger().work(rows._replace(**{column: getattr(rows, column)[:1]}), FIRST)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_forgotten_book_is_compared_with_no_other(body):
+    ledger = Ledger(body())
+    ledger.work(columns([even(OPEN_NS, 100), even(OPEN_NS + 1, 100, size=60)]), FIRST)
+    ledger.forget_book()
+    assert ledger.book is None
+    before = ledger.sums(BID, np.array([100]), 5).tolist()
+    ledger.work(columns([even(OPEN_NS + SNAP_NS, 100, size=10)]), FIRST + SNAP_NS)
+    ledger.work(columns([even(FIRST + SNAP_NS + 1, 100, size=11)]), FIRST + 2 * SNAP_NS)
+    assert ledger.whole_since_ns == FIRST + SNAP_NS
+    added = before[0][0] + 1
+    assert ledger.sums(BID, np.array([100]), 5)[0, :VISIBLE].tolist() == [added, 0, 0]
