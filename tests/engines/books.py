@@ -83,6 +83,7 @@ def batch(rows, tick=0.25, contract="ESZ5", first_seq=0):
     letters = {1: "B", -1: "A", 0: "N"}
     values = {
         "ts_event_ns": [row.ts for row in rows],
+        "ts_recv_ns": [row.ts for row in rows],
         "contract": [contract] * len(rows),
         "action": ["T" if row.kind == PRINT else "A" for row in rows],
         "side": [letters[row.side] for row in rows],
@@ -99,7 +100,7 @@ def batch(rows, tick=0.25, contract="ESZ5", first_seq=0):
                      for levels in (row.bids if side == "bid" else row.asks for row in rows)]  # fmt: skip
             values[f"{side}_px_{level + 1}"] = [None if one is None else one[0] * tick for one in found]
             values[f"{side}_sz_{level + 1}"] = [0 if one is None else one[1] for one in found]
-    defaults = {"ts_recv_ns": 1, "source": "sim", "symbol": "ES"}
+    defaults = {"source": "sim", "symbol": "ES"}
     arrays = [pa.array(values.get(f.name, [defaults.get(f.name)] * len(rows)), f.type) for f in FUTURES_MBP10.log]
     return pa.RecordBatch.from_arrays(arrays, schema=FUTURES_MBP10.log)
 
