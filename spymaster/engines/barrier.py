@@ -5,7 +5,7 @@ side, and is void. One that is off the book's ticks (an average, or a price of a
 nearest tick outward. Its zone is `zone_ticks` prices from there outward, of which those within ten ticks of the touch
 count: coverage is their share, and without any the level is void. Over these prices:
 
-    D depth, T typical depth, A, C, F added, canceled, filled in `flow_s`, A60, C60, F60 in `context_s[0]`
+    D depth, T typical depth, F filled in `flow_s`
     v volume, c churn in `flow_s` of the whole book; v', g' the norms of v and of v / c
 
     ABSORPTION  a price p of the zone, at most `absorption_offset_ticks` from the touch, with
@@ -13,13 +13,14 @@ count: coverage is their share, and without any the level is void. Over these pr
                 F(p) >= absorption_density g' c, and v >= absorption_volume v'
     WALL        a price of the zone has wall_typ of the typical size or more: of its own, or of the mean of the side's
                 ten, whichever is larger
-    VACUUM      D <= vacuum_depth T, and of the missing T - D much was pulled and little eaten:
-                C - A >= vacuum_pulled (T - D) and F <= vacuum_filled (T - D),
-                or C60 - A60 >= vacuum_pulled (T - D) and F60 <= vacuum_context_filled C60
-    CONSUMED    D <= consumed_depth T and F >= consumed_filled (T - D)
+    VACUUM      D <= vacuum_depth T, and of what was removed there, C' + F', at least vacuum_pulled was canceled
+    CONSUMED    D <= consumed_depth T, and more than consumed_filled of it was filled
     WEAK        D <= weak_depth T
     NEUTRAL     otherwise
 
+C' and F' are what was canceled and filled at the zone's prices since each was last full (`removals.py`), if it was not
+long ago; where they are less than removed_known (T - D), as at prices that were the other side's a moment ago, those of
+the side's ten; where these are less too, nobody knows who removed it.
 VACUUM, CONSUMED and WEAK are of zones of which `depth_ticks` prices or more count, since one alone is often empty.
 The first that matches is the state of the snap. As nothing but side and offset from the touch enters, states are found
 for the 2 x 10 offsets once, whatever the number of levels. A typical size counts as one contract at least.
@@ -46,6 +47,7 @@ from spymaster.engines import profile
 from spymaster.engines.history import History
 from spymaster.engines.holds import ABSORPTION, CONSUMED, NEUTRAL, STATES, VACUUM, VOID, WALL, WEAK, Bytes, Holds
 from spymaster.engines.ledger import ADDED, CANCELED, FILLED, SNAP_NS, VISIBLE, WINDOWS_S, Book, Ledger, Longs
+from spymaster.engines.removals import Removals
 from spymaster.engines.rows import ASK, BID, NO_PRICE, SIDES
 from spymaster.engines.typical import OFFSETS, SCALE, Flow, Norms, by_offset
 
@@ -157,6 +159,7 @@ class Barrier:
         )
         self._coverage = self._zone.sum(axis=0) / rules.zone_ticks
         self._history = History((len(RATIOS), *_SHAPE), _STEPS)
+        self._removals = Removals(rules.flow_s)
         self._holds = Holds(_hold_ns(rules), HOLE_NS)
         self.flow: Flow | None = None
         self._void_ns = -(2**62)  # the newest snap that the caller said is void
@@ -179,6 +182,7 @@ class Barrier:
         broken = (void, book is None, ledger.crossed, not whole, not warm)
         if book is None or any(broken):
             self.ladder = _void_ladder(snap_ns, SNAP_VOID + broken.index(True))
+            self._removals.forget()
         else:
             self.ladder = self._find(snap_ns, book, ledger, norms)
         return self.ladder
@@ -226,6 +230,7 @@ class Barrier:
         # A touch is small as it is always eaten, and whatever comes up to it would be a wall by its own typical size.
         wall = _most(sizes * SCALE / np.maximum(typical, typical.sum(axis=1, keepdims=True) // OFFSETS), zone)
         absorbed = (near & self._is_eaten(eaten, typical, norms, flow_of(ledger, rules.flow_s))) @ zone > 0
+        self._removals.work(snap_ns, ledger, touch, sizes, typical)
         state = self._state(zoned, wall, absorbed)
         flow = zoned.flows[WINDOWS_S.index(rules.flow_s)]
         replenished = _quotient(flow[ADDED], flow[CANCELED] + flow[FILLED])
@@ -249,23 +254,23 @@ class Barrier:
 
     def _state(self, zoned: "_Zoned", wall: Floats, absorbed: NDArray[np.bool_]) -> Bytes:
         rules, depth, typical = self._rules, zoned.depth, zoned.typical
-        flow, context = (zoned.flows[WINDOWS_S.index(seconds)] for seconds in (rules.flow_s, rules.context_s[0]))
-        missing = typical - depth
-        pulled = (flow[CANCELED] - flow[ADDED] >= rules.vacuum_pulled * missing) & (
-            flow[FILLED] <= rules.vacuum_filled * missing
-        )
-        pulled |= (context[CANCELED] - context[ADDED] >= rules.vacuum_pulled * missing) & (
-            context[FILLED] <= rules.vacuum_context_filled * context[CANCELED]
-        )
+        pulled, removed = self._removed(typical - depth)
         wide = self._zone.sum(axis=0) >= rules.depth_ticks
         found = [
             absorbed,
             wall >= rules.wall_typ,
-            wide & (depth <= rules.vacuum_depth * typical) & pulled,
-            wide & (depth <= rules.consumed_depth * typical) & (flow[FILLED] >= rules.consumed_filled * missing),
+            wide & (depth <= rules.vacuum_depth * typical) & (removed > 0) & (pulled >= rules.vacuum_pulled * removed),
+            wide & (depth <= rules.consumed_depth * typical) & (removed - pulled > rules.consumed_filled * removed),
             wide & (depth <= rules.weak_depth * typical),
         ]
         return np.select(found, [ABSORPTION, WALL, VACUUM, CONSUMED, WEAK], NEUTRAL).astype(np.int8)
+
+    def _removed(self, missing: Floats) -> tuple[Longs, Longs]:
+        """Return what was pulled, and what was removed at all: of the zone, else of the side, else nothing."""
+        one = np.stack([self._removals.pulled, self._removals.pulled + self._removals.eaten])
+        zone, side = one @ self._zone, one.sum(axis=2, keepdims=True)
+        known = [removed[1] >= self._rules.removed_known * missing for removed in (zone, side)]
+        return np.select(known, [zone[0], side[0]], 0), np.select(known, [zone[1], side[1]], 0)
 
 
 class _Zoned(NamedTuple):

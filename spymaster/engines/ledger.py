@@ -199,13 +199,24 @@ class Ledger:
             price was visible in a sound book. All 0 of a price that is not kept.
         """
         outward = np.asarray(prices, np.int64) * (1 if side == ASK else -1)
-        kept = (outward >= self._state.base[side]) & (outward < self._state.base[side] + KEPT)
-        return np.where(kept[:, None], self._sums[WINDOWS_S.index(window_s), side, outward & _SLOT], 0)
+        return np.where(
+            self._is_kept(side, outward)[:, None], self._sums[WINDOWS_S.index(window_s), side, outward & _SLOT], 0
+        )
+
+    def newest(self, side: int, prices: Longs | Ints, buckets: int) -> Longs:
+        """Return what `sums` returns, of the newest so many buckets, of 240 s at most."""
+        outward = np.asarray(prices, np.int64) * (1 if side == ASK else -1)
+        numbers = np.arange(self._closed + 1 - min(buckets, _RING), self._closed + 1) % _RING
+        found = self._ring[numbers[:, None], side, (outward & _SLOT)[None, :]].sum(axis=0, dtype=np.int64)
+        return np.where(self._is_kept(side, outward)[:, None], found, 0)
 
     def totals(self, window_s: int) -> Longs:
         """Return contracts ADDED, CANCELED and FILLED in a window, (3), at all prices of both sides that are kept."""
         totals: Longs = self._sums[WINDOWS_S.index(window_s)].sum(axis=(0, 1))[:VISIBLE]
         return totals
+
+    def _is_kept(self, side: int, outward: Longs) -> NDArray[np.bool_]:
+        return _kept(outward, int(self._state.base[side]))
 
     def _number(self, snap_ns: int) -> int:
         number, rest = divmod(snap_ns, SNAP_NS)
@@ -412,6 +423,6 @@ def _outward(px: Ints, side: int) -> Ints:
     return outward
 
 
-def _kept(outward: Ints, base: int) -> NDArray[np.bool_]:
+def _kept(outward: Ints | Longs, base: int) -> NDArray[np.bool_]:
     kept: NDArray[np.bool_] = (outward >= base) & (outward < base + KEPT)
     return kept

@@ -93,6 +93,7 @@ class Barrier(_Numbers):
 
     zone_ticks: PositiveInt
     depth_ticks: PositiveInt
+    removed_known: Share
     flow_s: PositiveInt
     context_s: tuple[PositiveInt, PositiveInt]
     wall_typ: PositiveFloat
@@ -105,8 +106,6 @@ class Barrier(_Numbers):
     absorption_hold_s: PositiveFloat
     vacuum_depth: Share
     vacuum_pulled: Share
-    vacuum_filled: Share
-    vacuum_context_filled: Share
     vacuum_hold_s: PositiveFloat
     consumed_depth: Share
     consumed_filled: Share

@@ -208,11 +208,42 @@ def test_a_vacuum_in_which_single_lots_are_still_traded_is_one():
         assert micro.states(101) == ["VACUUM"], number
 
 
-def test_a_vacuum_is_remembered_for_a_minute_and_then_is_weak():
+def test_a_vacuum_is_one_until_it_is_filled_and_in_a_full_book_all_is_forgotten():
     micro = Micro().work(pulled(2))
+    assert micro.until(LATER + 90 * S).states(101) == ["VACUUM"]
 
-    assert micro.until(LATER + 59 * S).states(101) == ["VACUUM"]
-    assert micro.until(LATER + 62 * S).states(101) == ["WEAK"]
+    ts = micro.snap_ns + MS
+    micro.work(asks(ts=ts))
+    assert micro.states(101) == ["NEUTRAL"]
+    micro.work(*eaten(2, 2, 2, 2, 2, ts=micro.snap_ns + MS))
+    assert micro.states(101) == ["CONSUMED"]
+
+
+def test_a_touch_that_was_eaten_and_refilled_for_long_and_is_then_pulled_is_a_vacuum():
+    """Over five seconds much more was eaten than is missing, and over a minute too; nobody emptied it so."""
+    micro = Micro()
+    for number in range(80):
+        ts = LATER + number * SNAP_NS + MS
+        micro.work(*eaten(30, ts=ts), printed(ts, -1, 100, 20), even(ts + MS, 100))
+    micro.work(pulled(2, ts=micro.snap_ns + MS))
+
+    assert micro.judge(101).filled[0].tolist() > [250, 500, 500]
+    assert micro.states(101) == ["VACUUM"]
+
+
+def test_where_the_price_comes_into_a_side_that_was_pulled_the_side_says_who_did_it():
+    micro = Micro().work(pulled(2))
+    ts = micro.snap_ns + MS
+    lower = book(ts, ladder(97, [50] * 10, -1), (*ladder(98, [2] * 8, 1), (106, 50), (107, 50)))
+    assert micro.work(lower).states(98, 99) == ["VACUUM"] * 2
+
+
+def test_a_crossed_book_forgets_who_emptied_it():
+    micro = Micro().work(pulled(2))
+    micro.work(even(micro.snap_ns + MS, 100, spread=-3))
+    micro.work(pulled(2, ts=micro.snap_ns + MS)).until(micro.snap_ns + 6 * S)
+
+    assert micro.states(101) == ["WEAK"]
 
 
 def test_49_cancels_of_one_lot_are_canceled_49_and_filled_0():

@@ -72,6 +72,7 @@ class Ledgers:
             for window_s in WINDOWS_S:
                 found = self.numpy.sums(side, np.array(prices), window_s).tolist()
                 assert found == self.plain.sums(side, prices, window_s), (side, window_s)
+                assert found == self.numpy.newest(side, np.array(prices), window_s * 4).tolist()
         assert self.numpy.crossed == self.plain.crossed
         assert self.numpy.late_rows == self.plain.late_rows
         assert self.numpy.unsided == self.plain.unsided
@@ -140,6 +141,15 @@ def test_a_print_that_the_book_does_not_show_is_an_iceberg_filled_and_added():
 
     assert three.flows(ASK, 101) == [[7, 0, 7]]
     assert three.flows(BID, 101, 100) == [ZERO, ZERO]
+
+
+def test_totals_are_of_all_prices_of_both_sides():
+    three = after(
+        printed(OPEN_NS + MS, 1, 101, 7), printed(OPEN_NS + MS, -1, 100, 2), even(OPEN_NS + 2 * MS, 100, size=40)
+    )
+
+    assert three.numpy.totals(5).tolist() == [9, 200, 9]
+    assert three.numpy.newest(ASK, np.array([101, 102]), 1).tolist() == [[7, 10, 7, 1], [0, 10, 0, 1]]
 
 
 def test_a_refill_within_the_instant_shows_as_added():
