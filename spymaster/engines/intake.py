@@ -86,7 +86,6 @@ class Intake:
     """Gathers the rows of one root until their snaps are due.
 
     Attributes:
-        waiting_rows: rows that wait.
         snap_ns: the newest snap; None before the first.
     """
 
@@ -97,15 +96,22 @@ class Intake:
             symbol: the root whose book and trades are the clock, e.g. ES. Of a stream that has several, its rows count.
             most_waiting: rows that may wait.
         """
-        self.waiting_rows = 0
         self.snap_ns: int | None = None
         self._symbol = symbol
         self._most_waiting = most_waiting
+        self._left: list[tuple[Stream, pa.RecordBatch]] = []  # since the snap before, not yet looked into
+        self._left_rows = 0
         self._waiting: list[_Waiting] = []
+        self._waiting_rows = 0
         self._missing: list[Missing] = []
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
         self._seen: dict[tuple[Stream, int], int] = {}
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait."""
+        return self._left_rows + self._waiting_rows
 
     def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Piece]:
         """Take rows as they leave the bus; return the snaps that they make due, which may lie within the batch."""
@@ -123,6 +129,19 @@ class Intake:
         """Let rows wait for the next snap that they are not after."""
         if batch.num_rows == 0 or not self._concerns(stream):
             return
+        self._left.append((stream, batch))
+        self._left_rows += batch.num_rows
+        if self.waiting_rows > self._most_waiting:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Look into what has left: all of a stream at once, since batches of a few rows cost what large ones do."""
+        left, fits = self._left, self.waiting_rows <= self._most_waiting
+        self._left, self._left_rows = [], 0
+        for stream, batch in _joined(left) if fits else left:  # where some are lost, in the order in which they left
+            self._admit(stream, batch)
+
+    def _admit(self, stream: Stream, batch: pa.RecordBatch) -> None:
         self._note_seen(stream, batch)
         if stream.schema == SYSTEM_GAPS.name:
             self._note_gaps(batch)  # by when they are known: their own time is our clock's
@@ -137,7 +156,7 @@ class Intake:
         if self.snap_ns is not None and (late := int((clocked & (ts_ns <= self.snap_ns)).sum())):
             self._late[stream] += late
         self._waiting.append(_Waiting(stream.schema, batch, ts_ns, bool((ts_ns[1:] >= ts_ns[:-1]).all())))
-        self.waiting_rows += len(ts_ns)
+        self._waiting_rows += len(ts_ns)
         self._bound()
 
     def skip(self, stream: Stream, first_ns: int, last_ns: int) -> None:
@@ -159,6 +178,7 @@ class Intake:
         """
         if snap_ns % SNAP_NS or (self.snap_ns is not None and snap_ns <= self.snap_ns):
             raise ValueError(f"snap {snap_ns} is not on 250 ms, or not after the one before. Next: ask for the next")
+        self._settle()
         batches: dict[str, list[pa.RecordBatch]] = {}
         rest: list[_Waiting] = []
         for waiting in self._waiting:
@@ -170,7 +190,7 @@ class Intake:
         latest = snap_ns + SNAP_NS + GRACE_NS  # of rows that can have left before the one that made this snap due
         missing = tuple(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
         piece = Piece(snap_ns, self.snap_ns, batches, missing, dict(self._late), dict(self._ahead), self._seen)
-        self._waiting, self.waiting_rows = rest, sum(len(each.ts_ns) for each in rest)
+        self._waiting, self._waiting_rows = rest, sum(len(each.ts_ns) for each in rest)
         self.snap_ns, self._missing, self._seen = snap_ns, [], {}
         self._late.clear()
         self._ahead.clear()
@@ -221,14 +241,14 @@ class Intake:
                 self._miss(Missing(*span, "gap"))
 
     def _bound(self) -> None:
-        while self.waiting_rows > self._most_waiting:
+        while self._waiting_rows > self._most_waiting:
             schema, batch, ts_ns, ascends = self._waiting.pop(0)
-            lost = min(self.waiting_rows - self._most_waiting, len(ts_ns))
+            lost = min(self._waiting_rows - self._most_waiting, len(ts_ns))
             if schema == FUTURES_MBP10.name:
                 self._miss(Missing(int(ts_ns[:lost].min()), int(ts_ns[:lost].max()) + 1, "overflow"))
             if lost < len(ts_ns):
                 self._waiting.insert(0, _Waiting(schema, batch.slice(lost), ts_ns[lost:], ascends))
-            self.waiting_rows -= lost
+            self._waiting_rows -= lost
 
     def _miss(self, span: Missing) -> None:
         last = self._missing[-1] if self._missing else None
@@ -237,6 +257,17 @@ class Intake:
             self._missing[-1] = Missing(begin_ns, end_ns, last.reason)
         else:
             self._missing.append(span)
+
+
+def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, pa.RecordBatch]]:
+    """Return one batch for each stream."""
+    streams: dict[Stream, list[pa.RecordBatch]] = {}
+    for stream, batch in batches:
+        streams.setdefault(stream, []).append(batch)
+    return [
+        (stream, found[0] if len(found) == 1 else pa.Table.from_batches(found).combine_chunks().to_batches()[0])
+        for stream, found in streams.items()
+    ]
 
 
 def _moves_clock(stream: Stream) -> bool:

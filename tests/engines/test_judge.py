@@ -71,7 +71,7 @@ def test_all_that_comes_out_depends_on_something():
     constant = {name for name in names if len(rows.column(name).drop_null().unique()) < 2}
     assert constant <= alike | once, constant
     assert not [name for name in names if rows.column(name).null_count == rows.num_rows]
-    assert {"WALL", "VACUUM", "CONSUMED", "WEAK", "NEUTRAL", "VOID"} <= set(rows.column("state").to_pylist())
+    assert {"WALL", "VACUUM", "WEAK", "NEUTRAL", "VOID"} <= set(rows.column("state").to_pylist())
     assert {"BREAK", "REJECT", "NEUTRAL"} <= set(rows.column("signal").to_pylist())
     assert len(whole_run()) > 150
 
