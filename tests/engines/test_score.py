@@ -159,7 +159,8 @@ def test_a_tape_against_a_wall_is_contested_until_a_decision():
 def test_a_decision_is_not_overruled_by_contest():
     one = One()
     one.see(WALL, -1, snaps=12)
-    assert SIGNALS[one.see(WALL, 0.5, snaps=12).signal[0]] == "REJECT"  # still 33.75 points
+    contested = one.see(WALL, 0.8, snaps=24)  # 39 points: neither beyond the trigger's any more nor released
+    assert (round(contested.smooth[0]), SIGNALS[contested.signal[0]]) == (39, "REJECT")
 
 
 def test_void_is_neutral_at_once_and_clears_after_its_time():

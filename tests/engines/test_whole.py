@@ -62,6 +62,12 @@ def test_a_hole_of_the_past_marks_its_span_and_voids_nothing_now():
     assert snaps.since == 9 * SNAP
 
 
+def test_a_hole_that_ends_with_the_snap_before_voids_no_other():
+    snaps = Snaps()
+    snaps.at(1)
+    assert snaps.at(2, (5, SNAP, "gap")) == Holes(None, ((5, SNAP),), None)
+
+
 def test_a_hole_of_earlier_sessions_is_none():
     snaps = Snaps()
     assert snaps.at(1, (-9 * SNAP, 0, "gap")) == WHOLE
