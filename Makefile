@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
   silver_trades silver_mbp10 silver_read hot_tail enrich bus live option_quotes loop_steps start cli_start status row_groups \
-  one_contract
+  one_contract ledger
 
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
@@ -46,6 +46,7 @@ lock: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@# What is compiled now is kept, and no first recording waits for it.
 	$(BIN)/python -c 'from spymaster.events.encoding import MassiveFrames; from spymaster.normalize.open import normalizer_of; normalizer_of(MassiveFrames("stocks", "ALL"), origin="")'
+	$(BIN)/python -c 'from spymaster.engines.ledger import fastest_body; fastest_body()'
 	@touch $@
 
 clean:

@@ -22,9 +22,10 @@ the column. A list in place of the bits is copied for every 2,048 rows.
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
+from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
@@ -32,6 +33,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster import clock
+from spymaster.engines.session import Session
 from spymaster.events import EventSchema
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ CME_OPEN: Final = {
     "2026-04-03": "Good Friday, until 08:15: CME's 2026 hours as trade.xyz lists them, docs.trade.xyz",
 }
 _FIRST_DATE: Final = "2000-01-01"
+_EPOCH: Final = date(1970, 1, 1)
+_CHICAGO, _NEW_YORK = ZoneInfo("America/Chicago"), ZoneInfo("America/New_York")
 _A_DAY: Final = 48  # half hours
 _NO_DATE: Final = np.iinfo(np.int32).min
 _US_SHIFT: Final = -10  # half hours that bring 04:00-20:00 New York into one UTC date, in summer and in winter
@@ -90,13 +94,37 @@ class SessionTable:
 
     def rth_span_ns(self, day: str) -> tuple[int, int] | None:
         """Return the regular trading hours of a date, half-open; None if it has none or is outside of the calendar."""
-        start = date.fromisoformat(day).toordinal() - date(1970, 1, 1).toordinal()
-        at = start * _A_DAY - self.first
+        at = (date.fromisoformat(day) - _EPOCH).days * _A_DAY - self.first
         open_at = np.flatnonzero(self.rth[at : at + _A_DAY]) if at >= 0 else np.empty(0, np.int64)
         if not len(open_at):
             return None
         begin = self.first + at + int(open_at[0])
         return begin * HALF_HOUR_NS, (begin + len(open_at)) * HALF_HOUR_NS
+
+    def session_of(self, ts_ns: int, market: Market) -> Session | None:
+        """Return the session that a time lies in; None at a time without one and outside of the calendar."""
+        found = self.sessions_between(ts_ns, ts_ns + 1, market)
+        return found[0] if found else None
+
+    def sessions_between(self, begin_ns: int, end_ns: int, market: Market) -> list[Session]:
+        """Return the sessions that have a part in [begin, end), whole and in order."""
+        dates = self.dates[market]
+        first = max(begin_ns // HALF_HOUR_NS - self.first, 0)
+        last = min(-(-end_ns // HALF_HOUR_NS) - self.first, len(dates))
+        days = np.unique(dates[first:last]) if first < last else dates[:0]
+        margin = slice(max(first - _A_DAY, 0), last + _A_DAY)  # no session is longer than a day
+        return [
+            self._session(margin.start + np.flatnonzero(dates[margin] == day), int(day))
+            for day in days.tolist()
+            if day != _NO_DATE
+        ]
+
+    def _session(self, half_hours: NDArray[np.intp], day: int) -> Session:
+        begin, end = int(half_hours[0]), int(half_hours[-1]) + 1
+        rth = begin + np.flatnonzero(self.rth[begin:end])
+        rth_begin, rth_end = (int(rth[0]), int(rth[-1]) + 1) if len(rth) else (end, end)
+        spans = ((self.first + at) * HALF_HOUR_NS for at in (begin, end, rth_begin, rth_end))
+        return Session((_EPOCH + timedelta(days=day)).isoformat(), *spans)
 
     def _places(self, ts_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         at = ts_ns // HALF_HOUR_NS - self.first
@@ -109,6 +137,23 @@ def calendar() -> SessionTable:
     """Return the calendar from 2000 to the end of next year. The first call costs a second, nearly half for pandas."""
     next_year = datetime.fromtimestamp(clock.utc_now_ns() // clock.NS_PER_SECOND, UTC).year + 1
     return session_table(_FIRST_DATE, f"{next_year}-12-31")
+
+
+def clock_session(ts_ns: int) -> Session:
+    """Return CME's session of a time as if every date were a whole trading day: the simulated market never closes."""
+    moment = datetime.fromtimestamp(ts_ns // clock.NS_PER_SECOND, _CHICAGO)
+    day = moment.date() + timedelta(days=moment.time() >= time(17))
+
+    def ns(on: date, hour: int, minute: int, zone: ZoneInfo) -> int:
+        return int(datetime.combine(on, time(hour, minute), zone).timestamp()) * clock.NS_PER_SECOND
+
+    return Session(
+        day.isoformat(),
+        ns(day - timedelta(1), 17, 0, _CHICAGO),
+        ns(day, 17, 0, _CHICAGO),
+        ns(day, 9, 30, _NEW_YORK),
+        ns(day, 16, 0, _NEW_YORK),
+    )
 
 
 def session_table(first_date: str, last_date: str) -> SessionTable:

@@ -38,6 +38,7 @@ from tests.long.contests import CAME_OFF, play_many
 from tests.long.explorer import torture as explore
 from tests.long.power import KINDS, CannotCutError, power_cuts
 from tests.long.rot import torture as rot
+from tests.long.truth import measure as measure_truth
 from tests.normalize.massive_fuzz import torture as fuzz
 
 WORKERS = 2
@@ -227,6 +228,24 @@ def contests(share: float, folder: Path, advance: Advance) -> list[Line]:
             len(found.played) >= wanted and not found.findings,
         )
     ]
+
+
+def truth(share: float, folder: Path, advance: Advance) -> list[Line]:
+    least, lines = max(1, int(50 * share)), []
+    for found in measure_truth(least, WORKERS, advance):
+        # Of few truths the bound says nothing.
+        for where, pairs in (("prices in sight", found.everywhere), ("levels", found.at_levels)):
+            for kind, (recall, precision) in pairs.items():
+                bar = found.strength == 1 and where == "prices in sight"
+                lines.append(
+                    Line(
+                        f"{kind} at {found.rate:,} rows/s, strength {found.strength:g}, {where}: recall, precision",
+                        f">= .9 of >= {least}, bounds >= .8" if bar else "to be seen",
+                        f"{recall}, {precision}",
+                        not bar or all(one.share >= 0.9 and (share < 1 or one.bounds[0] >= 0.8) for one in pairs[kind]),
+                    )
+                )
+    return lines
 
 
 TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {

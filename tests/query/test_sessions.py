@@ -244,6 +244,95 @@ def test_a_table_of_some_dates_says_what_the_whole_says():
     assert part.is_rth(stamps).equals(whole.is_rth(stamps))
 
 
+def test_a_session_of_cme_has_its_evening_its_morning_and_new_yorks_hours():
+    session = sessions.calendar().session_of(ns("2025-12-22 12:00:00"), "cme")
+
+    assert session.date == "2025-12-22"
+    assert (session.begin_ns, session.end_ns) == (
+        ns("2025-12-21 17:00:00", CHICAGO),
+        ns("2025-12-22 17:00:00", CHICAGO),
+    )
+    assert session.rth == (ns("2025-12-22 09:30:00", NEW_YORK), ns("2025-12-22 16:00:00", NEW_YORK))
+    assert session.overnight == (session.begin_ns, session.rth_begin_ns)
+    assert session.premarket == (ns("2025-12-22 04:00:00", NEW_YORK), session.rth_begin_ns)
+    assert session.opening_range == (session.rth_begin_ns, ns("2025-12-22 09:45:00", NEW_YORK))
+    assert session.initial_balance == (session.rth_begin_ns, ns("2025-12-22 10:30:00", NEW_YORK))
+
+
+def test_a_session_of_the_us_equities_is_the_new_york_day():
+    session = sessions.calendar().session_of(ns("2025-12-22 20:00:00", UTC), "us")
+
+    assert (session.begin_ns, session.end_ns) == (
+        ns("2025-12-22 04:00:00", NEW_YORK),
+        ns("2025-12-22 20:00:00", NEW_YORK),
+    )
+    assert session.overnight == session.premarket == (session.begin_ns, session.rth_begin_ns)
+
+
+def test_spans_follow_the_wall_clocks_over_both_changes_of_the_clocks():
+    for day in ("2025-03-07", "2025-03-10", "2025-10-31", "2025-11-03"):
+        session = sessions.calendar().session_of(ns(f"{day} 12:00:00", NEW_YORK), "cme")
+        evening = date.fromisoformat(day) - timedelta(1)
+        assert session.begin_ns == ns(f"{evening} 17:00:00", CHICAGO)
+        assert session.end_ns == ns(f"{day} 17:00:00", CHICAGO)
+        assert session.premarket[0] == ns(f"{day} 04:00:00", NEW_YORK)
+        assert session.opening_range[1] == ns(f"{day} 09:45:00", NEW_YORK)
+
+
+def test_a_half_day_ends_early_and_a_morning_without_new_york_has_no_regular_hours():
+    half = sessions.calendar().session_of(ns("2025-11-28 12:00:00", NEW_YORK), "cme")
+    assert half.rth == (ns("2025-11-28 09:30:00", NEW_YORK), ns("2025-11-28 13:00:00", NEW_YORK))
+
+    thanksgiving = sessions.calendar().session_of(ns("2025-11-27 12:00:00", NEW_YORK), "cme")
+    assert thanksgiving.date == "2025-11-27"
+    assert thanksgiving.overnight == (thanksgiving.begin_ns, thanksgiving.end_ns)
+    empty = (thanksgiving.end_ns, thanksgiving.end_ns)
+    assert {thanksgiving.rth, thanksgiving.opening_range, thanksgiving.initial_balance} == {empty}
+    assert thanksgiving.premarket == empty
+
+
+def test_sessions_between_two_times_are_those_with_a_part_in_it_and_each_is_whole():
+    table = sessions.calendar()
+    evening = ns("2025-12-22 17:00:00", CHICAGO)  # where the 22nd ends and the 23rd begins
+
+    def between(begin, end):
+        return [session.date for session in table.sessions_between(begin, end, "cme")]
+
+    assert between(evening - 1, evening) == ["2025-12-22"]
+    assert between(evening, evening + 1) == ["2025-12-23"]
+    assert between(evening - 1, evening + 1) == ["2025-12-22", "2025-12-23"]
+    assert between(evening, evening) == []
+    assert between(ns("2025-12-18 12:00:00"), ns("2025-12-23 12:00:00")) == [
+        "2025-12-18", "2025-12-19", "2025-12-22", "2025-12-23"
+    ]  # fmt: skip
+    for session in table.sessions_between(ns("2025-01-01 00:00:00"), ns("2026-01-01 00:00:00"), "cme"):
+        assert session == table.session_of(session.begin_ns, "cme") == table.session_of(session.end_ns - 1, "cme")
+
+
+def test_a_time_without_a_session_has_none():
+    table = sessions.calendar()
+
+    for stamp in (ns("2025-12-20 15:00:00"), ns("1999-01-04 15:00:00"), ns("2100-01-04 15:00:00"), -1):
+        assert table.session_of(stamp, "cme") is None
+        assert table.session_of(stamp, "us") is None
+    assert table.session_of(ns("2025-12-22 03:59:59", NEW_YORK), "us") is None
+
+
+def test_the_clocks_session_is_cmes_on_a_whole_day_and_there_is_one_on_every_other():
+    table = sessions.calendar()
+    whole = [ns(f"{day} 15:00:00") for day in ("2025-12-22", "2025-03-10", "2025-11-03")]
+    for stamp in (*whole, ns("2025-12-21 17:00:00", CHICAGO)):
+        assert sessions.clock_session(stamp) == table.session_of(stamp, "cme")
+
+    stamp, days = ns("2025-10-31 17:00:00", CHICAGO), []
+    for _ in range(4):  # Saturday, Sunday with its 25 hours, Monday, Tuesday
+        session = sessions.clock_session(stamp)
+        assert session.begin_ns == stamp
+        days.append((session.date, (session.end_ns - stamp) // 3_600_000_000_000))
+        stamp = session.end_ns
+    assert days == [("2025-11-01", 24), ("2025-11-02", 25), ("2025-11-03", 24), ("2025-11-04", 24)]
+
+
 @pytest.mark.parametrize(
     ("schema", "source", "root", "expected"),
     [

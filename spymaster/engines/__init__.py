@@ -1,0 +1,1 @@
+"""Events to signals: pure, the same live and from the lake. The clock is the events'."""

@@ -1,0 +1,40 @@
+"""How a ratio ranks in its own history, which says what a threshold tuned on another market cannot.
+
+A history is a histogram of integers: STEPS bins of a width of its own for each ratio, the last of which has all that is
+larger. A rank is the share of earlier snaps with a smaller bin, and of half of those with the same one: 0.5 is usual, 0
+the least of the session, 1 the most. It is NaN of a ratio that is NaN, and without a history.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS: Final = 128
+
+Floats = NDArray[np.float64]
+
+
+class History:
+    """The histories of an array of ratios in one session.
+
+    Args:
+        shape: of the array.
+        widths: of the bins, broadcast to it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], widths: Floats) -> None:
+        self._widths = widths
+        self._counts = np.zeros((*shape, BINS), np.int64)
+        self._bins = np.arange(BINS)
+
+    def rank(self, ratios: Floats) -> Floats:
+        """Rank ratios, none of them negative, then count them."""
+        known = ~np.isnan(ratios)
+        bins = np.minimum(np.where(known, ratios, 0) / self._widths, BINS - 1).astype(np.int64)[..., None]
+        smaller = (self._counts * (self._bins < bins)).sum(axis=-1)
+        same = np.take_along_axis(self._counts, bins, axis=-1)
+        total = self._counts.sum(axis=-1)
+        np.put_along_axis(self._counts, bins, same + known[..., None], axis=-1)
+        ranks: Floats = np.where(known & (total > 0), (2 * smaller + same[..., 0]) / np.maximum(2 * total, 1), np.nan)
+        return ranks

@@ -1,0 +1,93 @@
+"""Which state of a level holds: what was seen for long enough, and has not been gone for too long."""
+
+from collections.abc import Hashable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spymaster.engines.ledger import SNAP_NS, Longs
+
+STATES: Final = ("VOID", "NEUTRAL", "WEAK", "CONSUMED", "VACUUM", "WALL", "ABSORPTION")
+VOID, NEUTRAL, WEAK, CONSUMED, VACUUM, WALL, ABSORPTION = range(len(STATES))
+
+_NEVER: Final = -(2**62)
+
+Bytes = NDArray[np.int8]
+
+
+class _Memory(NamedTuple):
+    """What is known of levels as of the snap before; the last row is that of a level that is new.
+
+    Attributes:
+        side: of each.
+        state: seen then.
+        begun: (n, 7) from when each state was seen, holes bridged.
+        seen: (n, 7) until when.
+        held: what held.
+        since: from when.
+    """
+
+    side: Bytes
+    state: Bytes
+    begun: Longs
+    seen: Longs
+    held: Bytes
+    since: Longs
+
+    def take(self, rows: Longs) -> "_Memory":
+        """Return the memory of some rows."""
+        return _Memory._make(column[rows] for column in self)
+
+    def with_row(self, row: "_Memory") -> "_Memory":
+        """Return this memory and one row behind it."""
+        return _Memory._make(np.concatenate((getattr(self, name), getattr(row, name))) for name in self._fields)
+
+
+class Holds:
+    """What each level holds, from snap to snap.
+
+    A state holds from when it was seen for its time, holes bridged, until it has not been seen for longer than a hole,
+    or another holds; where none does, NEUTRAL is held. What stood at a snap stands until the next, so that quiet is no
+    hole. A level that is void, on another side, or was not there at the snap before, begins anew.
+
+    Args:
+        hold_ns: how long each of STATES must be seen; 0 of VOID and NEUTRAL.
+        hole_ns: how long another state may be seen meanwhile.
+    """
+
+    def __init__(self, hold_ns: Longs, hole_ns: int) -> None:
+        self._hold_ns, self._hole_ns = hold_ns, hole_ns
+        self._rows: dict[Hashable, int] = {}
+        never, none = np.full((1, len(STATES)), _NEVER), np.full(1, -1, np.int8)
+        self._new = _Memory(none, np.full(1, VOID, np.int8), never, never, none, np.zeros(1, np.int64))
+        self._memory = self._new
+
+    def work(self, snap_ns: int, ids: Sequence[Hashable], side: Bytes, state: Bytes) -> tuple[Bytes, Longs]:
+        """Return the state that holds of each level, and from when it was seen.
+
+        Args:
+            snap_ns: later than the one before.
+            ids: of the levels, each once.
+            side: at this snap.
+            state: at this snap.
+        """
+        rows = np.array([self._rows.get(level, -1) for level in ids], np.int64)
+        last = self._memory.take(rows)
+        every, turned = np.arange(len(ids)), last.side != side
+        anew = turned | (last.state == VOID)
+        begun, seen = last.begun, np.where(anew[:, None], _NEVER, last.seen)
+        seen[every[~anew], last.state[~anew]] = snap_ns - SNAP_NS
+
+        gone = snap_ns - SNAP_NS - seen[every, state] > self._hole_ns
+        begun[every[gone], state[gone]] = snap_ns
+        seen[every, state] = snap_ns
+        ready = (state > NEUTRAL) & (snap_ns - begun[every, state] >= self._hold_ns[state])
+        lasting = ~turned & (last.held > NEUTRAL) & (snap_ns - seen[every, last.held] <= self._hole_ns)
+        held = np.select([state == VOID, ready, lasting], [VOID, state, last.held], NEUTRAL).astype(np.int8)
+        stayed = np.where((held == last.held) & ~turned, last.since, snap_ns)
+        since = np.where(held > NEUTRAL, begun[every, held], stayed)
+
+        self._rows = {level: row for row, level in enumerate(ids)}
+        self._memory = _Memory(side, state, begun, seen, held, since).with_row(self._new)
+        return held, since

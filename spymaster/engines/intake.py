@@ -1,0 +1,314 @@
+"""Which rows count for which snap, and what each snap had seen.
+
+Snaps stand at whole multiples of SNAP_NS of event time. The clock is the book and the trades of one root:
+
+- The snap at T is taken when one of their rows of T + 100 ms or later leaves the bus. It has the rows that left before
+  that one and whose time is at most T. Later ones wait for their own snap, else a signal at T would know its future.
+- A row that leaves after the snap of its time is late: it is counted, and the next snap has it.
+- Without a row there is no snap. After a pause there is one, the last that its row makes due.
+- A row whose time is more than 5 s after its `ts_recv_ns` bears a wrong time: it is counted and goes no further. A row
+  of a snapshot bears another event's time: it waits like others, but is never late and moves no clock.
+
+So given what had left before each snap, what a snap has is a function of the rows alone. Live, `take` decides when
+snaps are due; a replay, which has the decisions on record, says so itself by `put` and `snap`.
+
+What waits is at most MOST_WAITING rows. Beyond, those that left first are lost; the snap that misses them is told.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from spymaster.clock import NS_PER_MS, NS_PER_SECOND
+from spymaster.engines.ledger import SNAP_NS
+from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, SYSTEM_GAPS, SYSTEM_SYMBOL, Stream
+from spymaster.events.schema import WILDCARD
+
+GRACE_NS: Final = 100 * NS_PER_MS  # what a row may come late by, in event time, and still count in its snap
+AHEAD_NS: Final = 5 * NS_PER_SECOND  # clocks of venue and vendor differ by less; beyond, the time is wrong
+MOST_WAITING: Final = 400_000  # rows; 20 s of the open, 180 MB of books
+_MOST_MISSING: Final = 256  # spans between two snaps; then the last one is widened: it says missing for longer than was
+_NEVER: Final = -(2**63)
+_LAST: Final = 2**63 - 1
+
+Loss = Literal["skipped", "gap", "overflow"]
+Times = NDArray[np.int64]
+
+
+class Missing(NamedTuple):
+    """Books of a span that are known to be missing: [begin, end), UTC nanoseconds of event time, and why.
+
+    The begin of a gap that says none is the least int64.
+    """
+
+    begin_ns: int
+    end_ns: int
+    reason: Loss
+
+
+class Piece(NamedTuple):
+    """What one snap has to work.
+
+    Attributes:
+        snap_ns: the snap.
+        since_ns: the snap before, None of the first.
+        batches: rows by schema, in the order in which they left; who works them sorts them.
+        missing: what became known to be missing since the snap before, of whatever time.
+        late: rows among them that came after the snap of their time, by stream.
+        ahead: rows since the snap before that were left out for a wrong time, by stream.
+        seen: the last `capture_seq` that had left of each stream's captures, of those that moved since the snap before.
+    """
+
+    snap_ns: int
+    since_ns: int | None
+    batches: Mapping[str, list[pa.RecordBatch]]
+    missing: tuple[Missing, ...]
+    late: Mapping[Stream, int]
+    ahead: Mapping[Stream, int]
+    seen: Mapping[tuple[Stream, int], int]
+
+
+class _Waiting(NamedTuple):
+    """Rows that wait for their snap, with their times, and whether these ascend."""
+
+    schema: str
+    batch: pa.RecordBatch
+    ts_ns: Times
+    ascends: bool
+
+
+class Intake:
+    """Gathers the rows of one root until their snaps are due.
+
+    Attributes:
+        snap_ns: the newest snap; None before the first.
+    """
+
+    def __init__(self, symbol: str, most_waiting: int = MOST_WAITING) -> None:
+        """Begin without rows.
+
+        Args:
+            symbol: the root whose book and trades are the clock, e.g. ES. Of a stream that has several, its rows count.
+            most_waiting: rows that may wait.
+        """
+        self.snap_ns: int | None = None
+        self._symbol = symbol
+        self._most_waiting = most_waiting
+        self._left: list[tuple[Stream, pa.RecordBatch]] = []  # since the snap before, not yet looked into
+        self._left_rows = 0
+        self._waiting: list[_Waiting] = []
+        self._waiting_rows = 0
+        self._missing: list[Missing] = []
+        self._late: Counter[Stream] = Counter()
+        self._ahead: Counter[Stream] = Counter()
+        self._seen: dict[tuple[Stream, int], int] = {}
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait."""
+        return self._left_rows + self._waiting_rows
+
+    def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Piece]:
+        """Take rows as they leave the bus; return the snaps that they make due, which may lie within the batch."""
+        if not self._concerns(stream):
+            return []
+        pieces, begin = [], 0
+        for at, snap_ns in self._due(stream, batch):
+            self.put(stream, batch.slice(begin, at - begin))
+            pieces.append(self.snap(snap_ns))
+            begin = at
+        self.put(stream, batch.slice(begin))
+        return pieces
+
+    def put(self, stream: Stream, batch: pa.RecordBatch) -> None:
+        """Let rows wait for the next snap that they are not after."""
+        if batch.num_rows == 0 or not self._concerns(stream):
+            return
+        self._left.append((stream, batch))
+        self._left_rows += batch.num_rows
+        if self.waiting_rows > self._most_waiting:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Look into what has left: all of a stream at once, since batches of a few rows cost what large ones do."""
+        left, fits = self._left, self.waiting_rows <= self._most_waiting
+        self._left, self._left_rows = [], 0
+        for stream, batch in _joined(left) if fits else left:  # where some are lost, in the order in which they left
+            self._admit(stream, batch)
+
+    def _admit(self, stream: Stream, batch: pa.RecordBatch) -> None:
+        self._note_seen(stream, batch)
+        if stream.schema == SYSTEM_GAPS.name:
+            self._note_gaps(batch)  # by when they are known: their own time is our clock's
+            return
+        batch = self._mine(stream, batch)
+        ts_ns, sound, clocked = _times(stream, batch)
+        if not sound.all():
+            self._ahead[stream] += int((~sound).sum())
+            batch, ts_ns, clocked = batch.filter(pa.array(sound)), ts_ns[sound], clocked[sound]
+        if not len(ts_ns):
+            return
+        if self.snap_ns is not None and (late := int((clocked & (ts_ns <= self.snap_ns)).sum())):
+            self._late[stream] += late
+        self._waiting.append(_Waiting(stream.schema, batch, ts_ns, bool((ts_ns[1:] >= ts_ns[:-1]).all())))
+        self._waiting_rows += len(ts_ns)
+        self._bound()
+
+    def skip(self, stream: Stream, first_ns: int, last_ns: int) -> None:
+        """Say that rows left without having come here: the bus was too fast for its reader.
+
+        Args:
+            stream: theirs.
+            first_ns: the lowest of their times.
+            last_ns: the highest.
+        """
+        if _has_books(stream.schema, stream.symbol, self._symbol):
+            self._miss(Missing(first_ns, min(last_ns, _LAST - 1) + 1, "skipped"))
+
+    def snap(self, snap_ns: int) -> Piece:
+        """Return what the snap at a time has, and go on to the next.
+
+        Raises:
+            ValueError: it is not on 250 ms, or not after the one before; nothing was taken.
+        """
+        if snap_ns % SNAP_NS or (self.snap_ns is not None and snap_ns <= self.snap_ns):
+            raise ValueError(f"snap {snap_ns} is not on 250 ms, or not after the one before. Next: ask for the next")
+        self._settle()
+        batches: dict[str, list[pa.RecordBatch]] = {}
+        rest: list[_Waiting] = []
+        for waiting in self._waiting:
+            due, later = _split(waiting, snap_ns)
+            if due is not None:
+                batches.setdefault(waiting.schema, []).append(due)
+            if later is not None:
+                rest.append(later)
+        latest = snap_ns + SNAP_NS + GRACE_NS  # of rows that can have left before the one that made this snap due
+        missing = tuple(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
+        piece = Piece(snap_ns, self.snap_ns, batches, missing, dict(self._late), dict(self._ahead), self._seen)
+        self._waiting, self._waiting_rows = rest, sum(len(each.ts_ns) for each in rest)
+        self.snap_ns, self._missing, self._seen = snap_ns, [], {}
+        self._late.clear()
+        self._ahead.clear()
+        return piece
+
+    def _concerns(self, stream: Stream) -> bool:
+        schema, symbol = stream
+        if schema == SYSTEM_GAPS.name:
+            return symbol == SYSTEM_SYMBOL
+        return (_moves_clock(stream) or schema == REFERENCE_STATUS.name) and symbol in (self._symbol, WILDCARD)
+
+    def _due(self, stream: Stream, batch: pa.RecordBatch) -> list[tuple[int, int]]:
+        """Return before which rows of the batch a snap is due, and which."""
+        if not _moves_clock(stream) or batch.num_rows == 0:
+            return []
+        newest = int(batch.column("ts_event_ns").to_numpy().max())
+        if self.snap_ns is not None and newest < self.snap_ns + SNAP_NS + GRACE_NS:
+            return []  # as of nearly every batch
+        ts_ns, sound, clocked = _times(stream, batch)
+        moves = sound & clocked
+        if stream.symbol == WILDCARD:
+            moves &= _equal(batch.column("symbol"), self._symbol)
+        clock = np.maximum.accumulate(np.where(moves, ts_ns, _NEVER + GRACE_NS))
+        numbers = (clock - GRACE_NS) // SNAP_NS
+        before = _NEVER // SNAP_NS if self.snap_ns is None else self.snap_ns // SNAP_NS
+        numbers = np.maximum(numbers, before)
+        at = np.flatnonzero(np.diff(numbers, prepend=before))
+        return list(zip(at.tolist(), (numbers[at] * SNAP_NS).tolist(), strict=True))
+
+    def _mine(self, stream: Stream, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the root's rows of a stream that has several roots'."""
+        if stream.symbol != WILDCARD:
+            return batch
+        return batch.filter(pa.array(_equal(batch.column("symbol"), self._symbol)))
+
+    def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
+        ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
+        turns = ids[1:] != ids[:-1]
+        for at in (*(np.flatnonzero(turns).tolist() if turns.any() else ()), len(ids) - 1):
+            self._seen[stream, int(ids[at])] = int(numbers[at])
+
+    def _note_gaps(self, batch: pa.RecordBatch) -> None:
+        """Note gaps of the book; one without a span reaches as far as a row may."""
+        columns = ("of_schema", "of_symbol", "start_ns", "end_ns")
+        for schema, symbol, begin, end in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            if _has_books(schema, symbol, self._symbol):
+                span = (_NEVER if begin is None else begin, _LAST if end is None else end)
+                self._miss(Missing(*span, "gap"))
+
+    def _bound(self) -> None:
+        while self._waiting_rows > self._most_waiting:
+            schema, batch, ts_ns, ascends = self._waiting.pop(0)
+            lost = min(self._waiting_rows - self._most_waiting, len(ts_ns))
+            if schema == FUTURES_MBP10.name:
+                self._miss(Missing(int(ts_ns[:lost].min()), int(ts_ns[:lost].max()) + 1, "overflow"))
+            if lost < len(ts_ns):
+                self._waiting.insert(0, _Waiting(schema, batch.slice(lost), ts_ns[lost:], ascends))
+            self._waiting_rows -= lost
+
+    def _miss(self, span: Missing) -> None:
+        last = self._missing[-1] if self._missing else None
+        if last is not None and (last.reason == span.reason == "overflow" or len(self._missing) == _MOST_MISSING):
+            begin_ns, end_ns = min(span.begin_ns, last.begin_ns), max(span.end_ns, last.end_ns)
+            self._missing[-1] = Missing(begin_ns, end_ns, last.reason)
+        else:
+            self._missing.append(span)
+
+
+def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, pa.RecordBatch]]:
+    """Return one batch for each stream."""
+    streams: dict[Stream, list[pa.RecordBatch]] = {}
+    for stream, batch in batches:
+        streams.setdefault(stream, []).append(batch)
+    return [
+        (stream, found[0] if len(found) == 1 else pa.Table.from_batches(found).combine_chunks().to_batches()[0])
+        for stream, found in streams.items()
+    ]
+
+
+def _moves_clock(stream: Stream) -> bool:
+    return stream.schema in (FUTURES_MBP10.name, FUTURES_TRADES.name)
+
+
+def _has_books(schema: str, symbol: str, mine: str) -> bool:
+    """Return whether a stream has the root's books. Trades are not missed: the book's own rows have each print."""
+    return schema == FUTURES_MBP10.name and symbol in (mine, WILDCARD)
+
+
+def _times(stream: Stream, batch: pa.RecordBatch) -> tuple[Times, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return event times, which of them can be, and which say when their row happened."""
+    ts_ns: Times = batch.column("ts_event_ns").to_numpy()
+    sound = ts_ns - AHEAD_NS <= batch.column("ts_recv_ns").to_numpy()
+    if stream.schema == FUTURES_MBP10.name:
+        return ts_ns, sound, ~batch.column("is_snapshot").to_numpy(zero_copy_only=False)
+    return ts_ns, sound, np.ones(len(ts_ns), np.bool_)
+
+
+def _split(waiting: _Waiting, snap_ns: int) -> tuple[pa.RecordBatch | None, _Waiting | None]:
+    """Return the rows up to a snap, and those after it."""
+    schema, batch, ts_ns, ascends = waiting
+    if ascends:
+        cut = int(np.searchsorted(ts_ns, snap_ns, side="right"))
+        if cut == len(ts_ns):
+            return batch, None
+        if cut == 0:
+            return None, waiting
+        return batch.slice(0, cut), _Waiting(schema, batch.slice(cut), ts_ns[cut:], True)
+    due = ts_ns <= snap_ns
+    if due.all():
+        return batch, None
+    if not due.any():
+        return None, waiting
+    later = ts_ns[~due]
+    rest = _Waiting(schema, batch.filter(pa.array(~due)), later, bool((later[1:] >= later[:-1]).all()))
+    return batch.filter(pa.array(due)), rest
+
+
+def _equal(column: pa.Array, text: str) -> NDArray[np.bool_]:
+    found: Any = pc.equal(column, pa.scalar(text))
+    equal: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return equal

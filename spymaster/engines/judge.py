@@ -1,0 +1,345 @@
+"""From rows to signals: one of each engine for a session, a snap after another.
+
+`Judge.take` gets rows as they leave the bus and returns the snaps that they make due; each is worked whole, by
+`_Day.snap`, whose lines are the order of the engines. Every memory begins anew with the session, so a judge that was
+warmed up from there has the same bits as one that ran all along; and with a roll, as no book says anything of another
+contract's. What is remembered of levels at one price is remembered of the leading one.
+
+A snap belongs to the session in which its time lies. Rows of times before that session are left out and counted;
+outside of sessions there are no snaps.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from spymaster.clock import NS_PER_SECOND
+from spymaster.engines import barrier, score, snap
+from spymaster.engines.barrier import Barrier, Ladder, flow_of
+from spymaster.engines.intake import Intake, Piece
+from spymaster.engines.ledger import Body, Ledger
+from spymaster.engines.levels import LevelRows, Levels, Zone
+from spymaster.engines.market import Earlier, Market, MarketState, Prints
+from spymaster.engines.profile import Profile
+from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows
+from spymaster.engines.runway import is_strong, runways
+from spymaster.engines.score import Evidence, Score
+from spymaster.engines.session import Session
+from spymaster.engines.snap import Counters, Snap
+from spymaster.engines.tape import Tape, Traded
+from spymaster.engines.typical import Norms, Typical
+from spymaster.engines.whole import Holes, Whole
+from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, Stream
+
+MOST_LEVELS: Final = 64  # the nearest to the mid are judged: more than a screen shows, and four times what Gold keeps
+_BEGINNING: Final = (barrier.NO_BOOK, barrier.NOT_WHOLE, barrier.WARM_UP)  # what a session begins with, and a roll too
+
+
+class Judge:
+    """Signals of one profile's levels.
+
+    Attributes:
+        zones: the user's hot zones, to be replaced when they change; the next snap has them.
+        sessions: in order, to be extended when a new one comes.
+        outside: snaps that were due outside of sessions, and not taken.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        sessions: Sequence[Session],
+        contract: str,
+        *,
+        earlier: Earlier | None = None,
+        seeds: Mapping[str, Norms] | None = None,
+        zones: Sequence[Zone] = (),
+        since_ns: int | None = None,
+        body: Body | None = None,
+    ) -> None:
+        """Begin without rows.
+
+        Args:
+            profile: the numbers.
+            sessions: the trading days, in order, of the profile's calendar.
+            contract: the front month, e.g. ESZ5, until `roll` says another.
+            earlier: what the first session takes over from those before it.
+            seeds: typical sizes and norms to begin a session with, by its date; see `typical.mean_of`.
+            zones: the user's hot zones, each name once.
+            since_ns: rows of earlier times do not come, though their session had some; None where all of them come.
+            body: of the ledger; the fastest if None.
+        """
+        self.zones = tuple(zones)
+        self.sessions = list(sessions)
+        self.outside = 0
+        self._profile = profile
+        self._contract = contract
+        self._earlier = earlier
+        self._seeds = seeds or {}
+        self._body = body
+        self._intake = Intake(profile.book.symbol)
+        self._day: _Day | None = None
+        self._since_ns = since_ns
+        self._rolled = False
+
+    def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Snap]:
+        """Take rows as they leave the bus; return the snaps that they make due."""
+        return [found for piece in self._intake.take(stream, batch) if (found := self._work(piece)) is not None]
+
+    def put(self, stream: Stream, batch: pa.RecordBatch) -> None:
+        """Take rows of a replay, whose snaps `snap` asks for."""
+        self._intake.put(stream, batch)
+
+    def snap(self, snap_ns: int) -> Snap | None:
+        """Work the rows that were put up to a recorded snap; None outside of sessions.
+
+        Raises:
+            ValueError: it is not on 250 ms, or not after the one before; nothing was worked.
+        """
+        return self._work(self._intake.snap(snap_ns))
+
+    def skip(self, stream: Stream, first_ns: int, last_ns: int) -> None:
+        """Say that rows of these times left the bus and did not come here."""
+        self._intake.skip(stream, first_ns, last_ns)
+
+    def roll(self, contract: str, earlier: Earlier | None = None) -> None:
+        """Judge another contract from the next snap on; all begins anew there.
+
+        Args:
+            contract: the new front month.
+            earlier: what is known of its sessions before.
+        """
+        self._contract, self._earlier, self._rolled, self._day = contract, earlier, True, None
+        self._since_ns = self._intake.snap_ns
+
+    def _work(self, piece: Piece) -> Snap | None:
+        session = self._session(piece.snap_ns)
+        if session is None:
+            self.outside += 1
+            return None
+        if self._day is None or self._day.session != session:
+            if self._day is not None:
+                self._earlier, self._rolled = self._day.market.earlier(), False
+            self._day = self._begun(session)
+        return self._day.snap(piece, self.zones)
+
+    def _begun(self, session: Session) -> "_Day":
+        seed = self._seeds.get(session.date)
+        day = _Day(self._profile, session, self._contract, self._earlier, seed, self._body, self._rolled)
+        if self._since_ns is not None:
+            day.begin_late(self._since_ns)
+        return day
+
+    def _session(self, snap_ns: int) -> Session | None:
+        at = bisect_right(self.sessions, snap_ns, key=lambda session: session.begin_ns) - 1
+        return self.sessions[at] if at >= 0 and snap_ns < self.sessions[at].end_ns else None
+
+
+class _Day:
+    """One session's engines."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        session: Session,
+        contract: str,
+        earlier: Earlier | None,
+        seed: Norms | None,
+        body: Body | None,
+        rolled: bool,
+    ) -> None:
+        self.session = session
+        self.market = Market(profile.market, session, earlier)
+        self._profile, self._hash = profile, profile.profile_hash
+        self._contract, self._rolled = contract, rolled
+        self._whole = Whole(session, contract)
+        self._ledger = Ledger(body)
+        self._typical = Typical(profile.typical, seed)
+        self._barrier = Barrier(profile.barrier)
+        self._tape = Tape(profile.tape, profile.barrier.flow_s)
+        self._levels = Levels(profile.levels, profile.market.tick)
+        self._score = Score(profile.score)
+        self._newest_ns: int | None = None
+        self._snaps = self._void = self._rows = self._printed = self._traded = self._off_tick = self._before = 0
+        self._late: Counter[Stream] = Counter()
+        self._ahead: Counter[Stream] = Counter()
+
+    def begin_late(self, since_ns: int) -> None:
+        """Say that rows from before a time are not there."""
+        self.market.void(self.session.begin_ns, since_ns)
+        self._whole.since_ns = max(self._whole.since_ns, since_ns)
+
+    def snap(self, piece: Piece, zones: Sequence[Zone]) -> Snap:
+        """Work a piece through every engine, in this order, and return what comes out."""
+        snap_ns = piece.snap_ns
+        rows = self._rows_of(piece)
+        self._count(piece, rows)
+        holes = self._whole.work(piece)
+        self._account(rows, snap_ns, holes)
+        state = self._market(rows, snap_ns, holes)
+        norms = self._typical.norms
+        ladder = self._barrier.work(
+            snap_ns, self._ledger, norms, warm=self._typical.ready, void=holes.reason is not None
+        )
+        traded = self._tape.work(snap_ns, rows, norms)
+        self._learn(snap_ns, ladder)
+        reason = self._reason(holes, ladder)
+        self._snaps += 1
+        self._void += reason is not None
+        whole_since_ns = max(self._ledger.whole_since_ns or snap_ns, self._whole.since_ns)
+        head = self._head(state, whole_since_ns, reason)
+        return Snap(
+            session=self.session.date,
+            age_ns=None if self._newest_ns is None else snap_ns - self._newest_ns,
+            counters=self._counters(),
+            seen=piece.seen,
+            market=state,
+            levels=self._judged(state, zones, traded, head),
+            **head,
+        )
+
+    def _rows_of(self, piece: Piece) -> BookRows:
+        """Return the contract's book rows of the session, in order."""
+        rows, off_tick = book_rows(piece.batches.get(FUTURES_MBP10.name, []), self._contract, self._profile.book.tick)
+        self._off_tick += off_tick
+        mine = (rows.ts_ns >= self.session.begin_ns) | (rows.kind == SNAPSHOT)
+        if mine.all():
+            return rows
+        self._before += int((~mine).sum())
+        return rows.take(mine)
+
+    def _count(self, piece: Piece, rows: BookRows) -> None:
+        self._late.update(piece.late)
+        self._ahead.update(piece.ahead)
+        self._rows += len(rows.ts_ns)
+        self._printed += int(rows.size[rows.kind == PRINT].sum(dtype=np.int64))
+        self._traded += _traded(piece.batches.get(FUTURES_TRADES.name, []), self._contract, self.session.begin_ns)
+        clocked = rows.ts_ns[rows.kind != SNAPSHOT]
+        if len(clocked):
+            newest = int(clocked[-1])
+            self._newest_ns = newest if self._newest_ns is None else max(newest, self._newest_ns)
+
+    def _account(self, rows: BookRows, snap_ns: int, holes: Holes) -> None:
+        if holes.books_from_ns is not None:
+            self._ledger.forget_book()
+            rows = rows.take((rows.ts_ns >= holes.books_from_ns) | (rows.kind == SNAPSHOT))
+            self._tape.restart()
+        if len(rows.ts_ns):
+            self._ledger.work(rows, snap_ns)
+        else:
+            self._ledger.advance(snap_ns)
+
+    def _market(self, rows: BookRows, snap_ns: int, holes: Holes) -> MarketState:
+        for begin_ns, end_ns in holes.spans:
+            self.market.void(begin_ns, end_ns)
+        printed = rows.take(rows.kind == PRINT)
+        book = self._ledger.book
+        touch = None if book is None else (int(book.px[BID, 0]), int(book.px[ASK, 0]))
+        quote = None if touch is None or NO_PRICE in touch else touch
+        self.market.work(snap_ns, Prints(printed.ts_ns, printed.price, printed.size, printed.side), quote)
+        return self.market.state()
+
+    def _learn(self, snap_ns: int, ladder: Ladder) -> None:
+        """Let a snap count for what is typical, after it was judged by what was typical before."""
+        flow_s = self._profile.barrier.flow_s
+        since_ns = max(self._ledger.whole_since_ns or snap_ns, self._whole.since_ns)
+        flow = flow_of(self._ledger, flow_s) if since_ns <= snap_ns - flow_s * NS_PER_SECOND else None
+        sound = ladder.reason in (barrier.SOUND, barrier.NOT_WHOLE, barrier.WARM_UP)
+        self._typical.work(snap_ns, self._ledger.book if sound else None, flow)
+
+    def _reason(self, holes: Holes, ladder: Ladder) -> str | None:
+        if holes.reason is not None:
+            return holes.reason
+        if self._rolled and ladder.reason in _BEGINNING:
+            return "roll"
+        self._rolled = False
+        return barrier.REASONS[ladder.reason] or None
+
+    def _head(self, state: MarketState, whole_since_ns: int, reason: str | None) -> dict[str, Any]:
+        tick = self._profile.market.tick
+        return {
+            "snap_ns": state.snap_ns,
+            "profile_hash": self._hash,
+            "contract": self._contract,
+            "spot": None if state.spot is None else state.spot / 2 * tick,
+            "bid": None if state.bid is None else state.bid * tick,
+            "ask": None if state.ask is None else state.ask * tick,
+            "whole_since_ns": whole_since_ns,
+            "void_reason": reason,
+        }
+
+    def _judged(
+        self, state: MarketState, zones: Sequence[Zone], traded: Traded, head: Mapping[str, Any]
+    ) -> pa.RecordBatch:
+        """Judge the levels nearest to the mid; without one there are none."""
+        profile, snap_ns = self._profile, state.snap_ns
+        if state.spot is None:
+            self._score.snap(snap_ns, (), score.NOTHING)
+            return snap.NO_LEVELS
+        levels = self._levels.snap(state.named, zones, state.spot, state.velocity)
+        rows = _nearest(levels)
+        ids = [levels.id[row] for row in rows.tolist()]
+        found = self._barrier.judge(ids, levels.price[rows])
+        evidence = Evidence(
+            found.state, found.coverage, traded.towards(found.side), levels.direction[rows], levels.distance[rows],
+            found.flow_coverage[:, 0], (snap_ns - (self._newest_ns or snap_ns)) / NS_PER_SECOND,
+        )  # fmt: skip
+        scores = self._score.snap(snap_ns, ids, evidence)
+        strong = is_strong(levels, profile.levels, profile.runway.strong)
+        rejects = scores.signal == score.REJECT
+        ways = runways(levels, strong, rows, rejects, profile.passage.distance_ticks)
+        columns = snap.whole_snap({**head, **_tape(traded, snap_ns)}, len(rows))
+        columns |= snap.of_levels(levels, rows, profile.market.tick) | snap.of_barrier(found)
+        columns |= snap.of_runways(ways, levels) | snap.of_scores(scores)
+        columns["tape_imbalance"] = snap.known(evidence.tape)
+        return snap.level_batch(columns)
+
+    def _counters(self) -> Counters:
+        return Counters(
+            snaps=self._snaps,
+            void=self._void,
+            rows=self._rows,
+            printed=self._printed,
+            traded=self._traded,
+            unsided=self._ledger.unsided,
+            off_tick=self._off_tick,
+            before=self._before,
+            unaccounted=self._ledger.late_rows,
+            late=dict(self._late),
+            ahead=dict(self._ahead),
+        )
+
+
+def _traded(batches: Sequence[pa.RecordBatch], contract: str, begin_ns: int) -> int:
+    total = 0
+    for batch in batches:
+        mine = pc.equal(batch.column("contract"), pa.scalar(contract))
+        mine = pc.and_(mine, pc.greater_equal(batch.column("ts_event_ns"), pa.scalar(begin_ns)))
+        total += pc.sum(batch.column("size").filter(mine)).as_py() or 0
+    return total
+
+
+def _nearest(levels: LevelRows) -> NDArray[np.intp]:
+    """Return the rows of at most MOST_LEVELS; of two as far where one fits, neither, as the mirror had the other."""
+    far = np.abs(levels.distance)
+    if len(far) <= MOST_LEVELS:
+        return np.arange(len(far))
+    return np.flatnonzero(far < np.partition(far, MOST_LEVELS)[MOST_LEVELS])
+
+
+def _tape(traded: Traded, snap_ns: int) -> dict[str, Any]:
+    sweep = traded.sweep
+    return {
+        "tape_bought": traded.bought,
+        "tape_sold": traded.sold,
+        "tape_coverage": traded.coverage,
+        "tape_velocity_ticks_s": traded.velocity,
+        "sweep_direction": None if sweep is None else sweep.direction,
+        "sweep_age_ns": None if sweep is None else snap_ns - sweep.ts_ns,
+        "sweep_contracts": None if sweep is None else sweep.contracts,
+    }

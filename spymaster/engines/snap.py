@@ -1,0 +1,300 @@
+"""What comes out: a snap, and in it a row for each level. `SIGNALS` says each column with its unit.
+
+Prices are in the underlying's unit (index points, dollars), `_ticks` in ticks of the underlying, sizes in contracts of
+the book. What is not known, or void, is null: no row has NaN or infinity.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spymaster.engines import barrier, holds, runway, score
+from spymaster.engines.ledger import WINDOWS_S
+from spymaster.engines.levels import LevelRows
+from spymaster.engines.market import MarketState
+from spymaster.events import Stream
+from spymaster.events.schema import field, optional
+
+_RATIOS: Final = ("depth", "wall", "eaten", "replenishment")  # of barrier.RATIOS
+_FLOWS: Final = ("added", "canceled", "filled", "delta_liq")
+
+
+def _of_windows() -> list[pa.Field]:
+    return [
+        column
+        for seconds in WINDOWS_S
+        for column in (
+            optional(f"added_{seconds}s", pa.int64(), f"contracts added in the zone in {seconds} s"),
+            optional(f"canceled_{seconds}s", pa.int64(), f"contracts canceled in the zone in {seconds} s"),
+            optional(f"filled_{seconds}s", pa.int64(), f"contracts filled in the zone in {seconds} s"),
+            optional(f"delta_liq_{seconds}s", pa.int64(), "added - canceled - filled"),
+            optional(f"replenishment_ratio_{seconds}s", pa.float64(), "added / (canceled + filled); null if 0 / 0"),
+            optional(f"flow_coverage_{seconds}s", pa.float64(), f"share of the {seconds} s in which the zone was seen"),
+        )
+    ]
+
+
+SIGNALS: Final = pa.schema(
+    [
+        field("snap_ns", pa.int64(), "event time of the snap, UTC nanoseconds; a whole multiple of 250 ms"),
+        field("profile_hash", pa.string(), "of the numbers that it was judged by"),
+        field("contract", pa.string(), "whose book was judged"),
+        field("spot", pa.float64(), "mid of the last sound book"),
+        field("bid", pa.float64(), "its best bid"),
+        field("ask", pa.float64(), "its best ask"),
+        field("whole_since_ns", pa.int64(), "nothing is missing since then, UTC nanoseconds"),
+        optional("void_reason", pa.string(), "why all levels of the snap are void"),
+        field("id", pa.string(), "of the level, or of the steadiest of those at the price"),
+        field("ids", pa.list_(pa.string()), "of all levels at the price"),
+        field("kinds", pa.list_(pa.string()), "of the same"),
+        field("price", pa.float64(), "of the level"),
+        field("fixed", pa.bool_(), "it will not move any more in this session"),
+        field("level_whole", pa.bool_(), "nothing is missing in the span that the level is made of"),
+        field("direction", pa.int8(), "+1 a break goes up, -1 down, 0 it has only been seen at the mid"),
+        field("distance_ticks", pa.float64(), "from the mid to the level, + is up; halves occur"),
+        field("in_sight", pa.bool_(), "within the monitor band"),
+        field("touched", pa.bool_(), "this snap is a touch"),
+        field("touches", pa.int32(), "so far in the session"),
+        optional("approach_ticks_s", pa.float64(), "velocity of the mid towards the level, ticks a second"),
+        field("confluence_count", pa.int32(), "other levels within the confluence band"),
+        field("confluence_pressure", pa.float64(), "their weights by nearness, 0 to 1"),
+        optional("barrier_side", pa.string(), "bid or ask; null inside the spread"),
+        optional("zone_ticks", pa.int64(), "where the zone begins, ticks of the book"),
+        optional("offset_ticks", pa.int64(), "from the touch outward, ticks of the book"),
+        field("state", pa.string(), "of the barrier at this snap, VOID to ABSORPTION"),
+        optional("level_void_reason", pa.string(), "why the level is VOID"),
+        optional("held_state", pa.string(), "the state that has held"),
+        optional("held_since_ns", pa.int64(), "since when, UTC nanoseconds"),
+        field("coverage", pa.float64(), "share of the zone that is visible"),
+        optional("depth", pa.int64(), "contracts in the zone"),
+        optional("typical_depth", pa.float64(), "of the same prices, contracts"),
+        *_of_windows(),
+        optional("depth_ratio", pa.float64(), "depth / typical depth"),
+        optional("depth_rank", pa.float64(), "its rank in its own history, 0 to 1"),
+        optional("wall_ratio", pa.float64(), "largest size in the zone / its typical size"),
+        optional("wall_rank", pa.float64(), "its rank in its own history, 0 to 1"),
+        optional("eaten_ratio", pa.float64(), "largest share of the volume of 5 s that was eaten at one price"),
+        optional("eaten_rank", pa.float64(), "its rank in its own history, 0 to 1"),
+        optional("replenishment_rank", pa.float64(), "rank of replenishment_ratio_5s in its own history, 0 to 1"),
+        optional("tape_imbalance", pa.float64(), "towards the level, -1 to 1"),
+        field("tape_bought", pa.int64(), "contracts whose aggressor bought, in the tape's window"),
+        field("tape_sold", pa.int64(), "likewise sold"),
+        field("tape_coverage", pa.float64(), "share of the tape's window that was seen"),
+        optional("tape_velocity_ticks_s", pa.float64(), "of the prints, ticks of the book a second, + is up"),
+        optional("sweep_direction", pa.int8(), "of the newest sweep, +1 up, -1 down"),
+        optional("sweep_age_ns", pa.int64(), "since its first print"),
+        optional("sweep_contracts", pa.int64(), "how much it took"),
+        optional("runway_direction", pa.int8(), "+1 up, -1 down"),
+        optional("runway_next_id", pa.string(), "the next level on the way"),
+        optional("runway_next_ticks", pa.float64(), "from the mid to it"),
+        optional("runway_strong_id", pa.string(), "the next strong one"),
+        optional("runway_strong_ticks", pa.float64(), "from the mid to it"),
+        optional("runway_quality", pa.string(), "CLEAR or OBSTRUCTED; null where no level is on the way"),
+        optional("points_barrier", pa.float64(), "part of score_raw's distance from 50"),
+        optional("points_tape", pa.float64(), "likewise"),
+        optional("points_fuel", pa.float64(), "likewise"),
+        optional("score_raw", pa.float64(), "0 to 100, 50 is no evidence; no probability"),
+        optional("score", pa.float64(), "smoothed"),
+        field("signal", pa.string(), "BREAK, REJECT, CONTESTED or NEUTRAL"),
+        optional("signal_since_ns", pa.int64(), "since when, UTC nanoseconds; null of NEUTRAL"),
+        field("confidence", pa.float64(), "0 to 1, by coverage and age of the data; 0 where void"),
+    ],
+    {"schema_name": "levels.signals", "schema_version": "1"},
+)
+
+
+class Counters(NamedTuple):
+    """What was counted since the session's begin.
+
+    Attributes:
+        snaps: snaps taken.
+        void: of these, those that are void whole.
+        rows: book rows of the contract that were worked.
+        printed: contracts printed, by the book's own rows.
+        traded: contracts of the contract in `futures.trades`; the same, but for what one of the streams lacks.
+        unsided: contracts whose print says no aggressor.
+        off_tick: rows with a price that is no whole tick.
+        before: rows of times before the session.
+        unaccounted: book rows older than the newest instant accounted, which only tape and volume count.
+        late: rows that came after the snap of their time, by stream, whatever their contract.
+        ahead: rows with a time that cannot be, by stream; left out.
+    """
+
+    snaps: int
+    void: int
+    rows: int
+    printed: int
+    traded: int
+    unsided: int
+    off_tick: int
+    before: int
+    unaccounted: int
+    late: Mapping[Stream, int]
+    ahead: Mapping[Stream, int]
+
+
+class Snap(NamedTuple):
+    """What the engines put out at a snap.
+
+    Attributes:
+        snap_ns: event time, UTC nanoseconds.
+        session: the trading day.
+        contract: whose book was judged.
+        profile_hash: of the numbers that it was judged by.
+        spot: mid of the last sound book, in the underlying's unit; None before the first, and since a hole.
+        bid: likewise.
+        ask: likewise.
+        age_ns: of the newest row of the book; None before the first.
+        whole_since_ns: nothing is missing since then.
+        void_reason: why all levels are void; None where they are not.
+        counters: of the session.
+        seen: the last `capture_seq` that had left of the captures that moved since the snap before.
+        market: the market's state.
+        levels: a row for each level, ascending by price, of the schema SIGNALS.
+    """
+
+    snap_ns: int
+    session: str
+    contract: str
+    profile_hash: str
+    spot: float | None
+    bid: float | None
+    ask: float | None
+    age_ns: int | None
+    whole_since_ns: int
+    void_reason: str | None
+    counters: Counters
+    seen: Mapping[tuple[Stream, int], int]
+    market: MarketState
+    levels: pa.RecordBatch
+
+
+NO_LEVELS: Final = pa.RecordBatch.from_pylist([], SIGNALS)
+
+_SIDES: Final = ("bid", "ask", None)
+_STATES: Final = holds.STATES
+_HELD: Final = (None, *holds.STATES[1:])
+_REASONS: Final = (None, *barrier.REASONS[1:])
+_QUALITIES: Final = runway.QUALITIES
+_SIGNALS: Final = score.SIGNALS
+
+
+def whole_snap(columns: Mapping[str, Any], count: int) -> dict[str, pa.Array]:
+    """Return columns that every level of a snap has alike, by name.
+
+    Args:
+        columns: one value each.
+        count: of levels.
+    """
+    return {name: _repeated(value, SIGNALS.field(name).type, count) for name, value in columns.items()}
+
+
+def _repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    if isinstance(value, int | float):
+        return pa.array(np.full(count, value), kind)
+    return _repeated_text(value, kind, count)
+
+
+@lru_cache(maxsize=64)
+def _repeated_text(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
+    return pa.array([value] * count, kind)
+
+
+def of_levels(levels: LevelRows, rows: NDArray[np.intp], tick: float) -> dict[str, pa.Array]:
+    """Return the columns that say what the levels are."""
+    return {
+        "id": _texts(levels.id, rows),
+        "ids": _lists(tuple(levels.ids[row] for row in rows.tolist())),
+        "kinds": _lists(tuple(levels.kinds[row] for row in rows.tolist())),
+        "price": pa.array(levels.price[rows] * tick),
+        "fixed": pa.array(levels.fixed[rows]),
+        "level_whole": pa.array(levels.whole[rows]),
+        "direction": pa.array(levels.direction[rows]),
+        "distance_ticks": pa.array(levels.distance[rows] / 2),
+        "in_sight": pa.array(levels.in_sight[rows]),
+        "touched": pa.array(levels.touched[rows]),
+        "touches": pa.array(levels.touches[rows]),
+        "approach_ticks_s": known(levels.velocity[rows]),
+        "confluence_count": pa.array(levels.confluence[rows]),
+        "confluence_pressure": pa.array(levels.pressure[rows]),
+    }
+
+
+def of_barrier(judged: barrier.Judged) -> dict[str, pa.Array]:
+    """Return the columns of the barrier; what is void is null."""
+    void, sided = judged.state == holds.VOID, judged.side != barrier.NO_SIDE
+    found: dict[str, pa.Array] = {
+        "barrier_side": _named(_SIDES, np.where(sided, judged.side, len(_SIDES) - 1)),
+        "zone_ticks": pa.array(judged.price, mask=~sided),
+        "offset_ticks": pa.array(judged.offset, mask=~sided),
+        "state": _named(_STATES, judged.state),
+        "level_void_reason": _named(_REASONS, judged.reason),
+        "held_state": _named(_HELD, judged.held),
+        "held_since_ns": pa.array(judged.held_since_ns, mask=judged.held == holds.VOID),
+        "coverage": pa.array(judged.coverage),
+        "depth": pa.array(judged.depth, mask=void),
+        "typical_depth": pa.array(judged.typical, mask=void),
+    }
+    for place, seconds in enumerate(WINDOWS_S):
+        for name in _FLOWS:
+            found[f"{name}_{seconds}s"] = pa.array(np.ascontiguousarray(getattr(judged, name)[:, place]), mask=void)
+        for name in ("replenishment_ratio", "flow_coverage"):
+            values = np.where(void, np.nan, getattr(judged, name)[:, place])
+            found[f"{name}_{seconds}s"] = known(values)
+    for name, ratio, rank in zip(_RATIOS, judged.ratios.T, judged.ranks.T, strict=True):
+        found[f"{name}_ratio"], found[f"{name}_rank"] = known(ratio), known(rank)
+    return found
+
+
+def of_runways(ways: runway.Runways, levels: LevelRows) -> dict[str, pa.Array]:
+    """Return the columns of the way from the mid."""
+    return {
+        "runway_direction": pa.array(ways.direction, mask=ways.direction == 0),
+        "runway_next_id": _texts(levels.id, ways.next),
+        "runway_next_ticks": pa.array(ways.next_distance / 2, mask=ways.next == runway.NONE),
+        "runway_strong_id": _texts(levels.id, ways.strong),
+        "runway_strong_ticks": pa.array(ways.strong_distance / 2, mask=ways.strong == runway.NONE),
+        "runway_quality": _named(_QUALITIES, ways.quality),
+    }
+
+
+def of_scores(scores: score.Scores) -> dict[str, pa.Array]:
+    """Return the columns of score and signal."""
+    return {
+        "points_barrier": known(scores.barrier),
+        "points_tape": known(scores.tape),
+        "points_fuel": known(scores.fuel),
+        "score_raw": known(scores.raw),
+        "score": known(scores.smooth),
+        "signal": _named(_SIGNALS, scores.signal),
+        "signal_since_ns": pa.array(scores.since_ns, mask=scores.signal == score.NEUTRAL),
+        "confidence": pa.array(scores.confidence),
+    }
+
+
+def level_batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """Return the columns as they stand in SIGNALS; each has to be there."""
+    return pa.RecordBatch.from_arrays([columns[name] for name in SIGNALS.names], schema=SIGNALS)
+
+
+def known(values: NDArray[np.float64]) -> pa.Array:
+    """Return floats, NaN as null."""
+    return pa.array(values, pa.float64(), from_pandas=True)
+
+
+def _named(names: Sequence[str | None], codes: NDArray[Any]) -> pa.Array:
+    return pa.array([names[code] for code in codes.tolist()], pa.string())  # a third of the time of pyarrow's take
+
+
+@lru_cache(maxsize=64)
+def _lists(texts: tuple[tuple[str, ...], ...]) -> pa.Array:
+    return pa.array(texts, pa.list_(pa.string()))
+
+
+def _texts(texts: Sequence[str], rows: NDArray[np.intp]) -> pa.Array:
+    """Return texts by row; null of none (-1)."""
+    return pa.array([texts[row] if row >= 0 else None for row in rows.tolist()], pa.string())

@@ -1,0 +1,111 @@
+"""Which state holds: what was seen for its time, holes bridged; and how a ratio ranks in its history."""
+
+import numpy as np
+import pytest
+
+from spymaster.engines.history import BINS, History
+from spymaster.engines.holds import NEUTRAL, STATES, VACUUM, VOID, WALL, WEAK, Holds
+from spymaster.engines.ledger import SNAP_NS
+
+S = 1_000_000_000
+HOLD_NS = np.array([0, 0, 1, 1, 1.5, 2, 1]) * S
+BEGIN = 1_000 * S
+
+
+def held(*states, side=None, snaps=None, holds=None, level="a"):
+    """Return what holds of one level at each snap, and from which snap."""
+    holds = holds or Holds(HOLD_NS.astype(np.int64), S)
+    found = []
+    for number, state in enumerate(states):
+        at = number if snaps is None else snaps[number]
+        one_side = 0 if side is None else side[number]
+        now, since = holds.work(
+            BEGIN + at * SNAP_NS, [level], np.array([one_side], np.int8), np.array([state], np.int8)
+        )
+        found.append((STATES[now[0]], (int(since[0]) - BEGIN) // SNAP_NS))
+    return found
+
+
+def names(*args, **kwargs):
+    return [name for name, _ in held(*args, **kwargs)]
+
+
+def test_a_state_holds_when_it_was_seen_for_its_time_and_since_it_was_seen():
+    found = held(*[NEUTRAL] * 3, *[WALL] * 10)
+
+    assert found[:11] == [("NEUTRAL", 0)] * 11
+    assert found[11:] == [("WALL", 3)] * 2
+
+
+def test_a_hole_of_a_second_is_bridged_and_a_longer_one_is_not():
+    bridged = held(*[WALL] * 9, *[NEUTRAL] * 4, WALL)
+    assert bridged[8:] == [("WALL", 0)] * 6
+
+    longer = held(*[WALL] * 9, *[NEUTRAL] * 5, *[WALL] * 9)
+    assert longer[8:13] == [("WALL", 0)] * 5
+    assert longer[13:22] == [("NEUTRAL", 13)] * 9
+    assert longer[22] == ("WALL", 14)
+
+
+def test_a_hole_before_it_holds_is_bridged_too():
+    assert held(*[WALL] * 4, *[WEAK] * 2, *[WALL] * 3)[-1] == ("WALL", 0)
+
+
+def test_another_state_takes_over_when_it_holds_itself():
+    found = held(*[WALL] * 9, *[WEAK] * 5)
+
+    assert found[-2:] == [("WALL", 0), ("WEAK", 9)]
+
+
+def test_what_stood_at_a_snap_stands_until_the_next_so_that_quiet_is_no_hole():
+    assert held(WALL, WALL, snaps=[0, 8]) == [("NEUTRAL", 0), ("WALL", 0)]
+    assert held(WALL, NEUTRAL, WALL, snaps=[0, 8, 20])[-1] == ("NEUTRAL", 0)
+
+
+@pytest.mark.parametrize("between", [(VOID, 0), (WALL, 1)])
+def test_a_level_that_was_void_or_on_the_other_side_begins_anew(between):
+    state, side = between
+    found = held(*[WALL] * 9, state, *[WALL] * 9, side=[0] * 9 + [side] + [0] * 9)
+
+    assert found[8] == ("WALL", 0)
+    assert found[9] == ("VOID" if state == VOID else "NEUTRAL", 9)
+    assert [name for name, _ in found[10:18]] == ["NEUTRAL"] * 8
+    assert found[18] == ("WALL", 10)
+
+
+def test_void_is_held_at_once_and_since_it_began():
+    assert held(NEUTRAL, VOID, VOID, NEUTRAL) == [("NEUTRAL", 0), ("VOID", 1), ("VOID", 1), ("NEUTRAL", 3)]
+
+
+def test_a_level_that_is_not_asked_for_begins_anew_and_is_forgotten():
+    holds = Holds(HOLD_NS.astype(np.int64), S)
+    held(*[WALL] * 9, holds=holds)
+    held(NEUTRAL, snaps=[9], holds=holds, level="b")
+
+    assert held(WALL, snaps=[10], holds=holds) == [("NEUTRAL", 10)]
+    assert len(holds._memory.side) == 2  # itself and the blank one
+
+
+def test_levels_do_not_mix_whatever_their_order():
+    holds, rng = Holds(HOLD_NS.astype(np.int64), S), np.random.default_rng(3)
+    alone = {level: Holds(HOLD_NS.astype(np.int64), S) for level in range(12)}
+    for number in range(200):
+        ids = rng.permutation(12).tolist()
+        side = (rng.random(12) < 0.02).astype(np.int8)
+        state = rng.choice([WALL] * 9 + [VACUUM, WEAK, VOID, NEUTRAL], 12).astype(np.int8)
+        now, since = holds.work(BEGIN + number * SNAP_NS, ids, side, state)
+        for at, level in enumerate(ids):
+            one, begun = alone[level].work(BEGIN + number * SNAP_NS, [level], side[at : at + 1], state[at : at + 1])
+            assert (now[at], since[at]) == (one[0], begun[0])
+
+
+def test_a_rank_is_the_share_of_earlier_snaps_with_less_and_half_of_those_with_as_much():
+    history = History((1,), np.array([0.125]))
+    ranks = [float(history.rank(np.array([value]))[0]) for value in (1.0, 2.0, 0.5, 1.0, np.nan, 1.06, 99.0, 500.0)]
+
+    assert np.isnan(ranks[0])
+    assert ranks[1:4] == [1.0, 0.0, (1 + 0.5) / 3]
+    assert np.isnan(ranks[4])
+    assert ranks[5:] == [(1 + 1) / 4, 1.0, (5 + 0.5) / 6]
+    assert history._counts.sum() == 7
+    assert history._counts.shape == (1, BINS)
