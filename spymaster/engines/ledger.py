@@ -378,7 +378,8 @@ def _account_side(
     if not paired.any() or not (listed.any() or len(where)):
         return
     named = np.append(outward[listed], where)
-    least, span = int(named.min()), int(named.max() - named.min()) + 1
+    least, most = int(named.min()), int(named.max())
+    span = most - least + 1
     columns = np.arange(least, least + span)
     slots = columns & _SLOT
     step = max(_CELLS // span, 1)
