@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from spymaster.engines.profile import ProfileName
 from spymaster.errors import UsageError
 from spymaster.journal import Form
 
@@ -43,7 +42,6 @@ class Settings(BaseSettings):
     disk_reserve_mb: int = _setting(512, "DISK_RESERVE_MB", "ingest stops when less is free; Bronze at twice that")
     bus_max_mb: int = _setting(256, "BUS_MAX_MB", "what may wait for one live reader; 15 s of a busy open")
     greeks_tolerance_sec: float = _setting(10.0, "GREEKS_TOLERANCE_SEC", "how old greeks of an option trade may be")
-    profile: ProfileName = _setting("ES", "PROFILE", "whose levels are judged, and by which numbers: ES, SPY or SIM")
     log_format: Form = _setting("text", "LOG_FORMAT", "of a line of the journal: text or json")
     log_file: Path | None = _setting(None, "LOG_FILE", "what the journal goes to instead of stderr; 5 files of 10 MB")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
@@ -68,11 +66,6 @@ class Settings(BaseSettings):
     @classmethod
     def _named(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
-
-    @field_validator("profile", mode="before")
-    @classmethod
-    def _profile(cls, value: object) -> object:
-        return value.strip().upper() if isinstance(value, str) else value
 
     @field_validator("flush_interval_sec")
     @classmethod

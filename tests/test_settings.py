@@ -21,7 +21,6 @@ def test_the_defaults_are_the_documented_ones():
     assert (loaded.flush_interval_sec, loaded.wal_segment_size_mb, loaded.wal_sync_interval_ms) == (5.0, 256, 5)
     assert (loaded.disk_reserve_mb, loaded.bus_max_mb) == (512, 256)
     assert (loaded.log_format, loaded.log_file) == ("text", None)
-    assert loaded.profile == "ES"
     assert loaded.warnings == []
 
 
@@ -58,7 +57,6 @@ def test_a_lake_that_is_named_has_its_log_in_it_unless_the_log_is_named_as_well(
         ("BUS_MAX_MB", "0", "must be 1 to 4096"),
         ("WAL_SYNC_INTERVAL_MS", "soon", "setting WAL_SYNC_INTERVAL_MS is not usable"),
         ("LOG_FORMAT", "xml", "setting LOG_FORMAT is not usable: Input should be 'text' or 'json'"),
-        ("PROFILE", "NQ", "setting PROFILE is not usable: Input should be 'ES', 'SPY' or 'SIM'"),
         ("USE_S3", "true", "USE_S3=true .* is not built yet"),
         ("DATA_ROOT", "", "setting DATA_ROOT is not usable: must name a folder"),
         ("WAL_ROOT", " ", "setting WAL_ROOT is not usable: must name a folder"),
@@ -111,12 +109,6 @@ def test_the_journals_settings_have_both_names_and_an_empty_file_is_none(monkeyp
     assert (settings.load().log_format, str(settings.load().log_file)) == ("json", "kept/journal")
     monkeypatch.setenv("LOG_FILE", " ")
     assert settings.load().log_file is None
-
-
-def test_a_profile_is_named_in_either_case(monkeypatch):
-    monkeypatch.setenv("PROFILE", "sim")
-
-    assert settings.load().profile == "SIM"
 
 
 def test_every_secret_that_is_set_is_known_to_whoever_must_leave_it_out(monkeypatch):

@@ -19,10 +19,10 @@ from spymaster.clock import NS_PER_SECOND
 from spymaster.engines import profile
 from spymaster.engines.bars import Bars
 from spymaster.engines.profile import Kind
+from spymaster.engines.rows import NO_PRICE
 from spymaster.engines.session import Session, Span
 from spymaster.engines.volume_profile import ValueArea, VolumeProfile
 
-NO_PRICE: Final = -(2**31)  # a print that has none is not counted
 _MOST_VOIDS: Final = 64  # then the last one is widened: it says void for longer than was
 _AVERAGES: Final[tuple[tuple[Kind, int], ...]] = (("SMA_200", 200), ("SMA_400", 400))
 

@@ -208,9 +208,16 @@ def test_enough_truths_of_each_kind_are_gathered_whatever_their_seed(monkeypatch
     monkeypatch.setattr(long_truth, "ProcessPoolExecutor", Here)
     (found,) = long_truth.measure(50, 2, lambda done, total: None, [(200, 1.0)])
 
-    assert [market.seed for market in judged] == [*range(11, 21), *range(23, 27)]
+    assert [market.seed for market in judged] == [*range(23, 37)]
     assert found.everywhere["wall"] == (Score(42, 56), Score(14, 14))
     assert found.at_levels == {"wall": found.everywhere["wall"]}
+
+    monkeypatch.setattr(long_truth, "MOST_MARKETS", 4)
+    judged.clear()
+    assert len(list(long_truth.measure(50, 2, lambda done, total: None, [(200, 1.0), (500, 0.5)]))) == 2
+    assert [(one.seed, one.rate) for one in judged] == [
+        (23 + number, rate) for rate in (200, 500) for number in range(4)
+    ]
 
 
 PAIR = (Score(3, 4), Score(1, 1))

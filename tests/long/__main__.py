@@ -236,7 +236,7 @@ def truth(share: float, folder: Path, advance: Advance) -> list[Line]:
         # Of few truths the bound says nothing.
         for where, pairs in (("prices in sight", found.everywhere), ("levels", found.at_levels)):
             for kind, (recall, precision) in pairs.items():
-                bar = found.strength == 1 and where == "prices in sight"
+                bar = found.strength == 1
                 lines.append(
                     Line(
                         f"{kind} at {found.rate:,} rows/s, strength {found.strength:g}, {where}: recall, precision",
