@@ -1,4 +1,4 @@
-"""The long form of everything that tries to lose a row, and of contests: `make torture`. Prints a table, see
+"""The long form of everything that tries to lose a row, of contests and of truth: `make torture`. Prints a table, see
 docs/durability.md.
 
 Each trial is a function of its seed and is run by the tests as well, with smaller numbers. `make torture ARGS="kills
@@ -259,6 +259,7 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "frames": frames,
     "recovery": recovery,
     "contests": contests,
+    "truth": truth,
 }
 
 
