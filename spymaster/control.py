@@ -2,6 +2,7 @@
 
 One JSON line each way, one question a connection:
     {"command": "status"}  ->  the answer as one JSON document, or {"error": "a line"}
+What else the question says is what its command is asked with.
 
 The daemon answers between two pieces of recording and waits for nobody: a request has a size, a connection has a time,
 and there are so many connections; whatever goes beyond loses its answer.
@@ -16,13 +17,13 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
 from spymaster import clock, durable
-from spymaster.errors import ControlError
+from spymaster.errors import ControlError, SpymasterError
 
 SOCKET_NAME: Final = "control.sock"
 MAX_REQUEST_BYTES: Final = 1024
@@ -33,6 +34,9 @@ ANSWER_S: Final = 2.0  # how long a question waits
 _RETRY_S: Final = 0.02
 # From Python 3.13 on asyncio would remove the socket as well, and print a line of its own where it may not.
 _OURS_TO_REMOVE: Final[Mapping[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
+
+Command = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]  # of the question's other values
 
 
 class StreamGauges(TypedDict):
@@ -108,8 +112,14 @@ class DaemonStatus(Gauges):
     uptime_s: float
 
 
-def ask(folder: Path, command: str, timeout_s: float = ANSWER_S) -> dict[str, Any] | None:
+def ask(folder: Path, command: str, timeout_s: float = ANSWER_S, **values: object) -> dict[str, Any] | None:
     """Ask the daemon that records in `folder`, and wait for its answer.
+
+    Args:
+        folder: the log's.
+        command: what it is asked.
+        timeout_s: how long it may take.
+        values: what the command is asked with.
 
     Returns:
         The answer; None if no daemon listens there.
@@ -121,7 +131,7 @@ def ask(folder: Path, command: str, timeout_s: float = ANSWER_S) -> dict[str, An
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return None  # and follow no link
-        answer = _exchange(_address(path), json.dumps({"command": command}).encode() + b"\n", timeout_s)
+        answer = _exchange(_address(path), json.dumps({"command": command, **values}).encode() + b"\n", timeout_s)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         return None  # none was started, or it was killed and left its socket
     except TimeoutError:
@@ -187,12 +197,12 @@ def _address(path: Path) -> str:
 class ControlServer:
     """The daemon's half. Lives on its event loop; never blocks it but for the commands' own work."""
 
-    def __init__(self, folder: Path, commands: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+    def __init__(self, folder: Path, commands: Mapping[str, Command]) -> None:
         """Take up nothing yet.
 
         Args:
             folder: the log's, whose lock the caller holds until after `close`.
-            commands: what each returns is the answer, as JSON.
+            commands: what each returns is the answer, as JSON; a SpymasterError is the line of why there is none.
         """
         self._path = folder / SOCKET_NAME
         self._commands = commands
@@ -254,7 +264,11 @@ class ControlServer:
         if command is None:
             known = ", ".join(sorted(self._commands))
             return _error(f'a request is one line of at most {MAX_REQUEST_BYTES} bytes, {{"command": "..."}}: {known}')
-        return json.dumps(command(), allow_nan=False).encode() + b"\n"
+        try:
+            answer = await command(request)
+        except SpymasterError as error:
+            return _error(str(error))
+        return json.dumps(answer, allow_nan=False).encode() + b"\n"
 
 
 def _error(line: str) -> bytes:

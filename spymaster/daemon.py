@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
-from typing import Final
+from typing import Any, Final
 
 from spymaster import clock
 from spymaster.bus import Bus
@@ -76,7 +76,7 @@ class Daemon:
         self._journal, self._settings, self._speed = journal, settings, speed
         self._sources = [source for source, _ in self._feeds]
         self._deliveries = Deliveries(self.recorder, settings.data_root, speed)
-        self._control = ControlServer(settings.wal_root, {"status": self.status})
+        self._control = ControlServer(settings.wal_root, {"status": self._answer_status})
         self._started_s = clock.monotonic_s()
         self._strict = strict
 
@@ -113,6 +113,9 @@ class Daemon:
             "uptime_s": round(clock.monotonic_s() - self._started_s, 1),
             **gauges(self.recorder),
         }
+
+    async def _answer_status(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        return dict(self.status())
 
     async def run(self, duration_s: float | None = None) -> None:
         """Recover, record until the sources end, `duration_s` is over or `stop` is called, then drain.

@@ -15,9 +15,18 @@ import pytest
 
 from spymaster import control
 from spymaster.control import SOCKET_NAME, ControlServer, ask
-from spymaster.errors import ControlError
+from spymaster.errors import ControlError, UsageError
 
 ROWS = {"rows": 7}
+
+
+def saying(answer):
+    """A command that answers whatever it is asked with."""
+
+    async def command(request):
+        return answer() if callable(answer) else answer
+
+    return command
 
 
 @contextmanager
@@ -26,7 +35,7 @@ def serving(folder, commands=None):
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = ControlServer(folder, commands or {"status": lambda: ROWS})
+    server = ControlServer(folder, commands or {"status": saying(ROWS)})
 
     async def end():
         server.close()
@@ -76,6 +85,22 @@ def test_a_question_gets_one_json_line_and_the_connection_ends(tmp_path):
 
         assert until_closed(connection) == b'{"rows": 7}\n'
         assert ask(tmp_path, "status") == ROWS
+
+
+def test_a_command_gets_what_the_question_says_beside_its_name(tmp_path):
+    async def command(request):
+        return {"asked": request["count"] + 1, "name": request["name"]}
+
+    with serving(tmp_path, {"count": command}):
+        assert ask(tmp_path, "count", count=4, name="é") == {"asked": 5, "name": "é"}
+
+
+def test_a_command_that_refuses_answers_with_its_line(tmp_path):
+    async def command(request):
+        raise UsageError(f"{request['name']} is no name. Nothing was done")
+
+    with serving(tmp_path, {"name": command}), pytest.raises(ControlError, match="refused: 7 is no name"):
+        ask(tmp_path, "name", name=7)
 
 
 def test_without_a_daemon_there_is_no_answer(tmp_path):
@@ -192,7 +217,7 @@ def test_garbage_gets_one_line_that_says_what_a_request_is(tmp_path, request_byt
 
 
 def test_an_unknown_question_names_the_known_ones(tmp_path):
-    with serving(tmp_path, {"status": dict, "gaps": dict}), pytest.raises(ControlError, match="gaps, status"):
+    with serving(tmp_path, {"status": saying({}), "gaps": saying({})}), pytest.raises(ControlError, match="gaps, status"):
         ask(tmp_path, "top")
 
 
@@ -212,7 +237,7 @@ def test_a_slow_client_is_dropped_and_keeps_nobody_waiting(tmp_path, monkeypatch
 def test_a_client_that_does_not_read_is_dropped(tmp_path, monkeypatch):
     monkeypatch.setattr(control, "REQUEST_S", 0.5)
     large = {"text": "x" * (8 << 20)}
-    with serving(tmp_path, {"status": lambda: large}):
+    with serving(tmp_path, {"status": saying(large)}):
         deaf = client(tmp_path)
         deaf.sendall(b'{"command": "status"}\n')
         time.sleep(1)
@@ -223,7 +248,7 @@ def test_a_client_that_does_not_read_is_dropped(tmp_path, monkeypatch):
 
 def test_a_client_that_reads_late_gets_the_whole_answer(tmp_path):
     length = 0
-    with serving(tmp_path, {"status": lambda: {"text": "x" * length}}):
+    with serving(tmp_path, {"status": saying(lambda: {"text": "x" * length})}):
         for length in range(100_000, 400_000, 30_000):  # around what the system buffers between the two
             late = client(tmp_path)
             late.sendall(b'{"command": "status"}\n')
@@ -310,7 +335,7 @@ def test_an_answer_that_does_not_read_is_one_line(tmp_path, answer):
 
 def test_a_connection_that_is_accepted_as_the_server_closes_leaves_no_complaint(tmp_path, capfd):
     async def close_at_once(turns):
-        server = ControlServer(tmp_path, {"status": lambda: ROWS})
+        server = ControlServer(tmp_path, {"status": saying(ROWS)})
         await server.open()
         with socket.socket(socket.AF_UNIX) as connection:
             connection.setblocking(False)
