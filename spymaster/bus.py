@@ -6,7 +6,7 @@ log and the lake, where it can read them again.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -73,13 +73,17 @@ class Subscription:
             ended, and log and lake have it whole; or it has published nothing yet, and what it publishes comes here.
         dropped_rows: rows this reader was too slow for.
         waiting_bytes: what is in the queue.
+        wants: whether a stream's rows come here.
     """
 
-    def __init__(self, max_bytes: int, positions: Mapping[Stream, Mapping[int, int]]) -> None:
+    def __init__(
+        self, max_bytes: int, positions: Mapping[Stream, Mapping[int, int]], wants: Callable[[Stream], bool]
+    ) -> None:
         self.positions = positions
         self.dropped_rows = 0
         self.waiting_bytes = 0
         self.closed = False
+        self.wants = wants
         self._max_bytes = max_bytes
         self._skipped: dict[Stream, Skipped] = {}  # all of it older than all that waits; one for each stream
         self._waiting: deque[_Queued] = deque()
@@ -120,6 +124,17 @@ class Subscription:
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
+        return self._next()
+
+    def waiting(self, max_bytes: int) -> list[Published | Skipped]:
+        """Take what waits now, oldest first, until so many bytes are taken; for a reader that works many at once."""
+        taken: list[Published | Skipped] = []
+        least = self.waiting_bytes - max_bytes
+        while self._waiting and self.waiting_bytes > least:
+            taken.append(self._next())
+        return taken
+
+    def _next(self) -> Published | Skipped:
         if self._skipped:
             return self._skipped.pop(next(iter(self._skipped)))
         return self._take().published
@@ -139,14 +154,17 @@ class Bus:
         self._positions: dict[Stream, dict[int, int]] = {}
         self._dropped_before = 0  # rows that readers who left were too slow for
 
-    def subscribe(self, max_bytes: int | None = None) -> Subscription:
+    def subscribe(
+        self, max_bytes: int | None = None, wants: Callable[[Stream], bool] = lambda _: True
+    ) -> Subscription:
         """Return a queue of everything published from now on, with the positions of this instant.
 
         Args:
             max_bytes: what may wait for this reader; the bus's if None.
+            wants: which streams it reads; others take no room in its queue.
         """
         positions = {stream: dict(captures) for stream, captures in self._positions.items()}
-        subscription = Subscription(self._max_bytes if max_bytes is None else max_bytes, positions)
+        subscription = Subscription(self._max_bytes if max_bytes is None else max_bytes, positions, wants)
         self._subscriptions.append(subscription)
         return subscription
 
@@ -179,12 +197,12 @@ class Bus:
                 continue
             captures = _captures(batch)
             self._advance(stream, captures)
-            if self._subscriptions:
+            if readers := [each for each in self._subscriptions if each.wants(stream)]:
                 # What a frame of these rows takes, 4 KB of it for a book's columns. `get_total_buffer_size` counts the
                 # buffers of a whole delivery for each slice of it; `nbytes` does not, but of books it takes
                 # longer than all else here (bench/bus.py).
                 queued = _Queued(Published(stream, batch), ipc.get_record_batch_size(batch), captures)
-                for subscription in self._subscriptions:
+                for subscription in readers:
                     subscription.put(queued)
 
     def _advance(self, stream: Stream, captures: Mapping[int, tuple[int, int]]) -> None:

@@ -1,4 +1,4 @@
-"""Our own events, in the same WAL and lake: what was delivered, and what is known to be missing.
+"""Our own events, in the same WAL and lake: what was delivered, what is known to be missing, the user's hot zones.
 
 Their symbol and source are `spymaster`, and their capture is the process run, which has no end row.
 """
@@ -50,4 +50,18 @@ SYSTEM_GAPS = event_schema(
     hourly=False,
     kind="own",
     identity=("symbol", None, None, None, "gap_id"),
+)
+
+SYSTEM_ZONES = event_schema(
+    "system.zones",
+    [
+        field("symbol", pa.string(), "spymaster"),
+        field("underlying", pa.string(), "whose prices it is among, e.g. ES"),
+        field("zone", pa.string(), "its name"),
+        field("event", pa.string(), "set, also to another price, or removed"),
+        optional("price", pa.float64(), "of the level, in the underlying's unit; null of one removed"),
+    ],
+    hourly=False,
+    kind="own",
+    identity=("symbol", "price", None, None, "underlying", "zone", "event"),
 )

@@ -132,7 +132,7 @@ class DeliveryRecording:
             await self._when_there_is_room(lambda: self._recorder.begin(capture))
         self._told.begun(self._delivery.info.after, again=bool(known))
         if gaps := _gaps(self._delivery.info.after, before, self.opened, self._recorder.frontiers):
-            await self._when_there_is_room(lambda: self._recorder.record_gaps(gaps))
+            await self._when_there_is_room(lambda: self._recorder.own.record_gaps(gaps))
         return known
 
     async def _bursts(self) -> None:

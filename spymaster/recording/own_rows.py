@@ -1,4 +1,4 @@
-"""Rows of our own: begins and ends of captures, and gaps. A full disk must take them, in what was kept for that."""
+"""Rows of our own: begins and ends of captures, gaps, hot zones. A full disk must take them, in what was kept for that."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from spymaster import clock, events
 from spymaster.errors import DiskFullError
-from spymaster.events import Stream
+from spymaster.events import EventSchema, Stream
 from spymaster.events.gaps import GAPS, Gap, gap_rows
 from spymaster.journal import Journal
 from spymaster.recording.given_up import GivenUp
@@ -15,7 +15,6 @@ from spymaster.recording.lane import Lane
 from spymaster.wal.numbering import CaptureRows
 
 GAPS_A_FRAME = 500  # some 500 bytes each, and a frame is at most 900 KB
-CAPTURES = Stream(events.SYSTEM_CAPTURES.name, events.SYSTEM_SYMBOL)
 
 
 class OwnRows:
@@ -47,19 +46,20 @@ class OwnRows:
         self.gap_seq = 0
         self._run_capture, self._given_up = run_capture, given_up
         self._lanes, self._open_lane, self._refused, self._journal = lanes, open_lane, refused, journal
-        self._rows: CaptureRows | None = None
+        self._rows: dict[Stream, CaptureRows] = {}
         self._resuming = asyncio.Lock()
 
-    async def append(self, row: pa.RecordBatch) -> None:
-        """Append a row of `system.captures`, durable on return.
+    async def append(self, schema: EventSchema, row: pa.RecordBatch) -> None:
+        """Append a row of a schema of our own, other than `system.gaps`, durable on return.
 
         Raises:
             DiskFullError: not even this row fits.
         """
-        lane = await self._open_lane(CAPTURES)
-        if self._rows is None:
-            self._rows = CaptureRows(lane.log, self._run_capture)
-        rows = self._rows
+        stream = Stream(schema.name, events.SYSTEM_SYMBOL)
+        lane = await self._open_lane(stream)
+        if stream not in self._rows:
+            self._rows[stream] = CaptureRows(lane.log, self._run_capture)
+        rows = self._rows[stream]
         self._from_reserve(lambda: rows.append(row))
         lane.dirty.set()  # for the watermark that follows once the stream is idle
         await lane.commit()

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from spymaster import clock, durable
 from spymaster.bus import Bus
 from spymaster.errors import BronzeRefusedError, DiskFullError, WalError
-from spymaster.events import Stream, captures
+from spymaster.events import SYSTEM_CAPTURES, Stream, captures
 from spymaster.events.captures import Capture, random_capture_id
-from spymaster.events.gaps import Gap
 from spymaster.journal import SILENT, Journal
 from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
@@ -64,6 +63,7 @@ class Recorder:
         disk: what the disks have left, and what has stopped for want of it.
         drain: what waits for Bronze.
         given_up: rows that a full disk did not take.
+        own: rows that this process run writes itself.
         room: whether rows are taken, and what becomes of those that are not.
         health: what is not right, and what has ended the recording.
         change: what wakes whoever waits for any of these.
@@ -134,8 +134,8 @@ class Recorder:
         self.lanes = self._lanes.open
         self._wal_root, self._flush_interval_s = wal_root, flush_interval_s
         self._run_capture = random_capture_id()
-        self._own = OwnRows(self._run_capture, self.given_up, self.lanes, self.lane, self._watch.refused, journal)
-        self.room = Room(self.disk, self._watch, self._own, self.given_up, self.health, self.change)
+        self.own = OwnRows(self._run_capture, self.given_up, self.lanes, self.lane, self._watch.refused, journal)
+        self.room = Room(self.disk, self._watch, self.own, self.given_up, self.health, self.change)
         self._locks = ExitStack()
         self._tasks: list[asyncio.Future[None]] = []
 
@@ -170,7 +170,7 @@ class Recorder:
             await asyncio.to_thread(require_room_to_salvage, self._wal_root)
             locked()
             found = await asyncio.to_thread(salvage, self._wal_root, self._run_capture, set())
-            self._own.gap_seq = len(found.holes)  # it numbered a gap row for each in this run's name
+            self.own.gap_seq = len(found.holes)  # it numbered a gap row for each in this run's name
             self._locks.callback(self.disk.close)
             await asyncio.to_thread(self.disk.open)
         except BaseException:
@@ -180,7 +180,7 @@ class Recorder:
         for segment, rows in zip(found.sealed, found.sealed_rows, strict=True):
             self.drain.add(segment, left_rows=rows)
         self._watch.tell()
-        for work in (self._watch.run(self._own.before_rows_go_on), self._tick(), self.drain.run()):
+        for work in (self._watch.run(self.own.before_rows_go_on), self._tick(), self.drain.run()):
             self._tasks.append(asyncio.ensure_future(work))
             self.health.watch(self._tasks[-1])
         return self.recovered
@@ -196,7 +196,7 @@ class Recorder:
                 if self.disk.ingest_stopped:
                     self.disk.close()  # gives up the reserve file, which was kept for this; no look takes it back
                 try:
-                    await self._own.record_gaps()
+                    await self.own.record_gaps()
                 finally:
                     await self.flush()
                     await self._watch.look_at_log()
@@ -250,7 +250,7 @@ class Recorder:
             DiskFullError: there is no room for its rows.
         """
         self.room.require()
-        await self._own.append(captures.begin_row(capture, clock.utc_now_ns()))
+        await self.own.append(SYSTEM_CAPTURES, captures.begin_row(capture, clock.utc_now_ns()))
 
     async def end(self, capture: Capture, rows: Mapping[Stream, int], *, complete: bool, detail: str | None) -> None:
         """Record that a capture ended, after every row it counts is durable and every gap in it recorded.
@@ -258,21 +258,13 @@ class Recorder:
         Raises:
             DiskFullError: not even this row fits.
         """
-        await self._own.record_gaps()
+        await self.own.record_gaps()
         for stream in capture.streams:
             if stream in self.lanes:
                 await self.lanes[stream].commit()
         row = captures.end_row(capture, rows, clock.utc_now_ns(), complete=complete, detail=detail)
-        await self._own.append(row)
+        await self.own.append(SYSTEM_CAPTURES, row)
         self.bus.ended(capture.capture_id)
-
-    async def record_gaps(self, gaps: list[Gap]) -> None:
-        """Record what is known to be missing, durable on return.
-
-        Raises:
-            DiskFullError: not even these rows fit.
-        """
-        await self._own.record_gaps(gaps)
 
     async def flush(self, schema: str | None = None) -> None:
         """Seal the streams of one schema, or all, and wait until every sealed segment was tried once more.

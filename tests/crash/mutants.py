@@ -187,7 +187,7 @@ def _named_first(log: writer.StreamLog, old: writer.SegmentWriter, *, poisoned: 
 async def _end_at_once(self, capture, rows, *, complete, detail) -> None:
     """The end row is appended before the rows that it counts are durable."""
     row = recorder.captures.end_row(capture, rows, recorder.clock.utc_now_ns(), complete=complete, detail=detail)
-    await self._own.append(row)
+    await self.own.append(recorder.SYSTEM_CAPTURES, row)
 
 
 WRITER_MUTANTS: dict[str, Mutant] = {

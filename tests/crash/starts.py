@@ -168,7 +168,7 @@ async def _record_live(own: Recorder, capture: Capture) -> None:
             own.lanes[stream].log.seal()  # it goes to Bronze behind what was left
         await asyncio.sleep(0.001)
     lost = gap_id("disconnect", capture.capture_id)
-    await own.record_gaps([Gap("disconnect", capture.streams[0], None, None, None, None, None, None, "", lost)])
+    await own.own.record_gaps([Gap("disconnect", capture.streams[0], None, None, None, None, None, None, "", lost)])
     counts = {stream: each.next_seq for stream, each in rows.items()}
     await own.end(capture, counts, complete=True, detail=None)
 
