@@ -139,6 +139,27 @@ def calendar() -> SessionTable:
     return session_table(_FIRST_DATE, f"{next_year}-12-31")
 
 
+def session_at(ts_ns: int, market: Market) -> Session | None:
+    """Return the session that a live event lies in.
+
+    Where the calendar has none, as on weekends, it is the one that the clock would have on a trading day: the simulated
+    market never closes. Only New York's nights have none, as no session of its calendar begins the evening before.
+
+    Args:
+        ts_ns: the event's time, UTC nanoseconds.
+        market: whose calendar, see the profiles.
+    """
+    return calendar().session_of(ts_ns, market) or (clock_session(ts_ns) if market == "cme" else _clock_us(ts_ns))
+
+
+def _clock_us(ts_ns: int) -> Session | None:
+    """Return New York's session of a time as if every date were a whole trading day."""
+    day = datetime.fromtimestamp(ts_ns // clock.NS_PER_SECOND, _NEW_YORK).date()
+    stamps = (datetime.combine(day, moment, _NEW_YORK) for moment in (time(4), time(20), time(9, 30), time(16)))
+    begin, end, rth_begin, rth_end = (int(stamp.timestamp()) * clock.NS_PER_SECOND for stamp in stamps)
+    return Session(day.isoformat(), begin, end, rth_begin, rth_end) if begin <= ts_ns < end else None
+
+
 def clock_session(ts_ns: int) -> Session:
     """Return CME's session of a time as if every date were a whole trading day: the simulated market never closes."""
     moment = datetime.fromtimestamp(ts_ns // clock.NS_PER_SECOND, _CHICAGO)

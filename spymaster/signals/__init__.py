@@ -1,0 +1,1 @@
+"""What the engines begin with, from log and lake, and their signals, live."""
