@@ -154,9 +154,7 @@ class Bus:
         self._positions: dict[Stream, dict[int, int]] = {}
         self._dropped_before = 0  # rows that readers who left were too slow for
 
-    def subscribe(
-        self, max_bytes: int | None = None, wants: Callable[[Stream], bool] = lambda _: True
-    ) -> Subscription:
+    def subscribe(self, max_bytes: int | None = None, wants: Callable[[Stream], bool] = lambda _: True) -> Subscription:
         """Return a queue of everything published from now on, with the positions of this instant.
 
         Args:

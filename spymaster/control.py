@@ -103,16 +103,38 @@ class Gauges(TypedDict):
     problems: list[str]
 
 
+class JudgeGauges(TypedDict):
+    """The live judge: what it judges, and how far it is. `signals` counts levels that have one now, by signal.
+
+    `state` is waiting, warming up, judging or ended. `read_again_rows` left the bus too fast, and came from the log.
+    """
+
+    profile: str
+    state: str
+    session: str | None
+    contract: str | None
+    snap_ns: int | None
+    void_reason: str | None
+    snaps: int
+    void: int
+    levels: int
+    signals: dict[str, int]
+    read_again_rows: int
+
+
 class DaemonStatus(Gauges):
-    """What a running daemon answers."""
+    """What a running daemon answers; `judge` is null of one that judges nothing."""
 
     pid: int
     version: str
     state: str
     uptime_s: float
+    judge: JudgeGauges | None
 
 
-def ask(folder: Path, command: str, timeout_s: float = ANSWER_S, **values: object) -> dict[str, Any] | None:
+def ask(
+    folder: Path, command: str, timeout_s: float = ANSWER_S, values: Mapping[str, object] | None = None
+) -> dict[str, Any] | None:
     """Ask the daemon that records in `folder`, and wait for its answer.
 
     Args:
@@ -131,7 +153,9 @@ def ask(folder: Path, command: str, timeout_s: float = ANSWER_S, **values: objec
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return None  # and follow no link
-        answer = _exchange(_address(path), json.dumps({"command": command, **values}).encode() + b"\n", timeout_s)
+        answer = _exchange(
+            _address(path), json.dumps({"command": command, **(values or {})}).encode() + b"\n", timeout_s
+        )
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         return None  # none was started, or it was killed and left its socket
     except TimeoutError:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from spymaster import clock
 from spymaster.bus import Bus
-from spymaster.control import ControlServer, DaemonStatus
+from spymaster.control import Command, ControlServer, DaemonStatus
+from spymaster.engines.profile import Profile
 from spymaster.errors import BronzeRefusedError, StorageError, WalError
 from spymaster.events.captures import CaptureSummary
 from spymaster.feeds.feed import Feed
@@ -21,8 +22,11 @@ from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import Recovered
 from spymaster.settings import Settings
+from spymaster.signals.answers import Answers
+from spymaster.signals.live import LiveJudge
 from spymaster.sources import open_feeds
 
+JUDGED_S: Final = 10.0  # how long signals of the last rows may take; the queue of a busy open is worked in two
 MAX_TOLD_HOLES: Final = 10  # of a recovery, and notes on files; `system.gaps` has all holes
 
 
@@ -32,6 +36,7 @@ class Daemon:
     Attributes:
         bus: where durable rows are published; subscribe before `run`.
         recorder: what makes rows durable.
+        judge: the signals; None where nothing is judged.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Daemon:
         speed: float,
         *,
         feeds: Sequence[tuple[str, Feed]] = (),
+        profile: Profile | None = None,
         strict: bool = False,
         notify: Callable[[str], None] | None = None,
         journal: Journal = SILENT,
@@ -52,6 +58,7 @@ class Daemon:
             sources: as `--source` names them.
             speed: event time per wall time of what is paced; 0 is as fast as it goes.
             feeds: more of them, that a program brings, each with a name.
+            profile: what its levels are judged by; None judges nothing.
             strict: refuse to start over newly found damage.
             notify: called with one line whenever something stops or goes on for want of disk space, and for each alarm.
             journal: where what happens is written; the caller closes it.
@@ -76,7 +83,12 @@ class Daemon:
         self._journal, self._settings, self._speed = journal, settings, speed
         self._sources = [source for source, _ in self._feeds]
         self._deliveries = Deliveries(self.recorder, settings.data_root, speed)
-        self._control = ControlServer(settings.wal_root, {"status": self._answer_status})
+        commands: dict[str, Command] = {"status": self._answer_status}
+        self.judge: LiveJudge | None = None
+        if profile is not None:
+            self.judge = LiveJudge(profile, settings.data_root, settings.wal_root, self.bus, journal)
+            commands |= Answers(self.judge, self.recorder.own.append).commands
+        self._control = ControlServer(settings.wal_root, commands)
         self._started_s = clock.monotonic_s()
         self._strict = strict
 
@@ -111,6 +123,7 @@ class Daemon:
             "version": _version(),
             "state": "draining" if self._deliveries.stopping.is_set() else "recording",
             "uptime_s": round(clock.monotonic_s() - self._started_s, 1),
+            "judge": None if self.judge is None else self.judge.gauges(),
             **gauges(self.recorder),
         }
 
@@ -128,13 +141,15 @@ class Daemon:
         self._tell_recovered(recovered)
         daily, error = Daily(self.recorder), None
         days = asyncio.create_task(daily.run())
+        judging = asyncio.create_task(self._judge_levels())
         try:
             await self._record(recovered, duration_s)
         except BaseException as ended:
             error = str(ended) or type(ended).__name__
             raise
         finally:
-            await _cancel([days])
+            await asyncio.wait({judging}, timeout=JUDGED_S)  # what waits on the bus, which is closed
+            await _cancel([days, judging])
             daily.tell()
             self._tell_ended(error)
 
@@ -219,6 +234,18 @@ class Daemon:
             problems=len(self.recorder.problems),
             error=error,
         )
+
+    async def _judge_levels(self) -> None:
+        if self.judge is None:
+            return
+        try:
+            await self.judge.run()
+        except Exception as error:  # noqa: BLE001 - whatever a defect raises: no recording ends for it
+            self.recorder.health.problem(
+                "judge",
+                f"levels are judged no more ({type(error).__name__}: {error}). The recording goes on. Next: start it "
+                f"again; report it if that does not mend it",
+            )
 
     async def _open_control(self) -> None:
         try:

@@ -132,6 +132,17 @@ EVENTS: Final[Mapping[str, Event]] = {
     ),
     "alarm.raised": Event("warning", "something is not right, and the recording goes on", ("about", "text"), "about"),
     "alarm.mended": Event("info", "it is right again", ("about",), "about"),
+    "judge.began": Event(
+        "info",
+        "levels are judged; `because` says what the choice of the contract rests on",
+        ("profile", "session", "contract", "because", "seconds"),
+    ),
+    "signal.changed": Event(
+        "info",
+        "a level has another signal: BREAK, REJECT, CONTESTED or NEUTRAL",
+        ("level", "signal", "before", "snap", "spot"),
+        "level",
+    ),
     "day.summary": Event(
         "info",
         "a UTC day is over, or the run: what was appended to each stream since the summary before, Bronze parts "

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from spymaster.engines.profile import ProfileName
 from spymaster.errors import UsageError
 from spymaster.journal import Form
 
@@ -41,6 +42,7 @@ class Settings(BaseSettings):
     wal_sync_interval_ms: int = _setting(5, "WAL_SYNC_INTERVAL_MS", "how long a row may wait to be acknowledged")
     disk_reserve_mb: int = _setting(512, "DISK_RESERVE_MB", "ingest stops when less is free; Bronze at twice that")
     bus_max_mb: int = _setting(256, "BUS_MAX_MB", "what may wait for one live reader; 15 s of a busy open")
+    profile: ProfileName = _setting("ES", "PROFILE", "whose levels are judged, and by what: ES, SPY or SIM")
     greeks_tolerance_sec: float = _setting(10.0, "GREEKS_TOLERANCE_SEC", "how old greeks of an option trade may be")
     log_format: Form = _setting("text", "LOG_FORMAT", "of a line of the journal: text or json")
     log_file: Path | None = _setting(None, "LOG_FILE", "what the journal goes to instead of stderr; 5 files of 10 MB")

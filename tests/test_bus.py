@@ -355,3 +355,48 @@ def test_the_positions_after_a_slice_are_the_last_rows_of_its_captures(capture_i
 
     keys = zip(batch["capture_id"].to_pylist(), batch["capture_seq"].to_pylist(), strict=True)
     assert bus.subscribe().positions == {STREAM: dict(keys)}
+
+
+def test_streams_that_a_reader_does_not_want_take_no_room_in_its_queue():
+    async def run():
+        bus = Bus(max_bytes=bytes_of(rows(10)) * 2)
+        picky, all_of_it = bus.subscribe(wants=lambda stream: stream == STREAM), bus.subscribe()
+        bus.publish(STREAM, [rows(10)])
+        for at in range(5):
+            bus.publish(OTHER, [rows(10, 10 * at)])
+        bus.close()
+        return picky, await read_all(picky), all_of_it.dropped_rows
+
+    picky, got, dropped = asyncio.run(run())
+
+    assert [item.stream for item in got] == [STREAM]
+    assert (picky.dropped_rows, dropped > 0) == (0, True)
+
+
+def test_what_waits_is_taken_at_once_in_order_up_to_a_bound():
+    async def run():
+        bus = Bus()
+        reader = bus.subscribe()
+        for at in range(5):
+            bus.publish(STREAM, [rows(10, 10 * at)])
+        some = reader.waiting(bytes_of(rows(10)) + 1)
+        return some, reader.waiting(1 << 20), reader.waiting(1 << 20), reader.waiting_bytes
+
+    some, rest, none, left = asyncio.run(run())
+
+    assert [item.batch["capture_seq"][0].as_py() for item in (*some, *rest)] == [0, 10, 20, 30, 40]
+    assert (len(some), none, left) == (2, [], 0)
+
+
+def test_what_waits_begins_with_what_was_skipped():
+    async def run():
+        bus = Bus(max_bytes=bytes_of(rows(10)) * 2)
+        reader = bus.subscribe()
+        for at in range(4):
+            bus.publish(STREAM, [rows(10, 10 * at)])
+        return reader.waiting(1 << 20)
+
+    first, *others = asyncio.run(run())
+
+    assert isinstance(first, Skipped)
+    assert first.rows + sum(item.batch.num_rows for item in others) == 40

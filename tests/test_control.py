@@ -92,7 +92,7 @@ def test_a_command_gets_what_the_question_says_beside_its_name(tmp_path):
         return {"asked": request["count"] + 1, "name": request["name"]}
 
     with serving(tmp_path, {"count": command}):
-        assert ask(tmp_path, "count", count=4, name="é") == {"asked": 5, "name": "é"}
+        assert ask(tmp_path, "count", values={"count": 4, "name": "é"}) == {"asked": 5, "name": "é"}
 
 
 def test_a_command_that_refuses_answers_with_its_line(tmp_path):
@@ -100,7 +100,7 @@ def test_a_command_that_refuses_answers_with_its_line(tmp_path):
         raise UsageError(f"{request['name']} is no name. Nothing was done")
 
     with serving(tmp_path, {"name": command}), pytest.raises(ControlError, match="refused: 7 is no name"):
-        ask(tmp_path, "name", name=7)
+        ask(tmp_path, "name", values={"name": 7})
 
 
 def test_without_a_daemon_there_is_no_answer(tmp_path):
@@ -217,7 +217,10 @@ def test_garbage_gets_one_line_that_says_what_a_request_is(tmp_path, request_byt
 
 
 def test_an_unknown_question_names_the_known_ones(tmp_path):
-    with serving(tmp_path, {"status": saying({}), "gaps": saying({})}), pytest.raises(ControlError, match="gaps, status"):
+    with (
+        serving(tmp_path, {"status": saying({}), "gaps": saying({})}),
+        pytest.raises(ControlError, match="gaps, status"),
+    ):
         ask(tmp_path, "top")
 
 

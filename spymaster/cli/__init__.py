@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import typer.exceptions
 
-from spymaster.cli import ask, look, machine, prove, record, refine, simulate
+from spymaster.cli import ask, look, machine, prove, record, refine, simulate, watch
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -30,9 +30,11 @@ app = typer.Typer(
 wal_app = typer.Typer(no_args_is_help=True, help="Look into the write-ahead log.")
 catalog_app = typer.Typer(no_args_is_help=True, help="The lake's index.")
 config_app = typer.Typer(no_args_is_help=True, help="Settings.")
+zone_app = typer.Typer(no_args_is_help=True, help="Levels of your own.")
 app.add_typer(wal_app, name="wal")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(config_app, name="config")
+app.add_typer(zone_app, name="zone")
 
 
 def _print_version(asked: bool) -> None:
@@ -59,6 +61,7 @@ app.command("recover")(record.recover_command)
 app.command("compact")(refine.compact_command)
 app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
+app.command("signals")(watch.signals_command)
 app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)
 app.command("archive")(refine.archive_command)
@@ -67,6 +70,9 @@ wal_app.command("ls")(look.wal_ls)
 wal_app.command("verify")(prove.wal_verify)
 wal_app.command("export")(prove.wal_export)
 catalog_app.command("rebuild")(refine.catalog_rebuild)
+zone_app.command("add")(watch.zone_set)
+zone_app.command("remove")(watch.zone_remove)
+zone_app.command("list")(watch.zone_list)
 config_app.command("show")(machine.config_show)
 
 

@@ -92,15 +92,20 @@ def _record(
     import asyncio
 
     from spymaster.daemon import Daemon
+    from spymaster.engines.profile import profile_named
 
     started = clock.monotonic_s()
+    profile = None if quiet else profile_named(loaded.profile)
     shown = loaded.log_file is None and not quiet
 
     async def record(journal: "Journal", terminal: screen.Terminal) -> Daemon:
         def notify(line: str) -> None:
             terminal.do(lambda: warn(line))
 
-        daemon = Daemon(loaded, sources, speed, strict=strict, notify=None if shown else notify, journal=journal)
+        daemon = Daemon(
+            loaded, sources, speed,
+            profile=profile, strict=strict, notify=None if shown else notify, journal=journal,
+        )  # fmt: skip
         _drain_on_signals(daemon)
         drawn = sys.stderr.isatty() and not as_json
         live = asyncio.create_task(screen.show_live(daemon, terminal)) if drawn else None

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from spymaster import clock
+from spymaster.cli import levels
 from spymaster.cli.output import Count
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from spymaster.control import Gauges, SyncTimes
+    from spymaster.control import Gauges, JudgeGauges, SyncTimes
     from spymaster.daemon import Daemon
     from spymaster.query.status import Status
 
@@ -41,6 +42,7 @@ class Summary(TypedDict):
     captures: list[dict[str, Any]]
     rows: dict[str, int]
     parts: int
+    judge: "JudgeGauges | None"
     problems: list[str]
 
 
@@ -65,6 +67,7 @@ def summarize(daemon: "Daemon", seconds: float) -> Summary:
         "captures": [dataclasses.asdict(summary) for summary in daemon.summaries],
         "rows": daemon.rows,
         "parts": daemon.recorder.drain.parts_written,
+        "judge": None if daemon.judge is None else daemon.judge.gauges(),
         "problems": daemon.recorder.problems,
     }
 
@@ -97,10 +100,10 @@ class Terminal:
 
 
 async def show_live(daemon: "Daemon", terminal: Terminal) -> None:
-    """Draw the live table on stderr until cancelled."""
+    """Draw the live tables on stderr until cancelled: streams, and levels as they are judged."""
     import asyncio
 
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
 
     from spymaster.recording.gauges import gauges
@@ -117,7 +120,8 @@ async def show_live(daemon: "Daemon", terminal: Terminal) -> None:
             appended = {name: stream["appended"] for name, stream in now["streams"].items()}
             seconds = max(now_s - last_s, 1e-9)
             rates = {name: (rows - before.get(name, rows)) / seconds for name, rows in appended.items()}
-            terminal.do(partial(live.update, _live_table(now, rates), refresh=True))
+            drawn = Group(*_level_table(daemon), _live_table(now, rates))
+            terminal.do(partial(live.update, drawn, refresh=True))
             before, last_s = appended, now_s
             await asyncio.sleep(REFRESH_S)
     finally:
@@ -148,6 +152,24 @@ def _live_table(now: "Gauges", rates: dict[str, float]) -> "Table":
         f"newest segment became Bronze in {now['flush_s']:.2f} s · Ctrl-C drains and ends"
     )
     return table
+
+
+def _level_table(daemon: "Daemon") -> "list[Table]":
+    """Return the levels in sight of the newest snap, the highest price first; nothing before the first."""
+    if daemon.judge is None or daemon.judge.snap is None:
+        return []
+    from rich.table import Table
+
+    from spymaster.signals.sight import document
+
+    profile = daemon.judge.profile
+    snap = document(daemon.judge.snap, profile.name, profile.market.underlying)
+    table = Table(title=levels.head(snap))
+    for column in levels.COLUMNS:
+        table.add_column(column, justify="left" if column in levels.TEXTS else "right")
+    for row in levels.rows(snap["levels"]):
+        table.add_row(*("" if value is None else str(value) for value in row))
+    return [table]
 
 
 def contract(found: "Status") -> list[str]:
@@ -233,6 +255,11 @@ def print_summary(summary: Summary) -> None:
         f"{in_bronze:,} rows in {summary['parts']:,} Bronze parts, in {summary['seconds']:.1f} s. "
         f"Next: spymaster verify; spymaster sql 'from futures_trades limit 5'"
     )
+    if (judge := summary["judge"]) is not None and judge["snaps"]:
+        print(
+            f"Judged {judge['snaps']:,} snaps of {judge['contract']} in the session of {judge['session']}, "
+            f"{judge['void']:,} of them void. docs/engines.md says what they mean."
+        )
     for problem in summary["problems"]:
         print(f"Problem: {problem}")
 

@@ -1,0 +1,37 @@
+"""A snap in words, for `signals` and the live screen: a line of what it says of itself, and its levels as rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from spymaster import clock
+
+TEXTS: Final = ("level", "state", "signal", "why not")
+COLUMNS: Final = ("price", "level", "ticks away", "state", "score", "signal", "confidence", "why not")
+
+
+def head(snap: Mapping[str, Any]) -> str:
+    """Return what a snap says of itself, a line."""
+    (underlying,) = (name for name in snap if isinstance(snap[name], dict))
+    quote = snap[underlying]
+    at = clock.utc_text(snap["ts_event_ns"])[11:23]
+    price = "no quote" if quote["bid"] is None else f"{quote['bid']:g} / {quote['ask']:g}"
+    void = f"VOID: {snap['void_reason']}" if snap["void_reason"] else "sound"
+    since = clock.utc_text(snap["whole_since_ns"])[11:19]
+    return f"{underlying.upper()} {price} at {at} UTC, {snap['contract']}, {void}, whole since {since}"
+
+
+def rows(levels: Sequence[Mapping[str, Any]]) -> list[list[object]]:
+    """Return the rows of `COLUMNS`, the highest price first."""
+    return [
+        [
+            level["price"],
+            ", ".join(level["ids"]),
+            level["distance_ticks"],
+            level["held_state"] or level["state"],
+            None if level["score"] is None else round(level["score"], 1),
+            level["signal"],
+            round(level["confidence"], 2),
+            level["level_void_reason"],
+        ]
+        for level in reversed(levels)
+    ]

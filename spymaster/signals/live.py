@@ -1,0 +1,237 @@
+"""Judges what the bus publishes. The recorder waits for nothing here.
+
+The rows of a session so far come from log and lake, those after them from the bus (`warm_up.py`). All of that, and the
+judging, is done in one thread; the event loop hands bursts over and keeps the newest snap. Where the bus was too fast
+for that thread, what it skipped is read from the log as well: signals come late then, and none is judged by less.
+
+Each session begins with a judge of its own, so that one that was started in its middle has the same bits.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+from spymaster import clock
+from spymaster.bus import Bus, Published, Subscription
+from spymaster.control import JudgeGauges
+from spymaster.engines.intake import AHEAD_NS
+from spymaster.engines.judge import Judge
+from spymaster.engines.profile import Profile
+from spymaster.engines.session import Session
+from spymaster.engines.snap import Snap
+from spymaster.events.zones import ZONES
+from spymaster.journal import Journal
+from spymaster.query.recorded import Positions
+from spymaster.query.sessions import session_at
+from spymaster.signals import contract
+from spymaster.signals.warm_up import Caught, WarmUp
+from spymaster.signals.zones import Zones
+
+BURST_BYTES: Final = 32 << 20  # that the thread works at once; beyond the queue's bound the bus drops what is older
+PAUSE_S: Final = 0.01  # between two bursts: 25 to a snap
+NEARLY_S: Final = 1.0  # a pass over the log that took no longer leaves little for the next
+MOST_PASSES: Final = 20  # each has what came while the one before ran; a machine that falls behind would read for ever
+NEUTRAL: Final = "NEUTRAL"
+_SKIPPED: Final = -1  # instead of a time: the bus was too fast
+_Result = TypeVar("_Result")
+_Given = TypeVarTuple("_Given")
+
+
+class LiveJudge:
+    """The signals of one profile, while the daemon records.
+
+    Attributes:
+        snap: the newest; None before the first.
+        profile: the numbers.
+        zones: the user's hot zones, as of the newest row of `system.zones` that left the bus.
+    """
+
+    def __init__(self, profile: Profile, data_root: Path, wal_root: Path, bus: Bus, journal: Journal) -> None:
+        """Listen to the bus from now on; nothing is read yet.
+
+        Args:
+            profile: the numbers.
+            data_root: the lake.
+            wal_root: its log.
+            bus: where durable rows are published.
+            journal: where what begins and what is triggered is told.
+        """
+        self.snap: Snap | None = None
+        self.zones = Zones(profile.market.underlying, profile.market.tick)
+        self.profile = profile
+        self._data_root, self._wal_root = data_root, wal_root
+        self._bus, self._journal = bus, journal
+        self._wants = Judge(profile, (), "").wants
+        self._subscription = self._subscribed()
+        self._thread = ThreadPoolExecutor(1, "judge")
+        self._state: str = "waiting"
+        self._stopping = False
+        self._told: dict[str, str] = {}  # signals that are not NEUTRAL, by level
+        self._skipped_rows = 0  # by earlier subscriptions; they were read from the log
+
+    def _subscribed(self) -> Subscription:
+        return self._bus.subscribe(wants=lambda stream: stream == ZONES or self._wants(stream))
+
+    def stop(self) -> None:
+        """End a warm-up that is under way; what waits on a bus that closes is still judged."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Judge until the bus closes.
+
+        Raises:
+            SpymasterError, OSError: log or lake cannot be read, so that nothing can be judged.
+        """
+        try:
+            session = await self._next_session()
+            while session is not None and not self._stopping:
+                at_ns = await self._judged_session(session)
+                session = None if at_ns is None else await self._session_at(at_ns) or await self._next_session()
+        finally:
+            self._state = "ended"
+            self._subscription.close()
+            self._thread.shutdown(wait=False)
+
+    async def _next_session(self) -> Session | None:
+        """Return the session of the first rows that have one; None if the bus closed. The log has them too."""
+        async for item in self._subscription:
+            newest_ns = _newest_ns(item) if isinstance(item, Published) else None
+            if newest_ns is not None and (session := await self._session_at(newest_ns)) is not None:
+                return session
+        return None
+
+    async def _session_at(self, ts_ns: int) -> Session | None:
+        """Return the session of a time; to load the calendar takes a second."""
+        return await self._in_thread(session_at, ts_ns, self.profile.market.calendar)
+
+    async def _judged_session(self, session: Session) -> int | None:
+        """Judge a session; return a time beyond it, None if the bus closed."""
+        self._state, began_s = "warming up", clock.monotonic_s()
+        warm, because = await self._in_thread(self._begun, session)
+        while not self._stopping:
+            await self._nearly_caught_up(warm)
+            self._renew()  # the rows that waited are in the log
+            positions = self._subscription.positions
+            caught = await self._in_thread(self._caught_up, warm, positions)
+            if self._state == "warming up":
+                self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
+            self._state = "judging"
+            self._show([] if caught.snap is None else [caught.snap])
+            at_ns = await self._follow(warm)
+            if at_ns != _SKIPPED:
+                return at_ns
+        return None
+
+    def _begun(self, session: Session) -> tuple[WarmUp, str]:
+        front = contract.front(self._data_root, self.profile.book.symbol, session)
+        warm = WarmUp(
+            self._data_root, self._wal_root, self.profile, session, front.contract, stopped=lambda: self._stopping
+        )
+        return warm, front.because
+
+    async def _nearly_caught_up(self, warm: WarmUp) -> None:
+        for _ in range(MOST_PASSES):
+            caught = await self._in_thread(warm.catch_up)
+            if caught.took_s < NEARLY_S or self._stopping:
+                return
+
+    def _caught_up(self, warm: WarmUp, positions: Positions) -> Caught:
+        self.zones.read_back(self._data_root, self._wal_root)
+        caught = warm.catch_up(positions)
+        warm.judge.zones = self.zones.at()
+        return caught
+
+    async def _follow(self, warm: WarmUp) -> int | None:
+        """Judge what the bus has; return a time beyond the session, `_SKIPPED`, or None where the bus closed."""
+        async for first in self._subscription:
+            came = [first, *self._subscription.waiting(BURST_BYTES)]
+            burst = [item for item in came if isinstance(item, Published)]
+            if len(burst) < len(came):
+                return _SKIPPED
+            self._show(await self._in_thread(self._worked, warm, burst))
+            newest_ns = max(_newest_ns(item) or 0 for item in burst)
+            if newest_ns >= warm.session.end_ns:
+                return newest_ns
+            await asyncio.sleep(PAUSE_S)
+        return None
+
+    def _worked(self, warm: WarmUp, burst: Sequence[Published]) -> list[Snap]:
+        snaps: list[Snap] = []
+        for stream, batch in burst:
+            if stream == ZONES:
+                self.zones.read(batch)
+                warm.judge.zones = self.zones.at()
+            else:
+                snaps += warm.take(stream, batch)
+        return snaps
+
+    def _show(self, snaps: Sequence[Snap]) -> None:
+        for snap in snaps:
+            self.snap = snap
+            self._tell_signals(snap)
+
+    def _tell_signals(self, snap: Snap) -> None:
+        """Tell the journal of each level whose signal is another one now."""
+        ids, signals = (list[Any](snap.levels.column(name).to_pylist()) for name in ("id", "signal"))
+        now: dict[str, str] = {name: signal for name, signal in zip(ids, signals, strict=True) if signal != NEUTRAL}
+        if now == self._told:
+            return
+        for name in sorted(now.keys() | self._told.keys()):
+            if now.get(name) != self._told.get(name):
+                self._journal.event(
+                    "signal.changed",
+                    level=name,
+                    signal=now.get(name, NEUTRAL),
+                    before=self._told.get(name, NEUTRAL),
+                    snap=clock.utc_text(snap.snap_ns),
+                    spot=snap.spot,
+                )
+        self._told = now
+
+    def _tell_began(self, session: Session, warm: WarmUp, because: str, seconds: float) -> None:
+        self._journal.event(
+            "judge.began",
+            profile=self.profile.name,
+            session=session.date,
+            contract=warm.contract,
+            because=because,
+            seconds=round(seconds, 3),
+        )
+
+    def _renew(self) -> None:
+        """Listen from now on; what was skipped before is counted and not missed."""
+        self._skipped_rows += self._subscription.dropped_rows
+        self._subscription.close()
+        self._subscription = self._subscribed()
+
+    async def _in_thread(self, work: Callable[[*_Given], _Result], *given: *_Given) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+
+    def gauges(self) -> JudgeGauges:
+        """Return what `spymaster status` shows of it."""
+        snap = self.snap
+        return {
+            "profile": self.profile.name,
+            "state": self._state,
+            "session": None if snap is None else snap.session,
+            "contract": None if snap is None else snap.contract,
+            "snap_ns": None if snap is None else snap.snap_ns,
+            "void_reason": None if snap is None else snap.void_reason,
+            "snaps": 0 if snap is None else snap.counters.snaps,
+            "void": 0 if snap is None else snap.counters.void,
+            "levels": 0 if snap is None else snap.levels.num_rows,
+            "signals": dict(Counter(self._told.values())),
+            "read_again_rows": self._skipped_rows + self._subscription.dropped_rows,
+        }
+
+
+def _newest_ns(item: Published) -> int | None:
+    """Return the newest time of rows of the market that can be; None where there is none."""
+    if item.stream == ZONES or item.batch.schema.get_field_index("ts_recv_ns") < 0:
+        return None
+    ts_ns = item.batch.column("ts_event_ns").to_numpy()
+    sound = ts_ns[ts_ns - AHEAD_NS <= item.batch.column("ts_recv_ns").to_numpy()]
+    return int(sound.max()) if len(sound) else None
