@@ -91,6 +91,12 @@ class Judge:
         """Return whether rows of a stream mean anything here; of others none needs to be handed over."""
         return self._intake.wants(stream)
 
+    @property
+    def norms(self) -> Norms | None:
+        """What is typical as of the newest snap; None before the first of a session, and until the warm-up is over."""
+        typical = None if self._day is None else self._day.typical
+        return typical.norms if typical is not None and typical.ready else None
+
     def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Snap]:
         """Take rows as they leave the bus; return the snaps that they make due."""
         return [found for piece in self._intake.take(stream, batch) if (found := self._work(piece)) is not None]
@@ -163,7 +169,7 @@ class _Day:
         self._contract, self._rolled = contract, rolled
         self._whole = Whole(session, contract)
         self._ledger = Ledger(body)
-        self._typical = Typical(profile.typical, seed)
+        self.typical = Typical(profile.typical, seed)
         self._barrier = Barrier(profile.barrier)
         self._tape = Tape(profile.tape, profile.barrier.flow_s)
         self._levels = Levels(profile.levels, profile.market.tick)
@@ -186,9 +192,9 @@ class _Day:
         holes = self._whole.work(piece)
         self._account(rows, snap_ns, holes)
         state = self._market(rows, snap_ns, holes)
-        norms = self._typical.norms
+        norms = self.typical.norms
         ladder = self._barrier.work(
-            snap_ns, self._ledger, norms, warm=self._typical.ready, void=holes.reason is not None
+            snap_ns, self._ledger, norms, warm=self.typical.ready, void=holes.reason is not None
         )
         traded = self._tape.work(snap_ns, rows, norms)
         self._learn(snap_ns, ladder)
@@ -254,7 +260,7 @@ class _Day:
         since_ns = max(self._ledger.whole_since_ns or snap_ns, self._whole.since_ns)
         flow = flow_of(self._ledger, flow_s) if since_ns <= snap_ns - flow_s * NS_PER_SECOND else None
         sound = ladder.reason in (barrier.SOUND, barrier.NOT_WHOLE, barrier.WARM_UP)
-        self._typical.work(snap_ns, self._ledger.book if sound else None, flow)
+        self.typical.work(snap_ns, self._ledger.book if sound else None, flow)
 
     def _reason(self, holes: Holes, ladder: Ladder) -> str | None:
         if holes.reason is not None:
