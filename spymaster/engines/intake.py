@@ -113,9 +113,16 @@ class Intake:
         """Rows that wait."""
         return self._left_rows + self._waiting_rows
 
+    def wants(self, stream: Stream) -> bool:
+        """Return whether rows of a stream mean anything here."""
+        schema, symbol = stream
+        if schema == SYSTEM_GAPS.name:
+            return symbol == SYSTEM_SYMBOL
+        return (_moves_clock(stream) or schema == REFERENCE_STATUS.name) and symbol in (self._symbol, WILDCARD)
+
     def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Piece]:
         """Take rows as they leave the bus; return the snaps that they make due, which may lie within the batch."""
-        if not self._concerns(stream):
+        if not self.wants(stream):
             return []
         pieces, begin = [], 0
         for at, snap_ns in self._due(stream, batch):
@@ -127,7 +134,7 @@ class Intake:
 
     def put(self, stream: Stream, batch: pa.RecordBatch) -> None:
         """Let rows wait for the next snap that they are not after."""
-        if batch.num_rows == 0 or not self._concerns(stream):
+        if batch.num_rows == 0 or not self.wants(stream):
             return
         self._left.append((stream, batch))
         self._left_rows += batch.num_rows
@@ -195,12 +202,6 @@ class Intake:
         self._late.clear()
         self._ahead.clear()
         return piece
-
-    def _concerns(self, stream: Stream) -> bool:
-        schema, symbol = stream
-        if schema == SYSTEM_GAPS.name:
-            return symbol == SYSTEM_SYMBOL
-        return (_moves_clock(stream) or schema == REFERENCE_STATUS.name) and symbol in (self._symbol, WILDCARD)
 
     def _due(self, stream: Stream, batch: pa.RecordBatch) -> list[tuple[int, int]]:
         """Return before which rows of the batch a snap is due, and which."""

@@ -87,6 +87,10 @@ class Judge:
         self._since_ns = since_ns
         self._rolled = False
 
+    def wants(self, stream: Stream) -> bool:
+        """Return whether rows of a stream mean anything here; of others none needs to be handed over."""
+        return self._intake.wants(stream)
+
     def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Snap]:
         """Take rows as they leave the bus; return the snaps that they make due."""
         return [found for piece in self._intake.take(stream, batch) if (found := self._work(piece)) is not None]

@@ -76,6 +76,16 @@ def test_all_that_comes_out_depends_on_something():
     assert len(whole_run()) > 150
 
 
+def test_a_judge_says_which_streams_it_wants_and_the_others_change_nothing():
+    by = warm()
+    assert all(
+        by.wants(Stream(name, symbol)) for name, symbol in (*((BOOKS.schema, one) for one in ("ES", "ALL")), TRADES)
+    )
+    others = [Stream("futures.mbp10", "NQ"), Stream("options.trades", "ES"), Stream("stocks.quotes", "SPY")]
+    assert not any(by.wants(stream) for stream in others)
+    assert {stream for stream, _ in market() if not by.wants(stream)} == set()
+
+
 # No look-ahead
 
 
