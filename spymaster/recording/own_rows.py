@@ -1,4 +1,4 @@
-"""Rows of our own: captures' begins and ends, gaps, hot zones. A full disk must take them, in what was kept for that."""
+"""Rows of our own: captures' begins and ends, gaps, hot zones. A full disk takes them, in what is kept for that."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

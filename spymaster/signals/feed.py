@@ -1,6 +1,7 @@
 """What both the warm-up and the seeds need: which streams a judge wants, since when they are there, and its rows."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -99,7 +100,14 @@ def _began_ns(roots: Roots, capture_id: int, otherwise: int) -> int:
     return min(found.get(capture_id, otherwise) for found in (logged, capture_begins(roots.data)))
 
 
-def feed(judge: Judge, recorded: Recorded, taken: dict[tuple[str, int], int], *, to_the_end: bool) -> Caught:
+def feed(
+    judge: Judge,
+    recorded: Recorded,
+    taken: dict[tuple[str, int], int],
+    *,
+    to_the_end: bool,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Caught:
     """Give a judge what was recorded.
 
     Args:
@@ -107,6 +115,7 @@ def feed(judge: Judge, recorded: Recorded, taken: dict[tuple[str, int], int], *,
         recorded: has it.
         taken: on return has the last `capture_seq` of each schema's capture.
         to_the_end: as of `Recorded.batches`.
+        stopped: whether to end early; asked a batch.
 
     Raises:
         LayoutError: a part does not read. The judge has what was before it.
@@ -114,6 +123,8 @@ def feed(judge: Judge, recorded: Recorded, taken: dict[tuple[str, int], int], *,
     began, rows, snap = time.perf_counter(), 0, None
     first_ns, last_ns = LAST, FIRST
     for stream, batch in recorded.batches(to_the_end=to_the_end):
+        if stopped():
+            break
         snaps = judge.take(stream, batch)
         snap = snaps[-1] if snaps else snap
         rows += batch.num_rows

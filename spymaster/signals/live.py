@@ -24,18 +24,20 @@ from spymaster.engines.session import Session
 from spymaster.engines.snap import Snap
 from spymaster.events.zones import ZONES
 from spymaster.journal import Journal
-from spymaster.query.recorded import Positions
 from spymaster.query.sessions import session_at
+from spymaster.query.stretches import Positions
 from spymaster.signals import contract
-from spymaster.signals.warm_up import Caught, WarmUp
+from spymaster.signals.feed import Caught
+from spymaster.signals.warm_up import WarmUp
 from spymaster.signals.zones import Zones
 
 BURST_BYTES: Final = 32 << 20  # that the thread works at once; beyond the queue's bound the bus drops what is older
 PAUSE_S: Final = 0.01  # between two bursts: 25 to a snap
 NEARLY_S: Final = 1.0  # a pass over the log that took no longer leaves little for the next
+NO_BOOK_S: Final = 0.5  # until the log is read again for the first book
 MOST_PASSES: Final = 20  # each has what came while the one before ran; a machine that falls behind would read for ever
 NEUTRAL: Final = "NEUTRAL"
-_SKIPPED: Final = -1  # instead of a time: the bus was too fast
+_READ_ON: Final = -1  # instead of a time: the bus was too fast, or there is no book yet
 _Result = TypeVar("_Result")
 _Given = TypeVarTuple("_Given")
 
@@ -121,7 +123,7 @@ class LiveJudge:
             self._state = "judging"
             self._show([] if caught.snap is None else [caught.snap])
             at_ns = await self._follow(warm)
-            if at_ns != _SKIPPED:
+            if at_ns != _READ_ON:
                 return at_ns
         return None
 
@@ -141,16 +143,20 @@ class LiveJudge:
     def _caught_up(self, warm: WarmUp, positions: Positions) -> Caught:
         self.zones.read_back(self._data_root, self._wal_root)
         caught = warm.catch_up(positions)
-        warm.judge.zones = self.zones.at()
+        if warm.judge is not None:
+            warm.judge.zones = self.zones.at()
         return caught
 
     async def _follow(self, warm: WarmUp) -> int | None:
-        """Judge what the bus has; return a time beyond the session, `_SKIPPED`, or None where the bus closed."""
+        """Judge what the bus has; return a time beyond the session, `_READ_ON`, or None where the bus closed."""
         async for first in self._subscription:
+            if warm.judge is None:
+                await asyncio.sleep(NO_BOOK_S)
+                return _READ_ON
             came = [first, *self._subscription.waiting(BURST_BYTES)]
             burst = [item for item in came if isinstance(item, Published)]
             if len(burst) < len(came):
-                return _SKIPPED
+                return _READ_ON
             self._show(await self._in_thread(self._worked, warm, burst))
             newest_ns = max(_newest_ns(item) or 0 for item in burst)
             if newest_ns >= warm.session.end_ns:
@@ -163,7 +169,8 @@ class LiveJudge:
         for stream, batch in burst:
             if stream == ZONES:
                 self.zones.read(batch)
-                warm.judge.zones = self.zones.at()
+                if warm.judge is not None:
+                    warm.judge.zones = self.zones.at()
             else:
                 snaps += warm.take(stream, batch)
         return snaps

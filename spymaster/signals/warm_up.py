@@ -10,14 +10,19 @@ Rows of before the session are not read. So whether the recording had begun by t
 row in the session is not its first at all, or it began before the session did. Else the judge is told since when.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from spymaster.engines.judge import Judge
 from spymaster.engines.ledger import Body
 from spymaster.engines.levels import Zone
 from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
+from spymaster.engines.snap import Snap
+from spymaster.events import Stream
 from spymaster.query.recorded import Recorded
 from spymaster.query.stretches import MOST_ROWS, Bounds, Positions, Taken, by_capture
 from spymaster.signals.earlier import earlier_of, seed_of
@@ -33,8 +38,9 @@ class WarmUp:
             or there is no judge yet.
         earlier: what the session takes over from the one before; None where the lake has none.
         seed: what was typical in earlier sessions; None where the lake has none.
-        taken: by schema and capture id the last `capture_seq` that the judge was given. Rows of the bus up to it are
-            not to be handed over: a capture that began after a subscription has no position, and may be in the log.
+        session: which one.
+        contract: its front month.
+        taken: by schema and capture id the last `capture_seq` that the judge was given.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class WarmUp:
         zones: Sequence[Zone] = (),
         body: Body | None = None,
         most_rows: int = MOST_ROWS,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Read what earlier sessions leave; nothing of this one yet.
 
@@ -60,6 +67,7 @@ class WarmUp:
             zones: the user's hot zones.
             body: of the ledger; the fastest if None.
             most_rows: that are read at once.
+            stopped: whether nobody waits any more for what a pass reads; asked a batch.
 
         Raises:
             WalError: the log cannot be read.
@@ -69,7 +77,8 @@ class WarmUp:
         self.since_ns: int | None = None
         self.taken: dict[tuple[str, int], int] = {}
         self._roots = Roots(data_root, wal_root)
-        self._profile, self._session, self._contract = profile, session, contract
+        self.session, self.contract = session, contract
+        self._profile, self._stopped = profile, stopped
         self._zones, self._body, self._most_rows = zones, body, most_rows
         self.earlier = earlier_of(self._roots, profile, session, contract)
         self.seed = seed_of(self._roots, profile, session)
@@ -89,14 +98,33 @@ class WarmUp:
         judge = self.judge or self._begun(until)
         if judge is None:
             return Caught(0, None, None, 0.0, None)
-        bounds = Bounds(self._session.begin_ns, judge.sessions[-1].end_ns, dict(self.taken), until)
+        bounds = Bounds(self.session.begin_ns, judge.sessions[-1].end_ns, dict(self.taken), until)
         recorded = Recorded(*self._roots, streams_of(self._profile, judge), bounds, self._most_rows)
-        return feed(judge, recorded, self.taken, to_the_end=positions is not None)
+        return feed(judge, recorded, self.taken, to_the_end=positions is not None, stopped=self._stopped)
+
+    def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Snap]:
+        """Give the judge rows as they leave the bus; return the snaps that they make due.
+
+        Those that it was given already, from the log, are left out: a capture that began after a subscription has no
+        position there, and its first rows were in the log. There is a judge by then.
+        """
+        judge = self.judge
+        if judge is None or not judge.wants(stream):
+            return []
+        ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
+        for capture_id in np.unique(ids).tolist():
+            key, mine = (stream.schema, capture_id), ids == capture_id
+            given = self.taken.get(key, -1)
+            self.taken[key] = max(given, int(numbers[mine].max()))
+            if given >= int(numbers[mine].min()):
+                fresh = ~mine | (numbers > given)
+                batch, ids, numbers = batch.filter(pa.array(fresh)), ids[fresh], numbers[fresh]
+        return judge.take(stream, batch) if batch.num_rows else []
 
     def _begun(self, until: Taken) -> Judge | None:
         """Return a judge that knows since when its rows are there; None while there is no book, or no quote."""
-        bounds = Bounds(self._session.begin_ns, self._session.end_ns, {}, until)
-        begins = [begin_of(self._roots, stream, self._session, bounds) for stream in quoting_of(self._profile)]
+        bounds = Bounds(self.session.begin_ns, self.session.end_ns, {}, until)
+        begins = [begin_of(self._roots, stream, self.session, bounds) for stream in quoting_of(self._profile)]
         if not all(begins):
             return None
         return self.begin(
@@ -110,11 +138,11 @@ class WarmUp:
             since_ns: its rows begin there, though the session had begun; None where they begin with the session.
         """
         self.since_ns = since_ns
-        seeds = {} if self.seed is None else {self._session.date: self.seed}
+        seeds = {} if self.seed is None else {self.session.date: self.seed}
         self.judge = Judge(
             self._profile,
-            [self._session],
-            self._contract,
+            [self.session],
+            self.contract,
             earlier=self.earlier,
             seeds=seeds,
             zones=self._zones,
