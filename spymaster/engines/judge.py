@@ -293,11 +293,10 @@ class _Day:
         strong = is_strong(levels, profile.levels, profile.runway.strong)
         rejects = scores.signal == score.REJECT
         ways = runways(levels, strong, rows, rejects, profile.passage.distance_ticks)
-        columns = snap.whole_snap({**head, **_tape(traded, snap_ns)}, len(rows))
+        columns = {**head, **_tape(traded, snap_ns), "tape_imbalance": evidence.tape}
         columns |= snap.of_levels(levels, rows, profile.market.tick) | snap.of_barrier(found)
         columns |= snap.of_runways(ways, levels) | snap.of_scores(scores)
-        columns["tape_imbalance"] = snap.known(evidence.tape)
-        return snap.level_batch(columns)
+        return snap.level_batch(columns, len(rows))
 
     def _counters(self) -> Counters:
         return Counters(

@@ -137,7 +137,8 @@ class Score:
         memory = _Memory._make(column[:count] for column in self._memory)  # views
         void = (evidence.state == VOID) | np.isnan(evidence.tape) | (evidence.direction == 0)
         anew = (snap_ns - memory.void_ns >= self._void_ns) | (~void & (evidence.direction != memory.direction))
-        _begin(memory, anew)
+        if anew.any():
+            _begin(memory, anew)
 
         barrier = 50 * rules.barrier * self._parts[evidence.state] * evidence.coverage
         tape = 50 * rules.tape * evidence.tape
