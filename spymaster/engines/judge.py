@@ -27,7 +27,7 @@ from spymaster.engines.ledger import Body, Ledger
 from spymaster.engines.levels import LevelRows, Levels, Zone
 from spymaster.engines.market import Earlier, Market, MarketState, Prints
 from spymaster.engines.profile import Profile
-from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows
+from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, no_rows
 from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
@@ -38,6 +38,7 @@ from spymaster.engines.whole import Holes, Whole
 from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, Stream
 
 MOST_LEVELS: Final = 64  # the nearest to the mid are judged: more than a screen shows, and four times what Gold keeps
+_NO_ROWS: Final = no_rows()
 _BEGINNING: Final = (barrier.NO_BOOK, barrier.NOT_WHOLE, barrier.WARM_UP)  # what a session begins with, and a roll too
 
 
@@ -205,7 +206,10 @@ class _Day:
 
     def _rows_of(self, piece: Piece) -> BookRows:
         """Return the contract's book rows of the session, in order."""
-        rows, off_tick = book_rows(piece.batches.get(FUTURES_MBP10.name, []), self._contract, self._profile.book.tick)
+        batches = piece.batches.get(FUTURES_MBP10.name)
+        if batches is None:
+            return _NO_ROWS
+        rows, off_tick = book_rows(batches, self._contract, self._profile.book.tick)
         self._off_tick += off_tick
         mine = (rows.ts_ns >= self.session.begin_ns) | (rows.kind == SNAPSHOT)
         if mine.all():
@@ -216,9 +220,12 @@ class _Day:
     def _count(self, piece: Piece, rows: BookRows) -> None:
         self._late.update(piece.late)
         self._ahead.update(piece.ahead)
+        if FUTURES_TRADES.name in piece.batches:
+            self._traded += _traded(piece.batches[FUTURES_TRADES.name], self._contract, self.session.begin_ns)
+        if not len(rows.ts_ns):
+            return
         self._rows += len(rows.ts_ns)
         self._printed += int(rows.size[rows.kind == PRINT].sum(dtype=np.int64))
-        self._traded += _traded(piece.batches.get(FUTURES_TRADES.name, []), self._contract, self.session.begin_ns)
         clocked = rows.ts_ns[rows.kind != SNAPSHOT]
         if len(clocked):
             newest = int(clocked[-1])
@@ -237,7 +244,7 @@ class _Day:
     def _market(self, rows: BookRows, snap_ns: int, holes: Holes) -> MarketState:
         for begin_ns, end_ns in holes.spans:
             self.market.void(begin_ns, end_ns)
-        printed = rows.take(rows.kind == PRINT)
+        printed = rows.take(rows.kind == PRINT) if len(rows.ts_ns) else rows
         book = self._ledger.book
         touch = None if book is None else (int(book.px[BID, 0]), int(book.px[ASK, 0]))
         quote = None if touch is None or NO_PRICE in touch else touch

@@ -252,8 +252,7 @@ class Ledger:
         self._account(rows, self._state, bucket)
         for side in SIDES:
             self._settle(side)
-            visible = self._visible(side)
-            if visible is not None:
+            for visible in self._visible(side):
                 bucket[side, visible, VISIBLE] = 1
         totals[:] = bucket.sum(axis=(0, 1), dtype=np.int64)[:VISIBLE]
         self._sums += bucket
@@ -267,12 +266,11 @@ class Ledger:
             return
         self._expire(count)
         new = np.arange(until - min(count, _RING) + 1, until + 1) % _RING
+        shown = np.minimum(count, _BUCKETS)[:, None]
         for side in SIDES:
-            visible = self._visible(side)
-            if visible is not None:
-                self._ring[new[:, None], side, visible[None, :], VISIBLE] = 1
-                for window, buckets in enumerate(_BUCKETS):
-                    self._sums[window, side, visible, VISIBLE] += min(count, buckets)
+            for visible in self._visible(side):
+                self._ring[new, side, visible, VISIBLE] = 1
+                self._sums[:, side, visible, VISIBLE] += shown
         self._close(until)
 
     def _expire(self, count: int) -> None:
@@ -295,14 +293,17 @@ class Ledger:
             self.whole_since_ns = number * SNAP_NS
             flags[BROKEN] = 0
 
-    def _visible(self, side: int) -> Longs | None:
-        """Return the slots that the newest book shows; None where it is not sound."""
+    def _visible(self, side: int) -> list[slice]:
+        """Return the slots that the newest book shows, which go on with the first after the last; none if not sound."""
         flags, base = self._state.flags, int(self._state.base[side])
         if not flags[HAS_BOOK] or flags[UNSOUND] or base == _NO_MIDDLE:
-            return None
-        outward = _outward(self._state.px[side], side)
-        limit = min(int(outward[-1]), base + KEPT - 1)
-        return np.arange(base, limit + 1) & _SLOT
+            return []
+        last = int(self._state.px[side, -1])
+        outward = NO_LIMIT if last == NO_PRICE else last if side == ASK else -last
+        begin, count = base & _SLOT, min(outward - base + 1, KEPT)
+        if count <= 0:
+            return []
+        return [slice(begin, min(begin + count, KEPT)), slice(0, max(begin + count - KEPT, 0))]
 
     def _middle_by(self, rows: BookRows) -> None:
         """Keep the prices around the first touch that there is, where none are kept yet."""

@@ -92,7 +92,9 @@ class Tape:
             The tape at this snap, whether the snap is void or not.
         """
         newest = snap_ns // SNAP_NS
-        prints = rows.take((rows.kind == PRINT) & (rows.price != NO_PRICE) & (rows.size > 0))
+        prints = rows
+        if len(rows.ts_ns):
+            prints = rows.take((rows.kind == PRINT) & (rows.price != NO_PRICE) & (rows.size > 0))
         if self._closed is None:
             self._closed = self._since = (_bucket(int(prints.ts_ns[0])) if len(prints.ts_ns) else newest) - 1
             self._base = int(prints.price[0]) if len(prints.ts_ns) else 0
