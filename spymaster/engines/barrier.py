@@ -60,7 +60,9 @@ HOLE_NS: Final = NS_PER_SECOND  # a move of one tick and back
 
 RATIOS: Final = ("depth_ratio", "wall_ratio", "eaten_share", "replenishment_ratio")
 DEPTH_RATIO, WALL_RATIO, EATEN_SHARE, REPLENISHMENT_RATIO = range(len(RATIOS))
-_OUTWARD: Final = (-1, 1)  # of a side, BID and ASK
+_OUTWARD: Final = np.array([[-1], [1]], np.int64)  # of a side, BID and ASK
+_OFFSETS: Final = np.arange(OFFSETS, dtype=np.int64)
+_BUCKETS: Final = np.array(WINDOWS_S) * (NS_PER_SECOND // SNAP_NS)
 _FARTHEST: Final = 2.0**40  # ticks; farther is beyond any book
 _SHAPE: Final = (len(SIDES), OFFSETS)
 _STEPS: Final = np.array([[1 / 32], [1 / 8], [1 / 128], [1 / 32]])[:, :, None]  # of the histogram of each ratio
@@ -198,22 +200,21 @@ class Barrier:
         ladder = self.ladder
         side, price, offset, reason = _places(ladder, np.asarray(levels, np.float64))
         sound = reason == SOUND
-        at = np.where(sound, side, 0), np.where(sound, offset, 0)
-        state = np.where(sound, ladder.state[at], VOID).astype(np.int8)
+        at = np.where(sound, side * OFFSETS + offset, 0)  # of what is by side and offset, laid flat
+        state = np.where(sound, ladder.state.ravel()[at], VOID).astype(np.int8)
         held, since = self._holds.work(ladder.snap_ns, ids, side, state)
-        flows = np.where(sound, ladder.flows[:, :, *at], 0).T  # by level, kind and window
-        added, canceled, filled, visible = (np.ascontiguousarray(flows[:, kind]) for kind in range(4))
-        removed, coverage = canceled + filled, np.where(sound, ladder.coverage[at], 0)
-        buckets = np.array(WINDOWS_S) * (NS_PER_SECOND // SNAP_NS)
-        most = np.maximum(np.rint(coverage * self._rules.zone_ticks), 1)[:, None] * buckets
+        flows = ladder.flows.reshape(-1, len(SIDES) * OFFSETS)[:, at] * sound
+        added, canceled, filled, visible = flows.reshape(len(WINDOWS_S), VISIBLE + 1, -1).transpose(1, 2, 0)
+        removed, coverage = canceled + filled, np.where(sound, ladder.coverage.ravel()[at], 0)
+        most = np.maximum(np.rint(coverage * self._rules.zone_ticks), 1)[:, None] * _BUCKETS
         return Judged(
             side, price, offset, state, reason, held, since, coverage,
-            depth=np.where(sound, ladder.depth[at], 0),
-            typical=np.where(sound, ladder.typical[at], 0),
+            depth=ladder.depth.ravel()[at] * sound,
+            typical=ladder.typical.ravel()[at] * sound,
             added=added, canceled=canceled, filled=filled, flow_coverage=visible / most,
             delta_liq=added - removed, replenishment_ratio=_quotient(added, removed),
-            ratios=np.where(sound, ladder.ratios[:, *at], np.nan).T.copy(),
-            ranks=np.where(sound, ladder.ranks[:, *at], np.nan).T.copy(),
+            ratios=np.where(sound, ladder.ratios.reshape(len(RATIOS), -1)[:, at], np.nan).T,
+            ranks=np.where(sound, ladder.ranks.reshape(len(RATIOS), -1)[:, at], np.nan).T,
         )  # fmt: skip
 
     def _find(self, snap_ns: int, book: Book, ledger: Ledger, norms: Norms) -> Ladder:
@@ -221,20 +222,21 @@ class Barrier:
         touch = book.px[:, 0].astype(np.int64)
         there = (touch != NO_PRICE)[:, None]
         sizes, typical = by_offset(book).astype(np.int64), np.maximum(norms.sizes, SCALE)
-        priced = np.stack([_flows(ledger, touch, window) for window in WINDOWS_S]) * there
+        priced = _flows(ledger, touch) * there
         zoned = _Zoned(priced @ zone, sizes @ zone, (typical @ zone) / SCALE)
         eaten = priced[WINDOWS_S.index(rules.flow_s), FILLED]
-        volume = int(ledger.totals(rules.flow_s)[FILLED])
-        near = np.arange(OFFSETS) <= rules.absorption_offset_ticks
-        share = _most(np.where(near, eaten / volume, np.nan) if volume else np.full(_SHAPE, np.nan), zone)
+        whole = flow_of(ledger, rules.flow_s)
+        near = np.less_equal(_OFFSETS, rules.absorption_offset_ticks)
+        shares = np.where(near, eaten / whole.volume, np.nan) if whole.volume else np.full(_SHAPE, np.nan)
         # A touch is small as it is always eaten, and whatever comes up to it would be a wall by its own typical size.
-        wall = _most(sizes * SCALE / np.maximum(typical, typical.sum(axis=1, keepdims=True) // OFFSETS), zone)
-        absorbed = (near & self._is_eaten(eaten, typical, norms, flow_of(ledger, rules.flow_s))) @ zone > 0
+        walls = sizes * SCALE / np.maximum(typical, typical.sum(axis=1, keepdims=True) // OFFSETS)
+        share, wall = _most(np.array((shares, walls)), zone)
+        absorbed = (near & self._is_eaten(eaten, typical, norms, whole)) @ zone > 0
         self._removals.work(snap_ns, ledger, touch, sizes, typical)
         state = self._state(zoned, wall, absorbed)
         flow = zoned.flows[WINDOWS_S.index(rules.flow_s)]
         replenished = _quotient(flow[ADDED], flow[CANCELED] + flow[FILLED])
-        ratios = np.where(there, np.stack([zoned.depth / zoned.typical, wall, share, replenished]), np.nan)
+        ratios = np.where(there, np.array((zoned.depth / zoned.typical, wall, share, replenished)), np.nan)
         return Ladder(
             snap_ns, SOUND, touch, np.where(there, state, VOID).astype(np.int8),
             np.broadcast_to(self._coverage, _SHAPE), zoned.depth, zoned.typical, zoned.flows, ratios,
@@ -256,21 +258,27 @@ class Barrier:
         rules, depth, typical = self._rules, zoned.depth, zoned.typical
         pulled, removed = self._removed(typical - depth)
         wide = self._zone.sum(axis=0) >= rules.depth_ticks
-        found = [
-            absorbed,
-            wall >= rules.wall_typ,
-            wide & (depth <= rules.vacuum_depth * typical) & (removed > 0) & (pulled >= rules.vacuum_pulled * removed),
-            wide & (depth <= rules.consumed_depth * typical) & (removed - pulled > rules.consumed_filled * removed),
-            wide & (depth <= rules.weak_depth * typical),
-        ]
-        return np.select(found, [ABSORPTION, WALL, VACUUM, CONSUMED, WEAK], NEUTRAL).astype(np.int8)
+        found = {
+            ABSORPTION: absorbed,
+            WALL: wall >= rules.wall_typ,
+            VACUUM: wide & (depth <= rules.vacuum_depth * typical) & (removed > 0)
+            & (pulled >= rules.vacuum_pulled * removed),
+            CONSUMED: wide & (depth <= rules.consumed_depth * typical)
+            & (removed - pulled > rules.consumed_filled * removed),
+            WEAK: wide & (depth <= rules.weak_depth * typical),
+        }  # fmt: skip
+        states = np.full(_SHAPE, NEUTRAL, np.int8)
+        for state, where in reversed(found.items()):  # so that the first that matches stays
+            states[where] = state
+        return states
 
     def _removed(self, missing: Floats) -> tuple[Longs, Longs]:
         """Return what was pulled, and what was removed at all: of the zone, else of the side, else nothing."""
-        one = np.stack([self._removals.pulled, self._removals.pulled + self._removals.eaten])
+        one = np.array((self._removals.pulled, self._removals.pulled + self._removals.eaten))
         zone, side = one @ self._zone, one.sum(axis=2, keepdims=True)
-        known = [removed[1] >= self._rules.removed_known * missing for removed in (zone, side)]
-        return np.select(known, [zone[0], side[0]], 0), np.select(known, [zone[1], side[1]], 0)
+        least = self._rules.removed_known * missing
+        pulled, removed = np.where(zone[1] >= least, zone, side * (side[1] >= least))
+        return pulled, removed
 
 
 class _Zoned(NamedTuple):
@@ -293,16 +301,15 @@ def is_whole(ledger: Ledger, snap_ns: int, window_s: int) -> bool:
     return since_ns is not None and since_ns <= snap_ns - window_s * NS_PER_SECOND
 
 
-def _flows(ledger: Ledger, touch: Longs, window_s: int) -> Longs:
-    """Return ADDED to VISIBLE at each offset, (4, 2, 10)."""
-    offsets = np.arange(OFFSETS)
-    flows = [ledger.sums(side, touch[side] + _OUTWARD[side] * offsets, window_s).T for side in SIDES]
-    return np.stack(flows, axis=1)
+def _flows(ledger: Ledger, touch: Longs) -> Longs:
+    """Return ADDED to VISIBLE of each window at each offset, (3, 4, 2, 10)."""
+    return ledger.windows(touch[:, None] + _OUTWARD * _OFFSETS).transpose(0, 3, 1, 2)
 
 
 def _most(values: Floats, zone: NDArray[np.int64]) -> Floats:
-    """Return the largest value of each zone, of (2, 10) by price; NaN of zones without one."""
-    spread = np.where(zone & ~np.isnan(values[:, :, None]), values[:, :, None], -np.inf).max(axis=1)
+    """Return the largest value of each zone, of (..., 10) by price; NaN of zones without one."""
+    values = values[..., None]
+    spread = np.where(zone & ~np.isnan(values), values, -np.inf).max(axis=-2)
     return np.where(spread > -np.inf, spread, np.nan)
 
 
@@ -330,8 +337,8 @@ def _places(ladder: Ladder, levels: Floats) -> tuple[Bytes, Longs, Longs, Bytes]
     levels = np.clip(levels, -_FARTHEST, _FARTHEST)
     there = ladder.touch != NO_PRICE
     bid, ask = (levels <= ladder.touch[BID]) & there[BID], (levels >= ladder.touch[ASK]) & there[ASK]
-    side = np.select([bid, ask], [BID, ASK], NO_SIDE).astype(np.int8)
-    price = np.select([bid, ask], [np.floor(levels), np.ceil(levels)], 0).astype(np.int64)
-    offset = np.select([bid, ask], [ladder.touch[BID] - price, price - ladder.touch[ASK]], 0)
-    found = np.select([side == NO_SIDE, offset >= OFFSETS], [INSIDE, BEYOND], SOUND)
+    side = np.where(bid, BID, np.where(ask, ASK, NO_SIDE)).astype(np.int8)
+    price = np.where(bid, np.floor(levels), np.where(ask, np.ceil(levels), 0)).astype(np.int64)
+    offset = np.where(bid, ladder.touch[BID] - price, np.where(ask, price - ladder.touch[ASK], 0))
+    found = np.where(side == NO_SIDE, INSIDE, np.where(offset >= OFFSETS, BEYOND, SOUND))
     return side, price, offset, np.where(ladder.reason, ladder.reason, found).astype(np.int8)

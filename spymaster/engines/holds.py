@@ -39,10 +39,6 @@ class _Memory(NamedTuple):
         """Return the memory of some rows."""
         return _Memory._make(column[rows] for column in self)
 
-    def with_row(self, row: "_Memory") -> "_Memory":
-        """Return this memory and one row behind it."""
-        return _Memory._make(np.concatenate((getattr(self, name), getattr(row, name))) for name in self._fields)
-
 
 class Holds:
     """What each level holds, from snap to snap.
@@ -58,10 +54,9 @@ class Holds:
 
     def __init__(self, hold_ns: Longs, hole_ns: int) -> None:
         self._hold_ns, self._hole_ns = hold_ns, hole_ns
-        self._rows: dict[Hashable, int] = {}
+        self._ids: tuple[Hashable, ...] = ()
         never, none = np.full((1, len(STATES)), _NEVER), np.full(1, -1, np.int8)
-        self._new = _Memory(none, np.full(1, VOID, np.int8), never, never, none, np.zeros(1, np.int64))
-        self._memory = self._new
+        self._memory = _Memory(none, np.full(1, VOID, np.int8), never, never, none, np.zeros(1, np.int64))
 
     def work(self, snap_ns: int, ids: Sequence[Hashable], side: Bytes, state: Bytes) -> tuple[Bytes, Longs]:
         """Return the state that holds of each level, and from when it was seen.
@@ -72,11 +67,12 @@ class Holds:
             side: at this snap.
             state: at this snap.
         """
-        rows = np.array([self._rows.get(level, -1) for level in ids], np.int64)
-        last = self._memory.take(rows)
+        self._remember(tuple(ids))
+        last = _Memory._make(column[:-1] for column in self._memory)  # views, changed in place
         every, turned = np.arange(len(ids)), last.side != side
         anew = turned | (last.state == VOID)
-        begun, seen = last.begun, np.where(anew[:, None], _NEVER, last.seen)
+        begun, seen = last.begun, last.seen
+        seen[anew] = _NEVER
         seen[every[~anew], last.state[~anew]] = snap_ns - SNAP_NS
 
         gone = snap_ns - SNAP_NS - seen[every, state] > self._hole_ns
@@ -84,10 +80,17 @@ class Holds:
         seen[every, state] = snap_ns
         ready = (state > NEUTRAL) & (snap_ns - begun[every, state] >= self._hold_ns[state])
         lasting = ~turned & (last.held > NEUTRAL) & (snap_ns - seen[every, last.held] <= self._hole_ns)
-        held = np.select([state == VOID, ready, lasting], [VOID, state, last.held], NEUTRAL).astype(np.int8)
+        held = np.where(state == VOID, VOID, np.where(ready, state, np.where(lasting, last.held, NEUTRAL)))
+        held = held.astype(np.int8)
         stayed = np.where((held == last.held) & ~turned, last.since, snap_ns)
         since = np.where(held > NEUTRAL, begun[every, held], stayed)
 
-        self._rows = {level: row for row, level in enumerate(ids)}
-        self._memory = _Memory(side, state, begun, seen, held, since).with_row(self._new)
+        last.side[:], last.state[:], last.held[:], last.since[:] = side, state, held, since
         return held, since
+
+    def _remember(self, ids: tuple[Hashable, ...]) -> None:
+        """Bring the memory into the order of these levels."""
+        if ids != self._ids:
+            known = {level: row for row, level in enumerate(self._ids)}
+            self._memory = self._memory.take(np.array([*(known.get(level, -1) for level in ids), -1]))
+            self._ids = ids

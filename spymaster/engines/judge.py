@@ -29,7 +29,7 @@ from spymaster.engines.ledger import Body, Ledger
 from spymaster.engines.levels import LevelRows, Levels, Zone
 from spymaster.engines.market import Earlier, Market, MarketState, Prints
 from spymaster.engines.profile import Profile
-from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows
+from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, no_rows
 from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
@@ -41,6 +41,7 @@ from spymaster.engines.whole import Holes, Whole
 from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, Stream
 
 MOST_LEVELS: Final = 64  # the nearest to the mid are judged: more than a screen shows, and four times what Gold keeps
+_NO_ROWS: Final = no_rows()
 _SOUND: Final = (barrier.SOUND, barrier.NOT_WHOLE, barrier.WARM_UP)  # of a ladder whose book is
 _BEGINNING: Final = (barrier.NO_BOOK, barrier.NOT_WHOLE, barrier.WARM_UP)  # what a session begins with, and a roll too
 
@@ -233,7 +234,10 @@ class _Day:
 
     def _rows_of(self, piece: Piece) -> BookRows:
         """Return the contract's book rows of the session, in order."""
-        rows, off_tick = book_rows(piece.batches.get(FUTURES_MBP10.name, []), self._contract, self._profile.book.tick)
+        batches = piece.batches.get(FUTURES_MBP10.name)
+        if batches is None:
+            return _NO_ROWS
+        rows, off_tick = book_rows(batches, self._contract, self._profile.book.tick)
         self._off_tick += off_tick
         mine = (rows.ts_ns >= self.session.begin_ns) | (rows.kind == SNAPSHOT)
         if mine.all():
@@ -244,9 +248,12 @@ class _Day:
     def _count(self, piece: Piece, rows: BookRows) -> None:
         self._late.update(piece.late)
         self._ahead.update(piece.ahead)
+        if FUTURES_TRADES.name in piece.batches:
+            self._traded += _traded(piece.batches[FUTURES_TRADES.name], self._contract, self.session.begin_ns)
+        if not len(rows.ts_ns):
+            return
         self._rows += len(rows.ts_ns)
         self._printed += int(rows.size[rows.kind == PRINT].sum(dtype=np.int64))
-        self._traded += _traded(piece.batches.get(FUTURES_TRADES.name, []), self._contract, self.session.begin_ns)
         clocked = rows.ts_ns[rows.kind != SNAPSHOT]
         if len(clocked):
             newest = int(clocked[-1])
@@ -266,7 +273,7 @@ class _Day:
         for begin_ns, end_ns in holes.spans:
             self.market.void(begin_ns, end_ns)
         if self._stock is None:
-            printed = rows.take(rows.kind == PRINT)
+            printed = rows.take(rows.kind == PRINT) if len(rows.ts_ns) else rows
             prints, quote = Prints(printed.ts_ns, printed.price, printed.size, printed.side), self._touch()
         else:
             prints = self._stock.work(piece.snap_ns, piece.batches, holes.quotes_from_ns)
@@ -343,11 +350,10 @@ class _Day:
         strong = is_strong(levels, profile.levels, profile.runway.strong)
         rejects = scores.signal == score.REJECT
         ways = runways(levels, strong, rows, rejects, profile.passage.distance_ticks)
-        columns = snap.whole_snap({**head, **_tape(traded, snap_ns)}, len(rows))
+        columns = {**head, **_tape(traded, snap_ns), "tape_imbalance": evidence.tape}
         columns |= snap.of_levels(levels, rows, profile.market.tick) | snap.of_barrier(found)
         columns |= snap.of_runways(ways, levels) | snap.of_scores(scores)
-        columns["tape_imbalance"] = snap.known(evidence.tape)
-        return snap.level_batch(columns)
+        return snap.level_batch(columns, len(rows))
 
     def _places(self, levels: LevelRows, rows: NDArray[np.intp]) -> NDArray[np.int32] | NDArray[np.float64]:
         """Return where levels lie in the book, in its ticks."""

@@ -56,6 +56,8 @@ KEPT: Final = 1024  # prices of a side
 _SLOT: Final = KEPT - 1
 _FROM_MIDDLE: Final = 256  # ticks that the touch may be from the middle of what is kept
 _MOST_MOVED: Final = 384  # so that what is within 128 ticks of the touch was kept before it moved
+_OUTWARD: Final = np.array([[-1], [1]])  # the sign of outward ticks of a side, BID and ASK
+_BOTH: Final = np.array(SIDES)[:, None]
 _NO_MIDDLE: Final = 2**40  # from which no price is near
 _NEVER: Final = -(2**62)
 NO_LIMIT: Final = 2**31 - 1  # outward of every price: of a level without one, or of a side that is visible whole
@@ -120,6 +122,9 @@ class Ledger:
         self._account = body or fastest_body()
         self._ring = np.zeros((_RING, len(SIDES), KEPT, 4), np.int32)
         self._sums = np.zeros((len(WINDOWS_S), len(SIDES), KEPT, 4), np.int64)
+        # At all prices, of each bucket and window: ADDED to FILLED.
+        self._bucket_totals = np.zeros((_RING, VISIBLE), np.int64)
+        self._totals = np.zeros((len(WINDOWS_S), VISIBLE), np.int64)
         self._closed = _NEVER  # the newest bucket that ended, numbered by its snap's time
         self._newest_ns = -(2**63)
         self._state = State(
@@ -203,20 +208,36 @@ class Ledger:
             self._is_kept(side, outward)[:, None], self._sums[WINDOWS_S.index(window_s), side, outward & _SLOT], 0
         )
 
-    def newest(self, side: int, prices: Longs | Ints, buckets: int) -> Longs:
-        """Return what `sums` returns, of the newest so many buckets, of 240 s at most."""
-        outward = np.asarray(prices, np.int64) * (1 if side == ASK else -1)
+    def windows(self, prices: Longs) -> Longs:
+        """Return what `sums` returns, of both sides' prices, (2, n), and all WINDOWS_S: (3, 2, n, 4)."""
+        outward = prices * _OUTWARD
+        sums: Longs = self._sums[:, _BOTH, outward & _SLOT] * self._are_kept(outward)
+        return sums
+
+    def newest(self, prices: Longs, buckets: int) -> Longs:
+        """Return what `sums` returns, of both sides' prices, (2, n), and the newest so many buckets, of 240 s at most.
+
+        Returns:
+            (2, n, 4) as `sums`.
+        """
+        outward = prices * _OUTWARD
         numbers = np.arange(self._closed + 1 - min(buckets, _RING), self._closed + 1) % _RING
-        found = self._ring[numbers[:, None], side, (outward & _SLOT)[None, :]].sum(axis=0, dtype=np.int64)
-        return np.where(self._is_kept(side, outward)[:, None], found, 0)
+        found = self._ring[numbers[:, None, None], _BOTH, outward & _SLOT].sum(axis=0, dtype=np.int64)
+        newest: Longs = found * self._are_kept(outward)
+        return newest
 
     def totals(self, window_s: int) -> Longs:
         """Return contracts ADDED, CANCELED and FILLED in a window, (3), at all prices of both sides that are kept."""
-        totals: Longs = self._sums[WINDOWS_S.index(window_s)].sum(axis=(0, 1))[:VISIBLE]
+        totals: Longs = self._totals[WINDOWS_S.index(window_s)].copy()
         return totals
 
     def _is_kept(self, side: int, outward: Longs) -> NDArray[np.bool_]:
         return _kept(outward, int(self._state.base[side]))
+
+    def _are_kept(self, outward: Longs) -> NDArray[np.bool_]:
+        base = self._state.base[:, None]
+        kept: NDArray[np.bool_] = (outward >= base) & (outward < base + KEPT)
+        return kept[:, :, None]
 
     def _number(self, snap_ns: int) -> int:
         number, rest = divmod(snap_ns, SNAP_NS)
@@ -227,14 +248,15 @@ class Ledger:
     def _work_bucket(self, rows: BookRows, number: int) -> None:
         self._expire(1)
         self._middle_by(rows)
-        bucket = self._ring[number % _RING]
+        bucket, totals = self._ring[number % _RING], self._bucket_totals[number % _RING]
         self._account(rows, self._state, bucket)
         for side in SIDES:
             self._settle(side)
-            visible = self._visible(side)
-            if visible is not None:
+            for visible in self._visible(side):
                 bucket[side, visible, VISIBLE] = 1
+        totals[:] = bucket.sum(axis=(0, 1), dtype=np.int64)[:VISIBLE]
         self._sums += bucket
+        self._totals += totals
         self._close(number)
 
     def _pass_quiet(self, until: int) -> None:
@@ -244,25 +266,25 @@ class Ledger:
             return
         self._expire(count)
         new = np.arange(until - min(count, _RING) + 1, until + 1) % _RING
+        shown = np.minimum(count, _BUCKETS)[:, None]
         for side in SIDES:
-            visible = self._visible(side)
-            if visible is not None:
-                self._ring[new[:, None], side, visible[None, :], VISIBLE] = 1
-                for window, buckets in enumerate(_BUCKETS):
-                    self._sums[window, side, visible, VISIBLE] += min(count, buckets)
+            for visible in self._visible(side):
+                self._ring[new, side, visible, VISIBLE] = 1
+                self._sums[:, side, visible, VISIBLE] += shown
         self._close(until)
 
     def _expire(self, count: int) -> None:
         """Subtract what leaves each window when so many buckets follow, and empty the slots that these will take."""
         for window, buckets in enumerate(_BUCKETS):
             if count >= buckets:
-                self._sums[window] = 0
+                self._sums[window], self._totals[window] = 0, 0
                 continue
             oldest = self._closed - buckets + 1
             for number in range(oldest, oldest + count):
                 self._sums[window] -= self._ring[number % _RING]
+                self._totals[window] -= self._bucket_totals[number % _RING]
         for number in range(self._closed + 1, self._closed + 1 + min(count, _RING)):
-            self._ring[number % _RING] = 0
+            self._ring[number % _RING], self._bucket_totals[number % _RING] = 0, 0
 
     def _close(self, number: int) -> None:
         self._closed = number
@@ -271,14 +293,17 @@ class Ledger:
             self.whole_since_ns = number * SNAP_NS
             flags[BROKEN] = 0
 
-    def _visible(self, side: int) -> Longs | None:
-        """Return the slots that the newest book shows; None where it is not sound."""
+    def _visible(self, side: int) -> list[slice]:
+        """Return the slots that the newest book shows, which go on with the first after the last; none if not sound."""
         flags, base = self._state.flags, int(self._state.base[side])
         if not flags[HAS_BOOK] or flags[UNSOUND] or base == _NO_MIDDLE:
-            return None
-        outward = _outward(self._state.px[side], side)
-        limit = min(int(outward[-1]), base + KEPT - 1)
-        return np.arange(base, limit + 1) & _SLOT
+            return []
+        last = int(self._state.px[side, -1])
+        outward = NO_LIMIT if last == NO_PRICE else last if side == ASK else -last
+        begin, count = base & _SLOT, min(outward - base + 1, KEPT)
+        if count <= 0:
+            return []
+        return [slice(begin, min(begin + count, KEPT)), slice(0, max(begin + count - KEPT, 0))]
 
     def _middle_by(self, rows: BookRows) -> None:
         """Keep the prices around the first touch that there is, where none are kept yet."""
@@ -301,6 +326,8 @@ class Ledger:
             self._state.flags[BROKEN] = 1
         gone = np.arange(base, base + moved) if moved > 0 else np.arange(base + KEPT + moved, base + KEPT)
         slots = gone[:KEPT] & _SLOT
+        self._bucket_totals -= self._ring[:, side, slots].sum(axis=1, dtype=np.int64)[:, :VISIBLE]
+        self._totals -= self._sums[:, side, slots].sum(axis=1)[:, :VISIBLE]
         self._ring[:, side, slots] = 0
         self._sums[:, side, slots] = 0
 

@@ -125,6 +125,7 @@ class Levels:
         self._armed = np.zeros(_MOST_LEVELS, np.bool_)
         self._touches = np.zeros(_MOST_LEVELS, np.int32)
         self._direction = np.zeros(_MOST_LEVELS, np.int8)
+        self._asked: tuple[Sequence[Named], Sequence[Zone], Sequence[_Level]] = ((), (), ())
         self._universe = self._made(())
 
     def snap(self, named: Sequence[Named], zones: Sequence[Zone], spot: int, velocity: float | None) -> LevelRows:
@@ -136,9 +137,12 @@ class Levels:
             spot: mid in half ticks.
             velocity: of the mid, ticks a second, + is up; None while it is not known.
         """
-        levels = tuple(sorted([*self._named(named), *self._zones(zones), *self._round(spot)]))
-        if levels != self._universe.levels:
-            self._universe = self._made(levels)
+        asked = (tuple(named), tuple(zones), self._round(spot))
+        if asked != self._asked:
+            self._asked = asked
+            levels = tuple(sorted([*self._named(named), *self._zones(zones), *asked[-1]]))
+            if levels != self._universe.levels:
+                self._universe = self._made(levels)
         universe, rules = self._universe, self._rules
         gap = 2 * universe.prices - spot
         far = np.abs(gap)

@@ -20,7 +20,8 @@ from spymaster.engines.typical import OFFSETS, SCALE
 
 _FULL: Final = 2  # a size times this is the typical one
 _THIN: Final = 4
-_OUTWARD: Final = np.array([[-1], [1]])  # of a side, BID and ASK
+_OUTWARD: Final = np.array([[-1], [1]], np.int64)  # of a side, BID and ASK
+_OFFSETS: Final = np.arange(OFFSETS, dtype=np.int64)
 _SHAPE: Final = (len(SIDES), OFFSETS)
 
 
@@ -54,13 +55,13 @@ class Removals:
             sizes: (2, 10) by side and offset.
             typical: likewise, of 1 / SCALE.
         """
-        prices = touch[:, None] + _OUTWARD * np.arange(OFFSETS)
+        prices = touch[:, None] + _OUTWARD * _OFFSETS
         if self._touch is not None:
             self._move(touch - self._touch)
             buckets = (snap_ns - self._snap_ns) // SNAP_NS
-            removed = np.stack([ledger.newest(side, prices[side], buckets) for side in SIDES])
-            self.pulled += np.where(self._thin, 0, removed[:, :, CANCELED])
-            self.eaten += np.where(self._thin, 0, removed[:, :, FILLED])
+            removed, counted = ledger.newest(prices, buckets), ~self._thin
+            self.pulled += removed[:, :, CANCELED] * counted
+            self.eaten += removed[:, :, FILLED] * counted
         full = sizes * (_FULL * SCALE) >= typical
         self._full_ns[full] = snap_ns
         lost = full | (~self._thin & (snap_ns - self._full_ns > self._within_ns))
@@ -70,7 +71,9 @@ class Removals:
 
     def _move(self, ticks: Longs) -> None:
         """Let each price keep what it has, as the touches have moved."""
-        before = np.arange(OFFSETS) + ticks[:, None] * _OUTWARD
+        if not ticks.any():
+            return
+        before = _OFFSETS + ticks[:, None] * _OUTWARD
         known, before = (before >= 0) & (before < OFFSETS), np.clip(before, 0, OFFSETS - 1)
         self.pulled, self.eaten, self._full_ns = (
             np.where(known, np.take_along_axis(one, before, axis=1), 0)

@@ -120,6 +120,7 @@ class Score:
         self._void_ns, self._hold_ns, self._release_ns = (
             round(seconds * NS_PER_SECOND) for seconds in (rules.void_s, rules.hold_s, rules.release_s)
         )
+        self._holds_ns = np.array((self._release_ns, *(self._hold_ns,) * 3))  # of each signal
         self._snap_ns: int | None = None
         self._ids: tuple[str, ...] = ()
         self._memory = _begun(0)
@@ -137,7 +138,8 @@ class Score:
         memory = _Memory._make(column[:count] for column in self._memory)  # views
         void = (evidence.state == VOID) | np.isnan(evidence.tape) | (evidence.direction == 0)
         anew = (snap_ns - memory.void_ns >= self._void_ns) | (~void & (evidence.direction != memory.direction))
-        _begin(memory, anew)
+        if anew.any():
+            _begin(memory, anew)
 
         barrier = 50 * rules.barrier * self._parts[evidence.state] * evidence.coverage
         tape = 50 * rules.tape * evidence.tape
@@ -202,18 +204,23 @@ class Score:
         near = np.abs(evidence.distance) <= 2 * rules.within_ticks
         holds = (evidence.state == WALL) | (evidence.state == ABSORPTION)
         contested = holds & (evidence.tape >= rules.contested_tape)
-        released = np.choose(
-            signal, (np.zeros_like(void), ~contested, smooth > rules.reject_release_points,
-                     smooth < rules.break_release_points),
-        )  # fmt: skip
-        released |= (signal >= REJECT) & ~near
-        conditions = np.stack(
-            (released, contested, near & (smooth <= rules.reject_points), near & (smooth >= rules.break_points)), axis=1
-        )
+        conditions = np.empty((len(signal), len(SIGNALS)), np.bool_)
+        conditions[:, NEUTRAL] = False
+        if signal.any():
+            risen, fallen = smooth > rules.reject_release_points, smooth < rules.break_release_points
+            released = (signal == CONTESTED) & ~contested
+            released |= ((signal == REJECT) & (risen | ~near)) | ((signal == BREAK) & (fallen | ~near))
+            conditions[:, NEUTRAL] = released
+        conditions[:, CONTESTED] = contested
+        conditions[:, REJECT] = near & (smooth <= rules.reject_points)
+        conditions[:, BREAK] = near & (smooth >= rules.break_points)
         conditions &= ~void[:, None]
         since = memory.holding_ns
-        since[:] = np.where(conditions, np.where(since == _NEVER, snap_ns, since), _NEVER)
-        held = conditions & (snap_ns - since >= np.array((self._release_ns, *(self._hold_ns,) * 3)))
+        since[~conditions] = _NEVER
+        since[conditions & (since == _NEVER)] = snap_ns
+        held = conditions & (snap_ns - since >= self._holds_ns)
+        if not held.any():
+            return
         after = np.where(held[:, NEUTRAL], NEUTRAL, signal)
         after = np.where(held[:, CONTESTED] & (after == NEUTRAL), CONTESTED, after)
         for which in (REJECT, BREAK):

@@ -21,6 +21,7 @@ from spymaster.events.schema import field, optional
 
 _RATIOS: Final = ("depth", "wall", "eaten", "replenishment")  # of barrier.RATIOS
 _FLOWS: Final = ("added", "canceled", "filled", "delta_liq")
+_SHARES: Final = ("replenishment_ratio", "flow_coverage")
 
 
 def _of_windows() -> list[pa.Field]:
@@ -179,126 +180,144 @@ class Snap(NamedTuple):
 
 NO_LEVELS: Final = pa.RecordBatch.from_pylist([], SIGNALS)
 
+NULL: Final = -(2**63)  # of whole numbers until they are in Arrow; no column has it as a value
+
 _SIDES: Final = ("bid", "ask", None)
 _STATES: Final = holds.STATES
 _HELD: Final = (None, *holds.STATES[1:])
 _REASONS: Final = (None, *barrier.REASONS[1:])
 _QUALITIES: Final = runway.QUALITIES
 _SIGNALS: Final = score.SIGNALS
+_WINDOWED: Final = {name: [f"{name}_{seconds}s" for seconds in WINDOWS_S] for name in (*_FLOWS, *_SHARES)}
+_ALIKE: Final = ("profile_hash", "contract", "void_reason")  # texts that all levels of a snap share
 
 
-def whole_snap(columns: Mapping[str, Any], count: int) -> dict[str, pa.Array]:
-    """Return columns that every level of a snap has alike, by name.
-
-    Args:
-        columns: one value each.
-        count: of levels.
-    """
-    return {name: _repeated(value, SIGNALS.field(name).type, count) for name, value in columns.items()}
+def _of_type(kind: pa.DataType) -> tuple[str, ...]:
+    return tuple(column.name for column in SIGNALS if column.type == kind and column.name not in _ALIKE)
 
 
-def _repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:
-    if isinstance(value, int | float):
-        return pa.array(np.full(count, value), kind)
-    return _repeated_text(value, kind, count)
+# Columns of one type are cut from one array, since an array of Arrow's costs as much as a thousand of its numbers.
+_FLOATS, _LONGS, _TEXTS = _of_type(pa.float64()), _of_type(pa.int64()), _of_type(pa.string())
+_LISTS: Final = _of_type(pa.list_(pa.string()))
+_ALONE: Final = {
+    name: SIGNALS.field(name).type for kind in (pa.bool_(), pa.int8(), pa.int32()) for name in _of_type(kind)
+}
+_NAMES: Final = SIGNALS.names
 
 
-@lru_cache(maxsize=64)
-def _repeated_text(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
-    return pa.array([value] * count, kind)
-
-
-def of_levels(levels: LevelRows, rows: NDArray[np.intp], tick: float) -> dict[str, pa.Array]:
+def of_levels(levels: LevelRows, rows: NDArray[np.intp], tick: float) -> dict[str, Any]:
     """Return the columns that say what the levels are."""
+    places = rows.tolist()
     return {
-        "id": _texts(levels.id, rows),
-        "ids": _lists(tuple(levels.ids[row] for row in rows.tolist())),
-        "kinds": _lists(tuple(levels.kinds[row] for row in rows.tolist())),
-        "price": pa.array(levels.price[rows] * tick),
-        "fixed": pa.array(levels.fixed[rows]),
-        "level_whole": pa.array(levels.whole[rows]),
-        "direction": pa.array(levels.direction[rows]),
-        "distance_ticks": pa.array(levels.distance[rows] / 2),
-        "in_sight": pa.array(levels.in_sight[rows]),
-        "touched": pa.array(levels.touched[rows]),
-        "touches": pa.array(levels.touches[rows]),
-        "approach_ticks_s": known(levels.velocity[rows]),
-        "confluence_count": pa.array(levels.confluence[rows]),
-        "confluence_pressure": pa.array(levels.pressure[rows]),
+        "id": [levels.id[row] for row in places],
+        "ids": tuple([levels.ids[row] for row in places]),
+        "kinds": tuple([levels.kinds[row] for row in places]),
+        "price": levels.price[rows] * tick,
+        "fixed": levels.fixed[rows],
+        "level_whole": levels.whole[rows],
+        "direction": levels.direction[rows],
+        "distance_ticks": levels.distance[rows] / 2,
+        "in_sight": levels.in_sight[rows],
+        "touched": levels.touched[rows],
+        "touches": levels.touches[rows],
+        "approach_ticks_s": levels.velocity[rows],
+        "confluence_count": levels.confluence[rows],
+        "confluence_pressure": levels.pressure[rows],
     }
 
 
-def of_barrier(judged: barrier.Judged) -> dict[str, pa.Array]:
+def of_barrier(judged: barrier.Judged) -> dict[str, Any]:
     """Return the columns of the barrier; what is void is null."""
     void, sided = judged.state == holds.VOID, judged.side != barrier.NO_SIDE
-    found: dict[str, pa.Array] = {
-        "barrier_side": _named(_SIDES, np.where(sided, judged.side, len(_SIDES) - 1)),
-        "zone_ticks": pa.array(judged.price, mask=~sided),
-        "offset_ticks": pa.array(judged.offset, mask=~sided),
+    found: dict[str, Any] = {
+        "barrier_side": _named(_SIDES, judged.side),  # the last of them is that of NO_SIDE, -1
+        "zone_ticks": np.where(sided, judged.price, NULL),
+        "offset_ticks": np.where(sided, judged.offset, NULL),
         "state": _named(_STATES, judged.state),
         "level_void_reason": _named(_REASONS, judged.reason),
         "held_state": _named(_HELD, judged.held),
-        "held_since_ns": pa.array(judged.held_since_ns, mask=judged.held == holds.VOID),
-        "coverage": pa.array(judged.coverage),
-        "depth": pa.array(judged.depth, mask=void),
-        "typical_depth": pa.array(judged.typical, mask=void),
+        "held_since_ns": np.where(judged.held == holds.VOID, NULL, judged.held_since_ns),
+        "coverage": judged.coverage,
+        "depth": np.where(void, NULL, judged.depth),
+        "typical_depth": np.where(void, np.nan, judged.typical),
     }
-    for place, seconds in enumerate(WINDOWS_S):
-        for name in _FLOWS:
-            found[f"{name}_{seconds}s"] = pa.array(np.ascontiguousarray(getattr(judged, name)[:, place]), mask=void)
-        for name in ("replenishment_ratio", "flow_coverage"):
-            values = np.where(void, np.nan, getattr(judged, name)[:, place])
-            found[f"{name}_{seconds}s"] = known(values)
+    for name, columns in _WINDOWED.items():
+        null = np.nan if name in _SHARES else NULL
+        found.update(zip(columns, np.where(void, null, getattr(judged, name).T), strict=True))
     for name, ratio, rank in zip(_RATIOS, judged.ratios.T, judged.ranks.T, strict=True):
-        found[f"{name}_ratio"], found[f"{name}_rank"] = known(ratio), known(rank)
+        found[f"{name}_ratio"], found[f"{name}_rank"] = ratio, rank
     return found
 
 
-def of_runways(ways: runway.Runways, levels: LevelRows) -> dict[str, pa.Array]:
+def of_runways(ways: runway.Runways, levels: LevelRows) -> dict[str, Any]:
     """Return the columns of the way from the mid."""
+    ids = (*levels.id, None)  # the last of them is that of NONE, -1
     return {
         "runway_direction": pa.array(ways.direction, mask=ways.direction == 0),
-        "runway_next_id": _texts(levels.id, ways.next),
-        "runway_next_ticks": pa.array(ways.next_distance / 2, mask=ways.next == runway.NONE),
-        "runway_strong_id": _texts(levels.id, ways.strong),
-        "runway_strong_ticks": pa.array(ways.strong_distance / 2, mask=ways.strong == runway.NONE),
+        "runway_next_id": _named(ids, ways.next),
+        "runway_next_ticks": np.where(ways.next == runway.NONE, np.nan, ways.next_distance / 2),
+        "runway_strong_id": _named(ids, ways.strong),
+        "runway_strong_ticks": np.where(ways.strong == runway.NONE, np.nan, ways.strong_distance / 2),
         "runway_quality": _named(_QUALITIES, ways.quality),
     }
 
 
-def of_scores(scores: score.Scores) -> dict[str, pa.Array]:
+def of_scores(scores: score.Scores) -> dict[str, Any]:
     """Return the columns of score and signal."""
     return {
-        "points_barrier": known(scores.barrier),
-        "points_tape": known(scores.tape),
-        "points_fuel": known(scores.fuel),
-        "score_raw": known(scores.raw),
-        "score": known(scores.smooth),
+        "points_barrier": scores.barrier,
+        "points_tape": scores.tape,
+        "points_fuel": scores.fuel,
+        "score_raw": scores.raw,
+        "score": scores.smooth,
         "signal": _named(_SIGNALS, scores.signal),
-        "signal_since_ns": pa.array(scores.since_ns, mask=scores.signal == score.NEUTRAL),
-        "confidence": pa.array(scores.confidence),
+        "signal_since_ns": np.where(scores.signal == score.NEUTRAL, NULL, scores.since_ns),
+        "confidence": scores.confidence,
     }
 
 
-def level_batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
-    """Return the columns as they stand in SIGNALS; each has to be there."""
-    return pa.RecordBatch.from_arrays([columns[name] for name in SIGNALS.names], schema=SIGNALS)
+def level_batch(columns: Mapping[str, Any], count: int) -> pa.RecordBatch:
+    """Return columns as they stand in SIGNALS; each has to be there.
+
+    Args:
+        columns: by name, what each level has, or one value for all. NaN, NULL and None are null.
+        count: of levels.
+    """
+    floats, longs = np.empty((len(_FLOATS), count)), np.empty((len(_LONGS), count), np.int64)
+    for block, names, null in ((floats, _FLOATS, np.nan), (longs, _LONGS, NULL)):
+        for row, name in zip(block, names, strict=True):
+            value = columns[name]
+            row[:] = null if value is None else value
+    texts = [text for name in _TEXTS for text in columns[name]]
+    found = _cut(pa.array(floats.ravel(), from_pandas=True), _FLOATS, count)
+    found |= _cut(pa.array(longs.ravel(), mask=longs.ravel() == NULL), _LONGS, count)
+    found |= _cut(pa.array(texts, pa.string()), _TEXTS, count)
+    for name in _ALIKE:
+        found[name] = _repeated(columns[name], count)
+    for name in _LISTS:
+        found[name] = _lists(columns[name])
+    for name, kind in _ALONE.items():
+        value = columns[name]
+        if value is None:
+            found[name] = pa.nulls(count, kind)
+        else:
+            found[name] = pa.array(np.full(count, value) if isinstance(value, int) else value, kind)
+    return pa.RecordBatch.from_arrays([found[name] for name in _NAMES], schema=SIGNALS)
 
 
-def known(values: NDArray[np.float64]) -> pa.Array:
-    """Return floats, NaN as null."""
-    return pa.array(values, pa.float64(), from_pandas=True)
+def _cut(block: pa.Array, names: Sequence[str], count: int) -> dict[str, pa.Array]:
+    return {name: block.slice(at, count) for name, at in zip(names, range(0, len(block), count), strict=True)}
 
 
-def _named(names: Sequence[str | None], codes: NDArray[Any]) -> pa.Array:
-    return pa.array([names[code] for code in codes.tolist()], pa.string())  # a third of the time of pyarrow's take
+def _named(names: Sequence[str | None], codes: NDArray[Any]) -> list[str | None]:
+    return [names[code] for code in codes.tolist()]
+
+
+@lru_cache(maxsize=64)
+def _repeated(text: str | None, count: int) -> pa.Array:
+    return pa.array([text] * count, pa.string())
 
 
 @lru_cache(maxsize=64)
 def _lists(texts: tuple[tuple[str, ...], ...]) -> pa.Array:
     return pa.array(texts, pa.list_(pa.string()))
-
-
-def _texts(texts: Sequence[str], rows: NDArray[np.intp]) -> pa.Array:
-    """Return texts by row; null of none (-1)."""
-    return pa.array([texts[row] if row >= 0 else None for row in rows.tolist()], pa.string())

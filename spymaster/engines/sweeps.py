@@ -75,6 +75,8 @@ class Sweeps:
 
     def work(self, snap_ns: int, rows: BookRows, norms: Norms) -> Sweep | None:
         """Return the newest sweep, after the rows of a snap in order of time; norms are those before."""
+        if self._kept is not None and not len(rows.ts_ns) + len(self._kept.ts_ns):
+            return self._newest
         prints = self._prints(rows)
         least = {
             1 if side == ASK else -1: self._least_typ * max(int(norms.sizes[side, 0]), SCALE) for side in (BID, ASK)

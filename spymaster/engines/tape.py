@@ -55,7 +55,7 @@ class Traded(NamedTuple):
 
     def towards(self, side: NDArray[np.int8]) -> NDArray[np.float64]:
         """Return the imbalance towards levels of a side, BID or ASK; NaN of those without one (-1)."""
-        return np.select([side == ASK, side == BID], [self.imbalance, -self.imbalance], np.nan)
+        return np.where(side == ASK, self.imbalance, np.where(side == BID, -self.imbalance, np.nan))
 
 
 class Tape:
@@ -92,7 +92,9 @@ class Tape:
             The tape at this snap, whether the snap is void or not.
         """
         newest = snap_ns // SNAP_NS
-        prints = rows.take((rows.kind == PRINT) & (rows.price != NO_PRICE) & (rows.size > 0))
+        prints = rows
+        if len(rows.ts_ns):
+            prints = rows.take((rows.kind == PRINT) & (rows.price != NO_PRICE) & (rows.size > 0))
         if self._closed is None:
             self._closed = self._since = (_bucket(int(prints.ts_ns[0])) if len(prints.ts_ns) else newest) - 1
             self._base = int(prints.price[0]) if len(prints.ts_ns) else 0
@@ -113,6 +115,8 @@ class Tape:
         closed = newest - 1 if self._closed is None else self._closed
         for ring in (self._volumes, self._moments):
             ring[np.arange(max(closed, newest - len(ring)) + 1, newest + 1) % len(ring)] = 0
+        if not len(prints.ts_ns):
+            return
         ts_ns = np.maximum(prints.ts_ns, closed * SNAP_NS + 1)
         bucket, size = -(-ts_ns // SNAP_NS), prints.size.astype(np.int64)
         volumes = np.stack(

@@ -25,13 +25,14 @@ import numpy as np
 from spymaster.clock import NS_PER_SECOND
 from spymaster.engines import profile
 from spymaster.engines.ledger import SNAP_NS, Book, Longs
-from spymaster.engines.rows import ASK, NO_PRICE, SIDES, Ints
+from spymaster.engines.rows import NO_PRICE, SIDES, Ints
 from spymaster.events.market import BOOK_LEVELS
 
 SCALE_BITS: Final = 16
 SCALE: Final = 1 << SCALE_BITS  # of one contract, and of a density of 1
 OFFSETS: Final = BOOK_LEVELS  # ticks outward from the touch that are known in any book
 
+_OUTWARD: Final = np.array([[-1], [1]])  # of a side, BID and ASK
 _WEIGHT_BITS: Final = 20
 _MOST: Final = 2**26  # contracts
 _MOST_QUIET: Final = 5 * NS_PER_SECOND // SNAP_NS  # buckets that a pause stands for at most
@@ -76,11 +77,10 @@ def mean_of(sessions: Sequence[Norms]) -> Norms:
 def by_offset(book: Book) -> Ints:
     """Return the size at each offset of a sound book, (2, 10) contracts; 0 where nothing is listed."""
     sizes = np.zeros((len(SIDES), OFFSETS), np.int32)
-    for side in SIDES:
-        px = book.px[side].astype(np.int64)
-        offset = (px - px[0]) * (1 if side == ASK else -1)
-        near = (px != NO_PRICE) & (offset < OFFSETS)
-        sizes[side, offset[near]] = book.sz[side][near]
+    px = book.px.astype(np.int64)
+    offset = (px - px[:, :1]) * _OUTWARD
+    side, level = np.nonzero((px != NO_PRICE) & (offset < OFFSETS))
+    sizes[side, offset[side, level]] = book.sz[side, level]
     return sizes
 
 

@@ -107,5 +107,5 @@ def test_a_rank_is_the_share_of_earlier_snaps_with_less_and_half_of_those_with_a
     assert ranks[1:4] == [1.0, 0.0, (1 + 0.5) / 3]
     assert np.isnan(ranks[4])
     assert ranks[5:] == [(1 + 1) / 4, 1.0, (5 + 0.5) / 6]
-    assert history._counts.sum() == 7
-    assert history._counts.shape == (1, BINS)
+    assert history._below[0, -1] == 7
+    assert history._below.shape == (1, BINS + 1)

@@ -72,7 +72,9 @@ class Ledgers:
             for window_s in WINDOWS_S:
                 found = self.numpy.sums(side, np.array(prices), window_s).tolist()
                 assert found == self.plain.sums(side, prices, window_s), (side, window_s)
-                assert found == self.numpy.newest(side, np.array(prices), window_s * 4).tolist()
+                both = np.array([prices, prices])
+                assert found == self.numpy.newest(both, window_s * 4)[side].tolist()
+                assert found == self.numpy.windows(both)[WINDOWS_S.index(window_s), side].tolist()
         assert self.numpy.crossed == self.plain.crossed
         assert self.numpy.late_rows == self.plain.late_rows
         assert self.numpy.unsided == self.plain.unsided
@@ -91,6 +93,8 @@ class Ledgers:
 def same_bits(one, other):
     assert np.array_equal(one._ring, other._ring)
     assert np.array_equal(one._sums, other._sums)
+    for ledger in (one, other):
+        assert np.array_equal(ledger._totals, ledger._sums.sum(axis=(1, 2))[:, :VISIBLE])
     assert (one.crossed, one.late_rows, one.unsided, one.whole_since_ns) == (
         other.crossed, other.late_rows, other.unsided, other.whole_since_ns,
     )  # fmt: skip
@@ -149,7 +153,8 @@ def test_totals_are_of_all_prices_of_both_sides():
     )
 
     assert three.numpy.totals(5).tolist() == [9, 200, 9]
-    assert three.numpy.newest(ASK, np.array([101, 102]), 1).tolist() == [[7, 10, 7, 1], [0, 10, 0, 1]]
+    newest = three.numpy.newest(np.array([[100, 99], [101, 102]]), 1)
+    assert newest[ASK].tolist() == [[7, 10, 7, 1], [0, 10, 0, 1]]
 
 
 def test_a_refill_within_the_instant_shows_as_added():
