@@ -104,7 +104,8 @@ class Gauges(TypedDict):
 
 
 class JudgeGauges(TypedDict):
-    """The live judge: what it judges, and how far it is. `signals` counts levels that have one now, by signal.
+    """The live judge: what it judges, and how far it is. `signals` counts levels that have one now, by signal;
+    `given` all since the session's begin.
 
     `state` is waiting, warming up, judging or ended. `read_again_rows` left the bus too fast, and came from the log.
     """
@@ -119,6 +120,7 @@ class JudgeGauges(TypedDict):
     void: int
     levels: int
     signals: dict[str, int]
+    given: dict[str, int]
     read_again_rows: int
 
 
@@ -169,6 +171,8 @@ def ask(
     if not isinstance(document, dict):
         raise _no_answer(path, "gave no answer that reads")
     if isinstance(reason := document.get("error"), str):
+        if "Next: " in reason:  # it was understood, and cannot be done
+            raise ControlError(reason)
         raise _no_answer(path, f"refused: {reason}")
     return document
 

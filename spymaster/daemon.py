@@ -86,7 +86,9 @@ class Daemon:
         commands: dict[str, Command] = {"status": self._answer_status}
         self.judge: LiveJudge | None = None
         if profile is not None:
-            self.judge = LiveJudge(profile, settings.data_root, settings.wal_root, self.bus, journal)
+            self.judge = LiveJudge(
+                profile, settings.data_root, settings.wal_root, self.bus, journal, at_the_end=speed == 0
+            )
             commands |= Answers(self.judge, self.recorder.own.append).commands
         self._control = ControlServer(settings.wal_root, commands)
         self._started_s = clock.monotonic_s()
@@ -148,7 +150,8 @@ class Daemon:
             error = str(ended) or type(ended).__name__
             raise
         finally:
-            await asyncio.wait({judging}, timeout=JUDGED_S)  # what waits on the bus, which is closed
+            # What waits on the bus, which is closed; or the session that was recorded as fast as it goes.
+            await asyncio.wait({judging}, timeout=JUDGED_S if self._speed else None)
             await _cancel([days, judging])
             daily.tell()
             self._tell_ended(error)

@@ -140,8 +140,8 @@ EVENTS: Final[Mapping[str, Event]] = {
     "signal.changed": Event(
         "info",
         "a level has another signal: BREAK, REJECT, CONTESTED or NEUTRAL",
-        ("level", "signal", "before", "snap", "spot"),
-        "level",
+        ("of_level", "signal", "before", "snap", "spot"),
+        "of_level",
     ),
     "day.summary": Event(
         "info",

@@ -256,9 +256,10 @@ def print_summary(summary: Summary) -> None:
         f"Next: spymaster verify; spymaster sql 'from futures_trades limit 5'"
     )
     if (judge := summary["judge"]) is not None and judge["snaps"]:
+        given = ", ".join(f"{count:,} {signal}" for signal, count in judge["given"].items())
         print(
             f"Judged {judge['snaps']:,} snaps of {judge['contract']} in the session of {judge['session']}, "
-            f"{judge['void']:,} of them void. docs/engines.md says what they mean."
+            f"{judge['void']:,} of them void: {given}. docs/engines.md says what they mean."
         )
     for problem in summary["problems"]:
         print(f"Problem: {problem}")

@@ -191,6 +191,7 @@ class _Day:
         self._score = Score(profile.score)
         self._newest_ns: int | None = None
         self._snaps = self._void = self._rows = self._printed = self._traded = self._off_tick = self._before = 0
+        self._given: Counter[int] = Counter()  # signals, by kind
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
 
@@ -348,6 +349,7 @@ class _Day:
         )  # fmt: skip
         scores = self._score.snap(snap_ns, ids, evidence)
         strong = is_strong(levels, profile.levels, profile.runway.strong)
+        self._given.update(scores.signal[scores.since_ns == snap_ns].tolist())
         rejects = scores.signal == score.REJECT
         ways = runways(levels, strong, rows, rejects, profile.passage.distance_ticks)
         columns = {**head, **_tape(traded, snap_ns), "tape_imbalance": evidence.tape}
@@ -367,6 +369,9 @@ class _Day:
             void=self._void,
             rows=self._rows,
             printed=self._printed,
+            breaks=self._given[score.BREAK],
+            rejects=self._given[score.REJECT],
+            contested=self._given[score.CONTESTED],
             traded=self._traded,
             unsided=self._ledger.unsided,
             off_tick=self._off_tick,

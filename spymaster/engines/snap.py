@@ -116,6 +116,9 @@ class Counters(NamedTuple):
         void: of these, those that are void whole.
         rows: book rows of the contract that were worked.
         printed: contracts printed, by the book's own rows.
+        breaks: signals of BREAK given.
+        rejects: likewise of REJECT.
+        contested: likewise.
         traded: contracts of the contract in `futures.trades`; the same, but for what one of the streams lacks; 0 where
             the underlying is a stock, for which nobody asks for that stream.
         unsided: contracts whose print says no aggressor.
@@ -131,6 +134,9 @@ class Counters(NamedTuple):
     void: int
     rows: int
     printed: int
+    breaks: int
+    rejects: int
+    contested: int
     traded: int
     unsided: int
     off_tick: int

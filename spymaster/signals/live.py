@@ -22,6 +22,7 @@ from spymaster.engines.judge import Judge
 from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
 from spymaster.engines.snap import Snap
+from spymaster.events import FUTURES_MBP10
 from spymaster.events.zones import ZONES
 from spymaster.journal import Journal
 from spymaster.query.sessions import session_at
@@ -51,7 +52,9 @@ class LiveJudge:
         zones: the user's hot zones, as of the newest row of `system.zones` that left the bus.
     """
 
-    def __init__(self, profile: Profile, data_root: Path, wal_root: Path, bus: Bus, journal: Journal) -> None:
+    def __init__(
+        self, profile: Profile, data_root: Path, wal_root: Path, bus: Bus, journal: Journal, *, at_the_end: bool = False
+    ) -> None:
         """Listen to the bus from now on; nothing is read yet.
 
         Args:
@@ -60,6 +63,8 @@ class LiveJudge:
             wal_root: its log.
             bus: where durable rows are published.
             journal: where what begins and what is triggered is told.
+            at_the_end: judge the newest session that has books once all is recorded, and nothing before. Files that are
+                read as fast as it goes come one after another: by the trades alone each book would be late.
         """
         self.snap: Snap | None = None
         self.zones = Zones(profile.market.underlying, profile.market.tick)
@@ -69,7 +74,7 @@ class LiveJudge:
         self._wants = Judge(profile, (), "").wants
         self._subscription = self._subscribed()
         self._thread = ThreadPoolExecutor(1, "judge")
-        self._state: str = "waiting"
+        self._state, self._at_the_end = "waiting", at_the_end
         self._stopping = False
         self._told: dict[str, str] = {}  # signals that are not NEUTRAL, by level
         self._skipped_rows = 0  # by earlier subscriptions; they were read from the log
@@ -88,6 +93,9 @@ class LiveJudge:
             SpymasterError, OSError: log or lake cannot be read, so that nothing can be judged.
         """
         try:
+            if self._at_the_end:
+                await self._judge_recorded()
+                return
             session = await self._next_session()
             while session is not None and not self._stopping:
                 at_ns = await self._judged_session(session)
@@ -96,6 +104,19 @@ class LiveJudge:
             self._state = "ended"
             self._subscription.close()
             self._thread.shutdown(wait=False)
+
+    async def _judge_recorded(self) -> None:
+        newest_ns = None
+        async for item in self._subscription:
+            if isinstance(item, Published) and item.stream.schema == FUTURES_MBP10.name:
+                newest_ns = max(filter(None, (newest_ns, _newest_ns(item))), default=None)
+        session = None if newest_ns is None else await self._session_at(newest_ns)
+        if session is not None:
+            began_s = clock.monotonic_s()
+            warm, because = await self._in_thread(self._begun, session)
+            caught = await self._in_thread(self._caught_up, warm, {})
+            self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
+            self._show([] if caught.snap is None else [caught.snap])
 
     async def _next_session(self) -> Session | None:
         """Return the session of the first rows that have one; None if the bus closed. The log has them too."""
@@ -190,7 +211,7 @@ class LiveJudge:
             if now.get(name) != self._told.get(name):
                 self._journal.event(
                     "signal.changed",
-                    level=name,
+                    of_level=name,
                     signal=now.get(name, NEUTRAL),
                     before=self._told.get(name, NEUTRAL),
                     snap=clock.utc_text(snap.snap_ns),
@@ -231,8 +252,14 @@ class LiveJudge:
             "void": 0 if snap is None else snap.counters.void,
             "levels": 0 if snap is None else snap.levels.num_rows,
             "signals": dict(Counter(self._told.values())),
+            "given": {} if snap is None else _given(snap),
             "read_again_rows": self._skipped_rows + self._subscription.dropped_rows,
         }
+
+
+def _given(snap: Snap) -> dict[str, int]:
+    counted = snap.counters
+    return {"BREAK": counted.breaks, "REJECT": counted.rejects, "CONTESTED": counted.contested}
 
 
 def _newest_ns(item: Published) -> int | None:

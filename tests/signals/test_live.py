@@ -79,13 +79,13 @@ def test_signals_of_a_running_daemon_move_and_are_whole_to_the_last_row(tmp_path
         status = await asked(tmp_path, "status")
         daemon.stop()
         await running
-        return first, then, status["judge"]
+        return then, status["judge"]
 
     async def newer(than_ns):
         snap = await asked(tmp_path, "signals")
         return snap if snap["ts_event_ns"] > than_ns and snap["es"]["spot"] is not None else None
 
-    first, then, judge = asyncio.run(run())
+    then, judge = asyncio.run(run())
 
     assert then["es"]["bid"] < then["es"]["spot"] < then["es"]["ask"]
     assert (then["session"], then["contract"], then["profile"]) == ("2025-12-02", "ESZ5", "SIM")
@@ -95,7 +95,7 @@ def test_signals_of_a_running_daemon_move_and_are_whole_to_the_last_row(tmp_path
     last, again = daemon.judge.snap, afresh(tmp_path, daemon.judge.snap)
     assert last.snap_ns == again.snap_ns
     assert last.levels == again.levels
-    assert last.counters == again.counters
+    assert last.counters._replace(late={}) == again.counters._replace(late={})
     assert daemon.judge.gauges()["state"] == "ended"
     assert daemon.recorder.problems == []
 
@@ -136,7 +136,7 @@ def test_a_session_that_ends_is_followed_by_the_next(tmp_path):
     snap = daemon.judge.snap
     assert snap.session == "2025-12-03"
     assert snap.levels == afresh(tmp_path, snap).levels
-    assert {"PRIOR_DAY_HIGH", "PRIOR_DAY_LOW"} <= {id for ids in snap.levels["ids"].to_pylist() for id in ids}
+    assert {"PRIOR_DAY_HIGH", "PRIOR_DAY_LOW"} <= {name for names in snap.levels["ids"].to_pylist() for name in names}
 
 
 def test_a_defect_of_the_engines_is_told_and_the_recording_goes_on(tmp_path, monkeypatch):
@@ -177,8 +177,8 @@ def test_a_hot_zone_is_judged_from_the_next_snap_and_is_there_after_a_restart(tm
         await running
         return shown, zones
 
-    async def level(id):
-        return (await asked(tmp_path, "signals", level=id))["levels"]
+    async def level(name):
+        return (await asked(tmp_path, "signals", level=name))["levels"]
 
     (shown,), zones = asyncio.run(first())
     again = daemon_of(tmp_path, "sim:rate=300,start=2025-12-02T17:05:00Z", 8)
@@ -186,5 +186,5 @@ def test_a_hot_zone_is_judged_from_the_next_snap_and_is_there_after_a_restart(tm
 
     assert (shown["price"], shown["kinds"][0]) == (6905.25, "USER_HOTZONE")
     assert zones == {"underlying": "ES", "zones": [{"zone": "mine", "price": 6905.25}]}
-    assert "HOTZONE_mine" in [id for ids in again.judge.snap.levels["ids"].to_pylist() for id in ids]
+    assert "HOTZONE_mine" in [name for names in again.judge.snap.levels["ids"].to_pylist() for name in names]
     assert again.judge.zones.prices == {"mine": 6905.25}
