@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
+from spymaster.engines.exact import Floats
 from spymaster.simulation.calendar import NEW_YORK, Contract
-from spymaster.simulation.pricing import Floats, Worth, price, worth
+from spymaster.simulation.pricing import Worth, price, worth
 
 STRIKES = 40
 NEAR_EXPIRIES = 4  # consecutive weekdays

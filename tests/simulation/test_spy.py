@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spymaster.clock import NS_PER_SECOND
-from spymaster.simulation import pricing as sim_pricing
+from spymaster.simulation import pricing
 from spymaster.simulation.calendar import Contract
 from spymaster.simulation.options import SPY_RATE, es_board, spy_board
 from spymaster.simulation.stock import CONDITIONS, RATIO_BAND_E6, RATIO_E6
@@ -262,19 +262,10 @@ def test_an_option_that_expires_stops_trading_at_that_instant() -> None:
 # The model
 
 
-def test_exp_log_and_normal_agree_with_the_c_library_to_twelve_digits() -> None:
-    x = np.linspace(-30, 30, 4_001)
-    assert np.allclose(sim_pricing.exp(x), np.exp(x), rtol=1e-13, atol=0)
-    y = np.linspace(0.5, 2, 4_001)
-    assert np.abs(sim_pricing.log(y) - np.log(y)).max() < 1e-13
-    z = np.linspace(-7, 7, 2_001)
-    assert np.abs(sim_pricing.normal(z) - [0.5 * math.erfc(-v / math.sqrt(2)) for v in z]).max() < 1e-12
-
-
 def test_greeks_are_the_derivatives_of_the_price() -> None:
     spot, strike = np.full(9, 688.0), np.arange(680.0, 697.0, 2)
     left, call = np.full(9, 86_400 * NS_PER_SECOND), np.arange(9) % 2 == 0
-    worth = sim_pricing.worth(spot, strike, left, call, SPY_RATE)
+    worth = pricing.worth(spot, strike, left, call, SPY_RATE)
 
     assert ((worth.gamma[1:-1] > 0) & (worth.theta[1:-1] < 0)).all()
     for number in range(9):
