@@ -270,18 +270,14 @@ def worth(share: float, folder: Path, advance: Advance) -> list[Line]:
     wanted, slack = max(1, round(CONTESTS * share)), 0 if share >= 1 else 3
     found = measure_worth(wanted, WORKERS, advance)
     lines = []
-    for when, pairs, bar in (
-        ("at the level's first touch", found.touch, False),
-        ("before the decision", found.decision, True),
-    ):
+    for when, pairs in (("at the level's first touch", found.touch), ("before the decision", found.decision)):
         auc, error = area(pairs)
-        wanted_auc = f">= {LEAST_AUC}{' less three standard errors' if slack else ''}"
         lines += [
             Line(
                 f"contests, score {when}: AUC",
-                wanted_auc if bar else "to be seen",
+                f">= {LEAST_AUC} of >= {wanted}{' less three standard errors' if slack else ''}",
                 f"{auc:.3f} +- {error:.3f} of {len(pairs)}",
-                not bar or auc + slack * error >= LEAST_AUC,
+                len(pairs) >= wanted and auc + slack * error >= LEAST_AUC,
             ),
             Line(
                 f"contests, score {when}: how many break, by band",
