@@ -29,7 +29,8 @@ What is void says why: the first of REASONS that is true of it.
 
 A state holds from when it was seen for its `_hold_s`, holes of up to HOLE_NS bridged, until it has not been seen for
 longer than that, or another holds. Where none does, NEUTRAL is held. What stood at a snap stands until the next, so
-that quiet is no hole. A level that is void, or on the other side than before, begins anew.
+that quiet is no hole. A level that is void, or on the other side than before, begins anew. But a VACUUM is a side's: it
+holds when any price of the side has shown it for its time, and then at once at each level that shows it (`holds.py`).
 
 Mended from the original: prices scroll in and out of the ten without being canceled or added (`ledger.py`); eaten and
 pulled are told apart; ABSORPTION needs fills; nothing is measured in contracts; `replenishment_ratio` is null where
@@ -163,6 +164,8 @@ class Barrier:
         self._history = History((len(RATIOS), *_SHAPE), _STEPS)
         self._removals = Removals(rules.flow_s)
         self._holds = Holds(_hold_ns(rules), HOLE_NS)
+        self._sides = Holds(_hold_ns(rules), HOLE_NS)
+        self._vacant = np.zeros(len(SIDES), np.bool_)  # which sides hold VACUUM
         self.flow: Flow | None = None
         self._void_ns = -(2**62)  # the newest snap that the caller said is void
 
@@ -187,6 +190,10 @@ class Barrier:
             self._removals.forget()
         else:
             self.ladder = self._find(snap_ns, book, ledger, norms)
+        shown = np.where((self.ladder.state == VACUUM).any(axis=1), VACUUM, NEUTRAL).astype(np.int8)
+        shown[self.ladder.reason != SOUND] = VOID
+        held, _ = self._sides.work(snap_ns, SIDES, np.array(SIDES, np.int8), shown)
+        self._vacant = held == VACUUM
         return self.ladder
 
     def judge(self, ids: Sequence[Hashable], levels: ArrayLike) -> Judged:
@@ -202,7 +209,7 @@ class Barrier:
         sound = reason == SOUND
         at = np.where(sound, side * OFFSETS + offset, 0)  # of what is by side and offset, laid flat
         state = np.where(sound, ladder.state.ravel()[at], VOID).astype(np.int8)
-        held, since = self._holds.work(ladder.snap_ns, ids, side, state)
+        held, since = self._holds.work(ladder.snap_ns, ids, side, state, self._vacant)
         flows = ladder.flows.reshape(-1, len(SIDES) * OFFSETS)[:, at] * sound
         added, canceled, filled, visible = flows.reshape(len(WINDOWS_S), VISIBLE + 1, -1).transpose(1, 2, 0)
         removed, coverage = canceled + filled, np.where(sound, ladder.coverage.ravel()[at], 0)

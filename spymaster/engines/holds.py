@@ -1,4 +1,9 @@
-"""Which state of a level holds: what was seen for long enough, and has not been gone for too long."""
+"""Which state of a level holds: what was seen for long enough, and has not been gone for too long.
+
+A VACUUM is a side's: the price moves within it, and passes a level of it sooner than it could hold there. So it is the
+side's VACUUM that must be seen for its time. While it holds, a level holds VACUUM at once when it shows it, until it
+has not shown it for longer than a hole, also where the price has just gone through it.
+"""
 
 from collections.abc import Hashable, Sequence
 from typing import Final, NamedTuple
@@ -24,6 +29,7 @@ class _Memory(NamedTuple):
         state: seen then.
         begun: (n, 7) from when each state was seen, holes bridged.
         seen: (n, 7) until when.
+        thin: on which side it was last seen as VACUUM.
         held: what held.
         since: from when.
     """
@@ -32,6 +38,7 @@ class _Memory(NamedTuple):
     state: Bytes
     begun: Longs
     seen: Longs
+    thin: Bytes
     held: Bytes
     since: Longs
 
@@ -45,7 +52,8 @@ class Holds:
 
     A state holds from when it was seen for its time, holes bridged, until it has not been seen for longer than a hole,
     or another holds; where none does, NEUTRAL is held. What stood at a snap stands until the next, so that quiet is no
-    hole. A level that is void, on another side, or was not there at the snap before, begins anew.
+    hole. A level that is void, on another side, or was not there at the snap before, begins anew; but the VACUUM of one
+    that is on another side or void is remembered for a hole, with the side it was seen on.
 
     Args:
         hold_ns: how long each of STATES must be seen; 0 of VOID and NEUTRAL.
@@ -56,9 +64,16 @@ class Holds:
         self._hold_ns, self._hole_ns = hold_ns, hole_ns
         self._ids: tuple[Hashable, ...] = ()
         never, none = np.full((1, len(STATES)), _NEVER), np.full(1, -1, np.int8)
-        self._memory = _Memory(none, np.full(1, VOID, np.int8), never, never, none, np.zeros(1, np.int64))
+        self._memory = _Memory(none, np.full(1, VOID, np.int8), never, never, none, none, np.zeros(1, np.int64))
 
-    def work(self, snap_ns: int, ids: Sequence[Hashable], side: Bytes, state: Bytes) -> tuple[Bytes, Longs]:
+    def work(
+        self,
+        snap_ns: int,
+        ids: Sequence[Hashable],
+        side: Bytes,
+        state: Bytes,
+        vacant: NDArray[np.bool_] | None = None,
+    ) -> tuple[Bytes, Longs]:
         """Return the state that holds of each level, and from when it was seen.
 
         Args:
@@ -66,26 +81,34 @@ class Holds:
             ids: of the levels, each once.
             side: at this snap.
             state: at this snap.
+            vacant: (2) which sides hold VACUUM; None where it is held as any other state.
         """
         self._remember(tuple(ids))
         last = _Memory._make(column[:-1] for column in self._memory)  # views, changed in place
         every, turned = np.arange(len(ids)), last.side != side
         anew = turned | (last.state == VOID)
+        kept = (np.arange(len(STATES)) == VACUUM) & (vacant is not None)
         begun, seen = last.begun, last.seen
-        seen[anew] = _NEVER
-        seen[every[~anew], last.state[~anew]] = snap_ns - SNAP_NS
+        seen[anew[:, None] & ~kept] = _NEVER
+        stood = ~anew | kept[last.state]
+        seen[every[stood], last.state[stood]] = snap_ns - SNAP_NS
 
-        gone = snap_ns - SNAP_NS - seen[every, state] > self._hole_ns
+        thin = np.where(state == VACUUM, side, last.thin)
+        gone = (snap_ns - SNAP_NS - seen[every, state] > self._hole_ns) | ((state == VACUUM) & (thin != last.thin))
         begun[every[gone], state[gone]] = snap_ns
         seen[every, state] = snap_ns
         ready = (state > NEUTRAL) & (snap_ns - begun[every, state] >= self._hold_ns[state])
         lasting = ~turned & (last.held > NEUTRAL) & (snap_ns - seen[every, last.held] <= self._hole_ns)
-        held = np.where(state == VOID, VOID, np.where(ready, state, np.where(lasting, last.held, NEUTRAL)))
-        held = held.astype(np.int8)
+        shown = state
+        if vacant is not None:
+            ready &= state != VACUUM
+            shown = np.where(ready, state, VACUUM)
+            ready |= vacant[thin] & (snap_ns - seen[:, VACUUM] <= self._hole_ns)
+        held = np.select([state == VOID, ready, lasting], [VOID, shown, last.held], NEUTRAL).astype(np.int8)
         stayed = np.where((held == last.held) & ~turned, last.since, snap_ns)
         since = np.where(held > NEUTRAL, begun[every, held], stayed)
 
-        last.side[:], last.state[:], last.held[:], last.since[:] = side, state, held, since
+        last.side[:], last.state[:], last.thin[:], last.held[:], last.since[:] = side, state, thin, held, since
         return held, since
 
     def _remember(self, ids: tuple[Hashable, ...]) -> None:

@@ -4,11 +4,15 @@ That they are the rows which the normalizer makes of the same market is tested i
 """
 
 import numpy as np
+import pyarrow as pa
 
 from spymaster.engines.rows import BOOK, NO_PRICE, OTHER, PRINT, BookRows
+from spymaster.events import FUTURES_MBP10
 from spymaster.simulation.book import LEVEL
 from spymaster.simulation.dbn import OUTRIGHT_TICK_E9
 from spymaster.simulation.held import ASK as SIM_ASK
+
+TICK = 0.25
 
 
 def rows_of(tape):
@@ -40,3 +44,32 @@ def rows_of(tape):
 def joined(pieces):
     """Return pieces of rows as one."""
     return BookRows(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))
+
+
+def batch_of(rows, contract, first_seq=0):
+    """Return rows as they leave the bus: what the engines read of them, in quarters of a point."""
+    count, levels = len(rows.ts_ns), range(10)
+    columns = {
+        "contract": pa.array([contract] * count),
+        "action": pa.array(np.where(rows.kind == PRINT, "T", "A")),
+        "side": pa.array(np.select([rows.side > 0, rows.side < 0], ["B", "A"], "N")),
+        "ts_event_ns": pa.array(rows.ts_ns),
+        "ts_recv_ns": pa.array(rows.ts_ns),
+        "flags": pa.array(np.where(rows.kind == BOOK, 128, 0).astype(np.uint8)),
+        "is_snapshot": pa.array(np.zeros(count, np.bool_)),
+        "capture_id": pa.array(np.full(count, 7)),
+        "capture_seq": pa.array(np.arange(first_seq, first_seq + count)),
+        "price": _prices(rows.price),
+        "size": pa.array(rows.size),
+    }
+    for side in ("bid", "ask"):
+        prices, sizes = getattr(rows, f"{side}_px"), getattr(rows, f"{side}_sz")
+        columns |= {f"{side}_px_{level + 1}": _prices(prices[:, level]) for level in levels}
+        columns |= {f"{side}_sz_{level + 1}": pa.array(np.ascontiguousarray(sizes[:, level])) for level in levels}
+    fields = [FUTURES_MBP10.log.field(name) for name in columns]
+    arrays = [column.cast(field.type) for column, field in zip(columns.values(), fields, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _prices(ticks):
+    return pa.array(ticks * TICK, mask=ticks == NO_PRICE)

@@ -99,6 +99,40 @@ def test_levels_do_not_mix_whatever_their_order():
             assert (now[at], since[at]) == (one[0], begun[0])
 
 
+def held_at(snaps, *, vacant_from=4, level="a"):
+    """Return the held state at each (side, state), of which side 1 holds VACUUM from a snap on."""
+    holds, found = Holds(HOLD_NS.astype(np.int64), S), []
+    for number, (side, state) in enumerate(snaps):
+        vacant = np.array([False, number >= vacant_from])
+        now, since = holds.work(
+            BEGIN + number * SNAP_NS, [level], np.array([side], np.int8), np.array([state], np.int8), vacant
+        )
+        found.append((STATES[now[0]], (int(since[0]) - BEGIN) // SNAP_NS))
+    return found
+
+
+def test_a_level_holds_vacuum_at_once_where_its_side_does_and_not_before():
+    assert held_at([(1, VACUUM)] * 12, vacant_from=8) == [("NEUTRAL", 0)] * 8 + [("VACUUM", 0)] * 4
+    assert held_at([(1, NEUTRAL)] * 6 + [(1, VACUUM)])[-1] == ("VACUUM", 6)
+    assert held_at([(0, VACUUM)] * 12)[-1] == ("NEUTRAL", 0)
+    assert held_at([(1, WEAK)] * 6 + [(1, WEAK)])[-1] == ("WEAK", 0)
+
+
+def test_a_level_that_the_price_went_through_holds_its_vacuum_for_a_hole():
+    passed = held_at([(1, VACUUM)] * 2 + [(0, NEUTRAL)] * 6)
+    assert passed == [("NEUTRAL", 0)] * 2 + [("NEUTRAL", 2)] * 2 + [("VACUUM", 0)] * 2 + [("NEUTRAL", 6)] * 2
+
+    through_the_spread = held_at([(1, VACUUM)] * 3 + [(-1, VOID), (0, NEUTRAL)])
+    assert through_the_spread[3:] == [("VOID", 3), ("VACUUM", 0)]
+
+    back = held_at([(1, VACUUM)] * 2 + [(0, VACUUM)] + [(1, VACUUM)] * 2)
+    assert back[-1] == ("VACUUM", 3)
+
+
+def test_another_state_takes_over_from_vacuum_when_it_holds_itself():
+    assert held_at([(1, VACUUM)] * 6 + [(1, WALL)] * 9)[9:] == [("VACUUM", 0)] + [("NEUTRAL", 10)] * 4 + [("WALL", 6)]
+
+
 def test_a_rank_is_the_share_of_earlier_snaps_with_less_and_half_of_those_with_as_much():
     history = History((1,), np.array([0.125]))
     ranks = [float(history.rank(np.array([value]))[0]) for value in (1.0, 2.0, 0.5, 1.0, np.nan, 1.06, 99.0, 500.0)]

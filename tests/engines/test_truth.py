@@ -22,9 +22,12 @@ from tests.engines.truths import (
     Score,
     Seen,
     Watcher,
+    at_level,
     events,
     hits,
+    level_events,
     level_scores,
+    price_of,
     scores,
     sweep_hits,
     watch,
@@ -53,40 +56,43 @@ def test_all_of_a_kind_is_found_and_nothing_else_is(kind):
     assert precision.right == precision.of
 
 
-def test_each_truths_own_level_shows_a_wall_and_absorption():
-    """A vacuum is a side's, and the price passes the level that it is told of."""
+def test_each_truths_own_level_shows_it():
     found = level_scores(seen(), ES, SEED)
 
-    for kind in ("wall", "absorption"):
+    for kind in ("wall", "vacuum", "absorption"):
         assert found[kind][0].right == found[kind][0].of >= 2
         assert found[kind][1].share == 1
 
 
 def test_a_level_holds_what_the_event_at_its_price_says():
     """The product's own memory of a level, and the matching rule, agree."""
-    (truth, *_) = [truth for truth in seen().truths if truth["kind"] == "wall"]
-    price, hold_s = round(truth["price"] * 4), ES.barrier.wall_hold_s
-    held = []
+    (wall, *_) = [truth for truth in seen().truths if truth["kind"] == "wall"]
+    vacuums = [truth for truth in seen().truths if truth["kind"] == "vacuum"]
+    prices = [price_of(truth) for truth in (wall, *vacuums)]
+    held = {}
 
     class Judging(Watcher):
         def work(self, snap_ns, rows):
             super().work(snap_ns, rows)
-            judged = self.barrier.judge(["planted"], [price])
-            if judged.held[0] == WALL:
-                held.append((snap_ns, int(judged.held_since_ns[0])))
+            judged = self.barrier.judge(range(len(prices)), prices)
+            for one, state, since_ns in zip(prices, judged.held, judged.held_since_ns.tolist(), strict=True):
+                held.setdefault((one, int(state), since_ns), []).append(snap_ns)
 
     market, watcher = SimulatedMarket(SEED, RATE, START_NS, parse_plant("all")), Judging(ES)
     for step in market.session(with_spy=False).steps():
         watcher.void |= step.halted is not None
         for tape in step.tapes:
             watcher.take(rows_of(tape))
-        if step.begin > truth["end_ns"] + S:
+        if step.begin > START_NS + SECONDS * S:
             break
-    (event,) = [one for one in events(seen(), WALL, hold_s, 5, price) if hits(one, truth, 5)]
-    mine = [snap_ns for snap_ns, since in held if since == event.begin_ns]
-
-    assert mine[0] == event.begin_ns + hold_s * S
+    (event,) = [one for one in level_events(seen(), WALL, 2, 5, prices[0]) if hits(one, wall, 5)]
+    mine = held[prices[0], WALL, event.begin_ns]
+    assert mine[0] == event.begin_ns + 2 * S
     assert mine[-1] <= event.end_ns + S
+
+    found = {(price_of(t), e.begin_ns) for t in vacuums for e in level_events(seen(), VACUUM, 1.5, 5, price_of(t))}
+    assert len({price for price, _ in found}) == len(vacuums) >= 2
+    assert {(price, since_ns) for price, state, since_ns in held if state == VACUUM} == found
 
 
 def test_tapes_are_the_rows_that_the_normalizer_makes():
@@ -153,6 +159,34 @@ def test_an_event_hits_a_truth_of_its_side_time_and_price():
     assert hits(event._replace(lowest=130, highest=130), truth | {"kind": "vacuum"}, 5)
 
 
+def test_a_level_has_a_vacuum_that_its_side_confirms_within_a_hole():
+    """The side's touch is at 101 while the level at 102 shows it, and beyond it from the third snap on."""
+    ask = np.array([101] * 3 + [103] * 9)
+
+    def judged(snaps, price=102, hold_s=1.5):
+        shown = of(*[dict.fromkeys(range(8), VACUUM)] * snaps)
+        return level_events(shown._replace(touch=np.stack([ask - 1, ask], axis=1)[:snaps]), VACUUM, hold_s, 5, price)
+
+    own = Event(1, 0, 2 * SNAP_NS, 102, 102)
+    assert judged(7) == [own]
+    assert judged(6) == []
+    assert judged(12) == [own]
+    assert judged(12, hold_s=1.75) == []
+    assert judged(12, price=104) == [Event(1, 0, 11 * SNAP_NS, 104, 104)]
+
+
+def test_a_vacuum_is_no_truth_of_a_level_that_the_price_passed_before_it_was_pulled():
+    ask = np.array([101] * 3 + [103] * 9)
+    shown = of(*[{}] * 12)._replace(touch=np.stack([ask - 1, ask], axis=1))
+    truth = {"kind": "vacuum", "side": "ask", "price": 102 / 4, "begin_ns": 0, "end_ns": 8 * S}
+
+    assert not at_level(shown, truth)
+    assert at_level(shown, truth | {"price": 103 / 4})
+    assert at_level(shown, truth | {"begin_ns": -S})
+    assert not at_level(shown, truth | {"price": 103 / 4, "side": "bid"})
+    assert at_level(shown, truth | {"kind": "wall"})
+
+
 def test_a_sweep_hits_a_truth_of_its_direction_and_time():
     (sweep, *_) = seen().sweeps
     truth = {
@@ -208,7 +242,7 @@ def test_enough_truths_of_each_kind_are_gathered_whatever_their_seed(monkeypatch
     monkeypatch.setattr(long_truth, "ProcessPoolExecutor", Here)
     (found,) = long_truth.measure(50, 2, lambda done, total: None, [(200, 1.0)])
 
-    assert [market.seed for market in judged] == [*range(23, 37)]
+    assert [market.seed for market in judged] == [*range(61, 75)]
     assert found.everywhere["wall"] == (Score(42, 56), Score(14, 14))
     assert found.at_levels == {"wall": found.everywhere["wall"]}
 
@@ -216,7 +250,7 @@ def test_enough_truths_of_each_kind_are_gathered_whatever_their_seed(monkeypatch
     judged.clear()
     assert len(list(long_truth.measure(50, 2, lambda done, total: None, [(200, 1.0), (500, 0.5)]))) == 2
     assert [(one.seed, one.rate) for one in judged] == [
-        (23 + number, rate) for rate in (200, 500) for number in range(4)
+        (61 + number, rate) for rate in (200, 500) for number in range(4)
     ]
 
 

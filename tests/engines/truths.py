@@ -9,7 +9,10 @@
     recall     truths that were hit / truths after the warm-up
     precision  events that hit something / events; several on one truth are all right
 
-Seen are either all prices within ten ticks of the touch, or one price alone: that of a level.
+Seen are either all prices within ten ticks of the touch, or one price alone: that of a level. There a vacuum's event is
+a run of the level's own that the side's event has confirmed, having lasted as long as it must, a hole later at most. A
+truth that is told of a price which the price had passed for good within the second in which it is pulled is no truth of
+that level: on its side there was nothing of the vacuum to be seen. It counts for all prices.
 """
 
 from math import sqrt
@@ -32,6 +35,8 @@ STATE_OF = {"wall": WALL, "vacuum": VACUUM, "absorption": ABSORPTION}
 KINDS = (*STATE_OF, "sweep")
 HOLE_NS = NS_PER_SECOND
 AFTER_NS = 5 * NS_PER_SECOND
+PULLED_NS = NS_PER_SECOND  # from a vacuum's begin; the simulator promises nothing before
+ANYWHERE = 2**31  # ticks, of zones that touch wherever they are
 TICK = 0.25
 GRACE_NS = 100 * NS_PER_MS  # how long a snap waits for rows
 OUTWARD = np.array([-1, 1])
@@ -200,6 +205,31 @@ def events(seen: Seen, state: int, hold_s: float, zone_ticks: int, price: int | 
     )
 
 
+def level_events(seen: Seen, state: int, hold_s: float, zone_ticks: int, price: int) -> list[Event]:
+    """Return the events of a state at a level, as the product holds it."""
+    if state != VACUUM:
+        return events(seen, state, hold_s, zone_ticks, price)
+    confirmed = [(one, one.begin_ns + hold_s * NS_PER_SECOND) for one in events(seen, state, hold_s, ANYWHERE)]
+    return [
+        own
+        for own in events(seen, state, 0, zone_ticks, price)
+        if any(
+            one.side == own.side and one.begin_ns <= own.begin_ns <= one.end_ns and since_ns <= own.end_ns + HOLE_NS
+            for one, since_ns in confirmed
+        )
+    ]
+
+
+def at_level(seen: Seen, truth: dict[str, Any]) -> bool:
+    """Return whether the price that is told could show what was planted: of a vacuum, was on its side once pulled."""
+    if truth["kind"] != "vacuum":
+        return True
+    side = 0 if truth["side"] == "bid" else 1
+    pulled = (seen.snap_ns >= truth["begin_ns"] + PULLED_NS) & (seen.snap_ns <= truth["end_ns"])
+    offset = (price_of(truth) - seen.touch[pulled, side]) * OUTWARD[side]
+    return bool(((offset >= 0) & (offset < OFFSETS)).any())
+
+
 def _merged(ones: list[Event]) -> Event:
     return Event(
         ones[0].side, min(one.begin_ns for one in ones), max(one.end_ns for one in ones),
@@ -257,11 +287,15 @@ def level_scores(seen: Seen, profile: Profile, seed: int) -> dict[str, tuple[Sco
         hold_s = getattr(rules, f"{STATES[state].lower()}_hold_s")
         sound = np.flatnonzero(seen.reason == 0)
         control = [int(seen.touch[random.choice(sound), 0] + random.integers(-10, 11)) for _ in prices]
-        found = {price: events(seen, state, hold_s, rules.zone_ticks, price) for price in {*prices, *control}}
-        hit = [any(hits(event, truth, rules.zone_ticks) for event in found[price_of(truth)]) for truth in truths]
+        found = {price: level_events(seen, state, hold_s, rules.zone_ticks, price) for price in {*prices, *control}}
+        hit = [
+            any(hits(event, truth, rules.zone_ticks) for event in found[price_of(truth)])
+            for truth in truths
+            if at_level(seen, truth)
+        ]
         all_found = [event for one in found.values() for event in one]
         right = [any(hits(event, truth, rules.zone_ticks) for truth in truths) for event in all_found]
-        result[kind] = Score(sum(hit), len(truths)), Score(sum(right), len(right))
+        result[kind] = Score(sum(hit), len(hit)), Score(sum(right), len(right))
     return result
 
 

@@ -1,4 +1,4 @@
-"""The long form of everything that tries to lose a row, of contests and of truth: `make torture`. Prints a table, see
+"""The long form of everything that tries to lose a row, and of what engines see: `make torture`. Prints a table, see
 docs/durability.md.
 
 Each trial is a function of its seed and is run by the tests as well, with smaller numbers. `make torture ARGS="kills
@@ -13,7 +13,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,14 +32,19 @@ from rich.progress import (
 from rich.table import Table
 
 from bench.recovery import measure
+from tests.engines.truths import Score
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls
 from tests.faults.locks import races_for_the_lock
+from tests.long.alarms import MOST_AN_HOUR, SIGNALS, STATES
+from tests.long.alarms import measure as measure_alarms
 from tests.long.contests import CAME_OFF, play_many
 from tests.long.explorer import torture as explore
 from tests.long.power import KINDS, CannotCutError, power_cuts
 from tests.long.rot import torture as rot
 from tests.long.truth import measure as measure_truth
+from tests.long.worth import CONTESTS, LEAST_AUC, area, ascends, bands
+from tests.long.worth import measure as measure_worth
 from tests.normalize.massive_fuzz import torture as fuzz
 
 WORKERS = 2
@@ -248,6 +254,59 @@ def truth(share: float, folder: Path, advance: Advance) -> list[Line]:
     return lines
 
 
+def alarms(share: float, folder: Path, advance: Advance) -> list[Line]:
+    return [
+        Line(
+            f"nothing planted, {found.hours:.2f} h at {found.rate:,} rows/s: BREAK and REJECT over all levels",
+            f"<= {MOST_AN_HOUR:g} an hour" if share >= 1 else f"<= {MOST_AN_HOUR:g} an hour and three standard errors",
+            f"{found.an_hour:.2f} an hour ({_counted(found.begun, SIGNALS)}); held: {_counted(found.held, STATES)}",
+            found.begun.total() <= found.most(share),
+        )
+        for found in measure_alarms(share, WORKERS, advance)
+    ]
+
+
+def worth(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted, slack = max(1, round(CONTESTS * share)), 0 if share >= 1 else 3
+    found = measure_worth(wanted, WORKERS, advance)
+    lines = []
+    for when, pairs in (("at the level's first touch", found.touch), ("before the decision", found.decision)):
+        auc, error = area(pairs)
+        lines += [
+            Line(
+                f"contests, score {when}: AUC",
+                f">= {LEAST_AUC} of >= {wanted}{' less three standard errors' if slack else ''}",
+                f"{auc:.3f} +- {error:.3f} of {len(pairs)}",
+                len(pairs) >= wanted and auc + slack * error >= LEAST_AUC,
+            ),
+            Line(
+                f"contests, score {when}: how many break, by band",
+                "no band less often than a lower one, within intervals",
+                "; ".join(f"{low:.0f} up: {Score(broke, of)}" for low, _, broke, of in bands(pairs)),
+                ascends(bands(pairs)),
+            ),
+        ]
+    for where, pairs, bar in (
+        ("random levels among contests", found.random, False),
+        ("the round levels, nothing planted", found.round_alone, True),
+        ("random levels, nothing planted", found.random_alone, True),
+    ):
+        auc, error = area(pairs)
+        lines.append(
+            Line(
+                f"{where}, score at a touch: AUC",
+                "0.5 within three standard errors" if bar else "to be seen",
+                f"{auc:.3f} +- {error:.3f} of {len(pairs)}",
+                not bar or abs(auc - 0.5) <= 3 * error,
+            )
+        )
+    return lines
+
+
+def _counted(counter: Counter[str], names: Sequence[str]) -> str:
+    return ", ".join(f"{counter[name]} {name}" for name in names)
+
+
 TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "explorer": explorer,
     "kills": kills,
@@ -260,6 +319,8 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "recovery": recovery,
     "contests": contests,
     "truth": truth,
+    "alarms": alarms,
+    "worth": worth,
 }
 
 
