@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from spymaster.engines.profile import profile_named
-from spymaster.engines.snap import SIGNALS
+from spymaster.engines import score
+from spymaster.engines.barrier import REASONS
+from spymaster.engines.holds import STATES
+from spymaster.engines.profile import KINDS, profile_named
+from spymaster.engines.snap import SIGNALS, Counters
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "engines.md").read_text()
@@ -51,6 +54,14 @@ def test_each_number_of_the_profile_is_what_the_page_says():
 def test_columns_that_the_page_names_come_out(column):
     assert f"`{column}`" in PAGE
     assert column in SIGNALS.names
+
+
+WORDS = {*KINDS, *STATES, *score.SIGNALS, *REASONS[2:], *Counters._fields}
+
+
+@pytest.mark.parametrize("word", sorted(WORDS))
+def test_each_word_that_comes_out_is_explained(word):
+    assert re.search(rf"(?:`|\*\*|### |\| ){re.escape(word)}\b", PAGE)
 
 
 def test_nothing_that_runs_or_is_tested_needs_what_draws():
