@@ -25,16 +25,16 @@ class History:
 
     def __init__(self, shape: tuple[int, ...], widths: Floats) -> None:
         self._widths = widths
-        self._below = np.zeros((*shape, BINS + 1), np.int64)  # how many were in a smaller bin, at last how many at all
-        self._edges = np.arange(BINS + 1)
+        self._below = np.zeros((*shape, BINS + 1), np.int32)  # how many were in a smaller bin, at last how many at all
+        self._edges = np.arange(BINS + 1, dtype=np.int16)
         self._places = np.indices(shape)
 
     def rank(self, ratios: Floats) -> Floats:
         """Rank ratios, none of them negative, then count them."""
         known = ~np.isnan(ratios)
-        bins = np.minimum(np.where(known, ratios, 0) / self._widths, BINS - 1).astype(np.int64)
+        bins = np.minimum(np.where(known, ratios, 0) / self._widths, BINS - 1).astype(np.int16)
         at, total = tuple(self._places), self._below[..., -1].copy()
         twice = self._below[*at, bins] + self._below[*at, bins + 1]  # the smaller ones, and half of the same
-        self._below += self._edges > np.where(known, bins, BINS)[..., None]
+        self._below += self._edges > np.where(known, bins, np.int16(BINS))[..., None]
         ranks: Floats = np.where(known & (total > 0), twice / np.maximum(2 * total, 1), np.nan)
         return ranks
