@@ -99,10 +99,10 @@ def test_levels_do_not_mix_whatever_their_order():
             assert (now[at], since[at]) == (one[0], begun[0])
 
 
-def held_at(snaps, *, vacant_from=4, level="a"):
+def held_at(snaps, *, vacant_from=4, level="a", numbers=None):
     """Return the held state at each (side, state), of which side 1 holds VACUUM from a snap on."""
     holds, found = Holds(HOLD_NS.astype(np.int64), S), []
-    for number, (side, state) in enumerate(snaps):
+    for number, (side, state) in zip(numbers or range(len(snaps)), snaps, strict=True):
         vacant = np.array([False, number >= vacant_from])
         now, since = holds.work(
             BEGIN + number * SNAP_NS, [level], np.array([side], np.int8), np.array([state], np.int8), vacant
@@ -124,6 +124,9 @@ def test_a_level_that_the_price_went_through_holds_its_vacuum_for_a_hole():
 
     through_the_spread = held_at([(1, VACUUM)] * 3 + [(-1, VOID), (0, NEUTRAL)])
     assert through_the_spread[3:] == [("VOID", 3), ("VACUUM", 0)]
+
+    after_a_pause = held_at([(1, VACUUM), (0, NEUTRAL), (0, NEUTRAL)], numbers=[0, 12, 16])
+    assert after_a_pause[1:] == [("VACUUM", 0), ("NEUTRAL", 16)]
 
     back = held_at([(1, VACUUM)] * 2 + [(0, VACUUM)] + [(1, VACUUM)] * 2)
     assert back[-1] == ("VACUUM", 3)
