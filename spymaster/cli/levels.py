@@ -29,7 +29,7 @@ def rows(levels: Sequence[Mapping[str, Any]]) -> list[list[object]]:
             level["distance_ticks"],
             level["held_state"] or level["state"],
             None if level["score"] is None else round(level["score"], 1),
-            level["signal"],
+            None if level["signal"] == "NEUTRAL" else level["signal"],
             round(level["confidence"], 2),
             level["level_void_reason"],
         ]
