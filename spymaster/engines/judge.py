@@ -186,6 +186,7 @@ class _Day:
         self._snaps = self._void = self._rows = self._printed = self._traded = self._off_tick = self._before = 0
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
+        self._again: Counter[Stream] = Counter()
 
     def begin_late(self, since_ns: int, kept: Market | None = None) -> None:
         """Say that rows from before a time are not there, those of the book alone where market state was kept."""
@@ -238,6 +239,7 @@ class _Day:
     def _count(self, piece: Piece, rows: BookRows) -> None:
         self._late.update(piece.late)
         self._ahead.update(piece.ahead)
+        self._again.update(piece.again)
         self._rows += len(rows.ts_ns)
         self._printed += int(rows.size[rows.kind == PRINT].sum(dtype=np.int64))
         self._traded += _traded(piece.batches.get(FUTURES_TRADES.name, []), self._contract, self.session.begin_ns)
@@ -363,6 +365,7 @@ class _Day:
             unpriced=0 if self._stock is None else self._stock.unpriced,
             late=dict(self._late),
             ahead=dict(self._ahead),
+            again=dict(self._again),
         )
 
 
