@@ -9,6 +9,8 @@ underlying, which is the same root or a stock that is judged by its book:
 - Without a row there is no snap. After a pause there is one, the last that its row makes due.
 - A row whose time is more than 5 s after its `ts_recv_ns` bears a wrong time: it is counted and goes no further. A row
   of a snapshot bears another event's time: it waits like others, but is never late and moves no clock.
+- A row that another capture has told already comes again: it is counted and goes no further. Where a capture begins
+  later than those before it had come, nobody listened in between, and that is missing (`deliveries.py`).
 
 So given what had left before each snap, what a snap has is a function of the rows alone. Live, `take` decides when
 snaps are due; a replay, which has the decisions on record, says so itself by `put` and `snap`.
@@ -26,6 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
+from spymaster.engines.deliveries import Deliveries
 from spymaster.engines.ledger import SNAP_NS
 from spymaster.events import (
     FUTURES_MBP10,
@@ -74,6 +77,7 @@ class Piece(NamedTuple):
         missing: what became known to be missing since the snap before, of whatever time.
         late: rows among them that came after the snap of their time, by stream.
         ahead: rows since the snap before that were left out for a wrong time, by stream.
+        again: rows since the snap before that were left out as another capture had told them, by stream.
         seen: the last `capture_seq` that had left of each stream's captures, of those that moved since the snap before.
     """
 
@@ -83,6 +87,7 @@ class Piece(NamedTuple):
     missing: tuple[Missing, ...]
     late: Mapping[Stream, int]
     ahead: Mapping[Stream, int]
+    again: Mapping[Stream, int]
     seen: Mapping[tuple[Stream, int], int]
 
 
@@ -126,6 +131,8 @@ class Intake:
         self._missing: list[Missing] = []
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
+        self._again: Counter[Stream] = Counter()
+        self._deliveries: dict[Stream, Deliveries] = {}  # of the streams that are wanted, a handful
         self._seen: dict[tuple[Stream, int], int] = {}
 
     @property
@@ -177,6 +184,7 @@ class Intake:
         if not sound.all():
             self._ahead[stream] += int((~sound).sum())
             batch, ts_ns, clocked = batch.filter(pa.array(sound)), ts_ns[sound], clocked[sound]
+        batch, ts_ns, clocked = self._followed(stream, batch, ts_ns, clocked)
         if not len(ts_ns):
             return
         if self.snap_ns is not None and (late := int((clocked & (ts_ns <= self.snap_ns)).sum())):
@@ -184,6 +192,26 @@ class Intake:
         self._waiting.append(_Waiting(stream.schema, batch, ts_ns, bool((ts_ns[1:] >= ts_ns[:-1]).all())))
         self._waiting_rows += len(ts_ns)
         self._bound()
+
+    def _followed(
+        self, stream: Stream, batch: pa.RecordBatch, ts_ns: Times, clocked: NDArray[np.bool_]
+    ) -> tuple[pa.RecordBatch, Times, NDArray[np.bool_]]:
+        """Leave out what comes again, and note what nobody heard. A status that comes again changes nothing."""
+        if not len(ts_ns) or stream.schema == REFERENCE_STATUS.name:
+            return batch, ts_ns, clocked
+        captures, instruments = batch.column("capture_id").to_numpy(), _instruments(batch)
+        found = self._deliveries.setdefault(stream, Deliveries()).follow(captures, instruments, ts_ns, clocked)
+        if self._misses(*stream):
+            for begin_ns, end_ns in found.missing:
+                self._miss(Missing(begin_ns, end_ns, "gap", stream.schema))
+        if found.order is not None:
+            at = batch.schema.get_field_index("capture_id")
+            batch = batch.set_column(at, batch.schema.field(at), pa.array(found.order))
+        if found.again is None:
+            return batch, ts_ns, clocked
+        self._again[stream] += int(found.again.sum())
+        told = ~found.again
+        return batch.filter(pa.array(told)), ts_ns[told], clocked[told]
 
     def skip(self, stream: Stream, first_ns: int, last_ns: int) -> None:
         """Say that rows left without having come here: the bus was too fast for its reader.
@@ -215,11 +243,12 @@ class Intake:
                 rest.append(later)
         latest = snap_ns + SNAP_NS + GRACE_NS  # of rows that can have left before the one that made this snap due
         missing = tuple(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
-        piece = Piece(snap_ns, self.snap_ns, batches, missing, dict(self._late), dict(self._ahead), self._seen)
+        counts = dict(self._late), dict(self._ahead), dict(self._again)
+        piece = Piece(snap_ns, self.snap_ns, batches, missing, *counts, self._seen)
         self._waiting, self._waiting_rows = rest, sum(len(each.ts_ns) for each in rest)
         self.snap_ns, self._missing, self._seen = snap_ns, [], {}
-        self._late.clear()
-        self._ahead.clear()
+        for counted in (self._late, self._ahead, self._again):
+            counted.clear()
         return piece
 
     def _due(self, stream: Stream, batch: pa.RecordBatch) -> list[tuple[int, int]]:
@@ -297,6 +326,11 @@ def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, 
 
 def _moves_clock(stream: Stream) -> bool:
     return stream.schema in (FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name)
+
+
+def _instruments(batch: pa.RecordBatch) -> pa.Array | None:
+    """Return each row's instrument; None of a stock's stream, which has one."""
+    return batch.column("contract") if "contract" in batch.schema.names else None
 
 
 def _times(stream: Stream, batch: pa.RecordBatch) -> tuple[Times, NDArray[np.bool_], NDArray[np.bool_]]:

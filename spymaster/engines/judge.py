@@ -194,6 +194,7 @@ class _Day:
         self._given: Counter[int] = Counter()  # signals, by kind
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
+        self._again: Counter[Stream] = Counter()
 
     def begin_late(self, since_ns: int, kept: Market | None = None) -> None:
         """Say that rows from before a time are not there, those of the book alone where market state was kept."""
@@ -249,6 +250,7 @@ class _Day:
     def _count(self, piece: Piece, rows: BookRows) -> None:
         self._late.update(piece.late)
         self._ahead.update(piece.ahead)
+        self._again.update(piece.again)
         if FUTURES_TRADES.name in piece.batches:
             self._traded += _traded(piece.batches[FUTURES_TRADES.name], self._contract, self.session.begin_ns)
         if not len(rows.ts_ns):
@@ -380,6 +382,7 @@ class _Day:
             unpriced=0 if self._stock is None else self._stock.unpriced,
             late=dict(self._late),
             ahead=dict(self._ahead),
+            again=dict(self._again),
         )
 
 

@@ -128,6 +128,7 @@ class Counters(NamedTuple):
         unpriced: shares of a stock's prints that set no price, and are not among its volume.
         late: rows that came after the snap of their time, by stream, whatever their contract.
         ahead: rows with a time that cannot be, by stream; left out.
+        again: rows that another capture had told already, by stream; left out.
     """
 
     snaps: int
@@ -145,6 +146,7 @@ class Counters(NamedTuple):
     unpriced: int
     late: Mapping[Stream, int]
     ahead: Mapping[Stream, int]
+    again: Mapping[Stream, int]
 
 
 class Snap(NamedTuple):

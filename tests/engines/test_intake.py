@@ -208,7 +208,8 @@ def random_rows(seed, count=1_200):
         now += rng.choice((0, 0, 1, rng.randrange(40 * MS), rng.randrange(40 * MS), rng.randrange(2 * SECOND)))
         stream = rng.choice((*[stream] * 8, BOOKS, BOOKS, TRADES, STATUS))
         at = now - rng.choice((0, 0, 0, rng.randrange(SECOND)))
-        row = {"ts_event_ns": BEGIN + at, "ts_recv_ns": BEGIN + at, "capture_id": rng.choice((3, 8))}
+        capture = rng.choice((3, 8))
+        row = {"ts_event_ns": BEGIN + at, "ts_recv_ns": BEGIN + at, "capture_id": capture, "contract": f"ES{capture}"}
         if stream is BOOKS and rng.random() < 0.05:
             row |= {"is_snapshot": True, "ts_event_ns": BEGIN + at - rng.randrange(9) * SECOND}
         if rng.random() < 0.03:
@@ -261,10 +262,10 @@ def in_batches(rows, rng, longest):
 
 def keys(piece):
     return [
-        (schema, one["capture_id"], one["capture_seq"])
+        (schema, one["contract"], one["capture_seq"])
         for schema, batches in sorted(piece.batches.items())
         for found in batches
-        for one in found.select(["capture_id", "capture_seq"]).to_pylist()
+        for one in found.select(["contract", "capture_seq"]).to_pylist()
     ]
 
 
@@ -281,7 +282,7 @@ def test_every_cut_of_the_batches_gives_what_a_row_at_a_time_does(seed, longest)
     assert sum(len(piece.ahead) for piece in found) > 5
     for piece, (snap, since, had, late, ahead, seen) in zip(found, expected, strict=True):
         assert (piece.snap_ns, piece.since_ns, piece.late, piece.ahead, piece.seen) == (snap, since, late, ahead, seen)
-        order = sorted((stream.schema, row["capture_id"], row["capture_seq"]) for stream, row in had)
+        order = sorted((stream.schema, row["contract"], row["capture_seq"]) for stream, row in had)
         assert sorted(keys(piece)) == order
 
 

@@ -25,7 +25,7 @@ class Snaps:
             for seq, (ts, action, contract) in enumerate((*one, "ESZ5")[:3] for one in status)
         ]
         batches = {REFERENCE_STATUS.name: [batch(STATUS, *rows)]} if rows else {}
-        found = self.whole.work(Piece(self.snap_ns, since, batches, spans, {}, {}, {}))
+        found = self.whole.work(Piece(self.snap_ns, since, batches, spans, {}, {}, {}, {}))
         spans = tuple((begin - BEGIN, end - BEGIN) for begin, end in found.spans)
         books, quotes = (None if at is None else at - BEGIN for at in (found.books_from_ns, found.quotes_from_ns))
         return found._replace(spans=spans, books_from_ns=books, quotes_from_ns=quotes)
