@@ -1,6 +1,7 @@
 """Rows of streams as they were recorded, in the order in which they left the bus, as far as that is known.
 
-A stream's rows leave as they arrived: by `ts_local_ns`, of files by `ts_recv_ns`, and of one capture by `capture_seq`.
+A stream's rows leave as they arrived: of one capture by `capture_seq`; captures are merged by `ts_local_ns`, and where
+files have none by event time, so that no instant of one is torn apart by another that has it too.
 Streams are merged by their turn: the highest `ts_recv_ns` so far, which the vendors' clocks share. Where none of a
 stretch was received within a minute of its event, that is another clock's (a market of the past is simulated, and the
 vendor states none), and event time stands for it. A gap's turn is when it became known, or its end where that was not
@@ -49,7 +50,9 @@ class Recorded:
         self._streams = list(streams)
         self._bounds = bounds
         self._held: list[_Turns | None] = [None for _ in streams]
-        self._floors: dict[tuple[int, int], int] = {}  # the newest turn of each stream's capture
+        self._newest_of: dict[
+            tuple[int, int], tuple[int, int]
+        ] = {}  # each stream's capture: its last row's number and turn
         self._due = [FIRST for _ in streams]  # the newest snap that each would have made due
 
     def batches(self, *, to_the_end: bool = True) -> Iterator[tuple[Stream, pa.RecordBatch]]:
@@ -67,13 +70,13 @@ class Recorded:
             for rank, tables in enumerate(found):
                 if tables:
                     self._hold(rank, pa.concat_tables(tables))
-            newest = max(newest, self._newest())
+            newest = max(newest, self._last_turn())
             yield from self._leave(min(end_ns, newest) - AHEAD_NS)
             yield from self._leave(self._overfull())
         if to_the_end:
             yield from self._leave(LAST)
 
-    def _newest(self) -> int:
+    def _last_turn(self) -> int:
         """Return the last turn of what waits; a gap's may be its end, which nobody has reached yet."""
         held = zip(self._streams, self._held, strict=True)
         return max(
@@ -98,20 +101,28 @@ class Recorded:
         again = (np.diff(captures[order]) == 0) & (np.diff(numbers[order]) == 0)  # in Bronze, and in the log still
         order = order[np.append(True, ~again)]
         recv_ns = self._received(rank, table)[order]
-        arrived = pc.coalesce(table["ts_local_ns"], table["ts_recv_ns"]).to_numpy()[order]
-        of_capture = captures[order]
+        arrived = pc.coalesce(table["ts_local_ns"], table["ts_event_ns"]).to_numpy()[order]
+        of_capture, numbers = captures[order], numbers[order]
         edges = [0, *(np.flatnonzero(np.diff(of_capture)) + 1).tolist(), len(order)]
         for begin, end in pairwise(edges):
             arrived[begin:end] = np.maximum.accumulate(arrived[begin:end])
-            recv_ns[begin] = max(int(recv_ns[begin]), self._floors.get((rank, int(of_capture[begin])), FIRST))
+            seq, turn = self._newest_of.get((rank, int(of_capture[begin])), (-1, FIRST))
+            behind = begin + int(np.searchsorted(numbers[begin:end], seq, side="right"))
+            recv_ns[behind:end] = np.maximum(recv_ns[behind:end], turn)
         by_arrival = np.argsort(arrived, kind="stable")
-        order, of_capture = order[by_arrival], of_capture[by_arrival]
+        order = order[by_arrival]
         turns = np.maximum.accumulate(recv_ns[by_arrival])
-        for capture_id in np.unique(of_capture).tolist():
-            self._floors[rank, capture_id] = int(turns[np.flatnonzero(of_capture == capture_id)[-1]])
+        self._note_newest(rank, of_capture[by_arrival], numbers[by_arrival], turns)
         rows = _joined(table.to_batches())
         in_order = len(order) == len(captures) and ascends(order)
         return _Turns(rows if in_order else rows.take(pa.array(order)), turns)
+
+    def _note_newest(self, rank: int, captures: Times, numbers: Times, turns: Times) -> None:
+        """Note the last row of each capture, before whose turn none of its later ones may leave."""
+        for capture_id in np.unique(captures).tolist():
+            last = int(np.flatnonzero(captures == capture_id)[-1])
+            newest = int(numbers[last]), int(turns[last])
+            self._newest_of[rank, capture_id] = max(newest, self._newest_of.get((rank, capture_id), newest))
 
     def _received(self, rank: int, table: pa.Table) -> Times:
         """Return when rows were received, by the clock that the streams share."""
@@ -126,7 +137,7 @@ class Recorded:
         """Return before which turn rows have to leave, as too many wait."""
         turns = [held.turns for held in self._held if held is not None]
         excess = sum(map(len, turns)) - MOST_HELD
-        return FIRST if excess <= 0 else int(np.partition(np.concatenate(turns), excess)[excess])
+        return FIRST if excess <= 0 else int(np.partition(np.concatenate(turns), excess)[excess]) + 1
 
     def _leave(self, before: int) -> Iterator[tuple[Stream, pa.RecordBatch]]:
         """Let rows go whose turn is before another, in pieces that each begin where a snap may become due."""

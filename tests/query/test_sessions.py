@@ -399,3 +399,19 @@ def test_a_cursor_has_the_columns_too(connection):
     moment = f"select is_rth({ns('2025-12-22 15:00:00')}), cme_session_date({ns('2025-12-22 15:00:00')})"
 
     assert connection.cursor().execute(moment).fetchone() == (True, date(2025, 12, 22))
+
+
+@pytest.mark.parametrize("market", ["cme", "us"])
+def test_a_live_time_lies_in_the_calendars_session_or_in_the_clocks(market):
+    table = sessions.calendar()
+    for half_hour in range(24 * 14 * 2):
+        stamp = ns("2025-12-20 00:30:00") + half_hour * sessions.HALF_HOUR_NS
+        found = sessions.session_at(stamp, market)
+        known = table.session_of(stamp, market)
+        if known is not None:
+            assert found == known
+        elif found is not None:
+            assert found.begin_ns <= stamp < found.end_ns
+            assert table.sessions_between(found.begin_ns, found.end_ns, market) == []
+    assert sessions.session_at(ns("2025-12-20 12:00:00", NEW_YORK), market).date == "2025-12-20"  # a Saturday
+    assert (sessions.session_at(ns("2025-12-22 21:00:00", NEW_YORK), market) is None) is (market == "us")

@@ -26,6 +26,7 @@ BEGIN_NS = SESSION.begin_ns
 FRONT = "ESZ5"
 BOOKS, TRADES, STATUS = (Stream(schema.name, "ES") for schema in (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS))
 STREAMS = BOOKS, TRADES, STATUS
+LOCAL = FUTURES_MBP10.log.get_field_index("ts_local_ns")  # of every schema
 _COMMIT_NS = 20_000_000
 
 
@@ -43,7 +44,7 @@ def market(seconds, begin_ns=BEGIN_NS - 5 * SECOND, rate=150, plant=("walls", "l
                 continue
             at = seqs[stream]
             seqs[stream] += part.num_rows
-            rows = _numbered(schema, part, at, capture)
+            rows = _numbered(schema, _arrived(part, part.column("ts_recv_ns")), at, capture)
             turns = rows.column("ts_recv_ns").to_numpy() // _COMMIT_NS
             cuts = [0, *(np.flatnonzero(np.diff(turns)) + 1).tolist(), part.num_rows]
             for begin, end in itertools.pairwise(cuts):
@@ -62,17 +63,19 @@ def _joined(parts):
     return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
 
 
-def renumbered(batches, capture):
-    """Return rows as another capture delivers them, from 0 on."""
+def renumbered(batches, capture, since_ns=0):
+    """Return rows as another capture delivers them, from 0 on, none of them before a time."""
     seqs = dict.fromkeys(STREAMS, 0)
     for stream, part in batches:
-        yield stream, _numbered(_Schema(part.schema), part.select(part.schema.names[:-2]), seqs[stream], capture)
+        local = pa.array(np.maximum(part.column("ts_recv_ns").to_numpy(), since_ns))
+        delivered = _arrived(part, local).select(part.schema.names[:-2])
+        yield stream, _numbered(SCHEMAS[stream.schema], delivered, seqs[stream], capture)
         seqs[stream] += part.num_rows
 
 
-class _Schema:
-    def __init__(self, log):
-        self.log = log
+def _arrived(part, local):
+    """Return rows as a live delivery has them."""
+    return part.set_column(LOCAL, part.schema.field(LOCAL), local)
 
 
 def parted(batches, at_ns):
@@ -113,6 +116,7 @@ class Recording:
         """Bring all rows to Bronze; `leave` what is in Bronze then in the log too."""
         for log in self._logs.values():
             log.seal()
+            log.commit()
         for path, name in sorted(segments(self.wal)):
             if name.number is not None:
                 flush_segment(self.data / "bronze", read_sealed(path), again=True)
