@@ -90,11 +90,16 @@ class Ledgers:
             )
 
 
+def totals_are_sums(ledger):
+    assert np.array_equal(ledger._totals, ledger._sums.sum(axis=(1, 2))[:, :VISIBLE])
+    assert np.array_equal(ledger._bucket_totals, ledger._ring.sum(axis=(1, 2))[:, :VISIBLE])
+
+
 def same_bits(one, other):
     assert np.array_equal(one._ring, other._ring)
     assert np.array_equal(one._sums, other._sums)
-    for ledger in (one, other):
-        assert np.array_equal(ledger._totals, ledger._sums.sum(axis=(1, 2))[:, :VISIBLE])
+    totals_are_sums(one)
+    totals_are_sums(other)
     assert (one.crossed, one.late_rows, one.unsided, one.whole_since_ns) == (
         other.crossed, other.late_rows, other.unsided, other.whole_since_ns,
     )  # fmt: skip
@@ -513,6 +518,7 @@ class Walk:
         ends = ends._replace(bids=((bid, 59), *ends.bids[1:]), asks=((bid + 1, 59), *ends.asks[1:]))
         self.snap += SNAP_NS
         self.ledger.work(columns([begins, ends]), self.snap)
+        totals_are_sums(self.ledger)
 
     def sums(self, price):
         return self.ledger.sums(self.side, np.array([price]), 240)[0].tolist()
