@@ -32,14 +32,12 @@ def prints() -> tuple[Terms, np.ndarray]:
     spot_e4 = SPOT_E4 + np.cumsum(random.integers(-100, 101, 2 * PRINTS))
     board = spy_board(SPOT_E4, BEGIN_NS)
     trades = OptionCrowd((1,)).trade(board, times, spot_e4)
-    kept = np.searchsorted(times, trades.arrival_ns[:PRINTS])
-    number = trades.number[:PRINTS]
-    years = years_between(times[kept], board.expiration_ns[number])
+    number, arrival_ns, ticks = (column[:PRINTS] for column in (trades.number, trades.arrival_ns, trades.price))
+    spot = spot_e4[np.searchsorted(times, arrival_ns)] / 10_000
+    years = years_between(arrival_ns, board.expiration_ns[number])
     discount = np.exp(-SPY_RATE * years)
-    strike = board.strikes[number].astype(np.float64)
-    return Terms(spot_e4[kept] / 10_000 / discount, strike, years, discount, board.is_call[number]), trades.price[
-        :PRINTS
-    ] / 100
+    terms = Terms(spot / discount, board.strikes[number].astype(np.float64), years, discount, board.is_call[number])
+    return terms, ticks / 100
 
 
 def position() -> tuple[Terms, np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from spymaster.clock import NS_PER_SECOND
 from spymaster.engines.expiry import expires_ns, half_days
 from spymaster.engines.session import Session
 from spymaster.normalize.symbols import cme_product_root
-from spymaster.query.sessions import calendar
+from spymaster.query.sessions import Market, calendar
 from spymaster.simulation.calendar import front_contract
 from spymaster.simulation.options import es_board, spy_board
 from tests.engines.test_option_model import records
@@ -70,6 +70,16 @@ def test_half_days_are_those_of_the_stock_markets_calendar() -> None:
         date(2024, 7, 3), date(2024, 11, 29), date(2024, 12, 24),
         date(2025, 7, 3), FRIDAY_AFTER_THANKSGIVING, date(2025, 12, 24),
     }  # fmt: skip
+
+
+def test_a_session_without_regular_hours_is_no_half_day() -> None:
+    independence_day, good_friday = (
+        sessions(date(2025, 7, 4), date(2025, 7, 4), "cme"),
+        sessions(date(2026, 4, 3), date(2026, 4, 3), "cme"),
+    )
+
+    assert [one.date for one in independence_day + good_friday] == ["2025-07-04", "2026-04-03"]
+    assert half_days(independence_day + good_friday) == frozenset()
 
 
 def test_a_definition_is_believed_before_any_rule() -> None:
@@ -134,5 +144,5 @@ def utc_day(ns: int) -> date:
     return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).date()
 
 
-def sessions(first: date, last: date) -> list[Session]:
-    return calendar().sessions_between(utc(f"{first}T12:00"), utc(f"{last}T12:00"), "us")
+def sessions(first: date, last: date, market: Market = "us") -> list[Session]:
+    return calendar().sessions_between(utc(f"{first}T12:00"), utc(f"{last}T12:30"), market)
