@@ -1,6 +1,7 @@
 """Which rows count for which snap, and what each snap had seen.
 
-Snaps stand at whole multiples of SNAP_NS of event time. The clock is the book and the trades of one root:
+Snaps stand at whole multiples of SNAP_NS of event time. The clock is the book of one root and the trades of the
+underlying, which is the same root or a stock that is judged by its book:
 
 - The snap at T is taken when one of their rows of T + 100 ms or later leaves the bus. It has the rows that left before
   that one and whose time is at most T. Later ones wait for their own snap, else a signal at T would know its future.
@@ -26,13 +27,24 @@ from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
 from spymaster.engines.ledger import SNAP_NS
-from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, SYSTEM_GAPS, SYSTEM_SYMBOL, Stream
+from spymaster.events import (
+    FUTURES_MBP10,
+    FUTURES_TRADES,
+    REFERENCE_STATUS,
+    STOCKS_QUOTES,
+    STOCKS_TRADES,
+    SYSTEM_GAPS,
+    SYSTEM_SYMBOL,
+    Stream,
+)
 from spymaster.events.schema import WILDCARD
 
 GRACE_NS: Final = 100 * NS_PER_MS  # what a row may come late by, in event time, and still count in its snap
 AHEAD_NS: Final = 5 * NS_PER_SECOND  # clocks of venue and vendor differ by less; beyond, the time is wrong
 MOST_WAITING: Final = 400_000  # rows; 20 s of the open, 180 MB of books
-_MOST_MISSING: Final = 256  # spans between two snaps; then the last one is widened: it says missing for longer than was
+_MOST_MISSING: Final = (
+    256  # spans between two snaps; then a schema's last is widened: it says missing for longer than was
+)
 _NEVER: Final = -(2**63)
 _LAST: Final = 2**63 - 1
 
@@ -41,7 +53,7 @@ Times = NDArray[np.int64]
 
 
 class Missing(NamedTuple):
-    """Books of a span that are known to be missing: [begin, end), UTC nanoseconds of event time, and why.
+    """Rows of a span that are known to be missing: [begin, end), UTC nanoseconds of event time, why, and of what.
 
     The begin of a gap that says none is the least int64.
     """
@@ -49,6 +61,7 @@ class Missing(NamedTuple):
     begin_ns: int
     end_ns: int
     reason: Loss
+    schema: str = FUTURES_MBP10.name
 
 
 class Piece(NamedTuple):
@@ -89,15 +102,22 @@ class Intake:
         snap_ns: the newest snap; None before the first.
     """
 
-    def __init__(self, symbol: str, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, symbol: str, stock: str | None = None, *, most_waiting: int = MOST_WAITING) -> None:
         """Begin without rows.
 
         Args:
-            symbol: the root whose book and trades are the clock, e.g. ES. Of a stream that has several, its rows count.
+            symbol: the root whose book is judged, e.g. ES. Of a stream that has several, its rows count.
+            stock: the ticker of the underlying where that is a stock, e.g. SPY.
             most_waiting: rows that may wait.
         """
         self.snap_ns: int | None = None
-        self._symbol = symbol
+        self._roots = {FUTURES_MBP10.name: symbol, REFERENCE_STATUS.name: symbol}  # by schema
+        if stock is None:
+            self._roots[FUTURES_TRADES.name] = symbol
+            self._missed = {FUTURES_MBP10.name}  # not trades: the book's own rows have each print
+        else:
+            self._roots |= {STOCKS_TRADES.name: stock, STOCKS_QUOTES.name: stock}
+            self._missed = {FUTURES_MBP10.name, STOCKS_TRADES.name, STOCKS_QUOTES.name}
         self._most_waiting = most_waiting
         self._left: list[tuple[Stream, pa.RecordBatch]] = []  # since the snap before, not yet looked into
         self._left_rows = 0
@@ -115,10 +135,9 @@ class Intake:
 
     def wants(self, stream: Stream) -> bool:
         """Return whether rows of a stream mean anything here."""
-        schema, symbol = stream
-        if schema == SYSTEM_GAPS.name:
-            return symbol == SYSTEM_SYMBOL
-        return (_moves_clock(stream) or schema == REFERENCE_STATUS.name) and symbol in (self._symbol, WILDCARD)
+        if stream.schema == SYSTEM_GAPS.name:
+            return stream.symbol == SYSTEM_SYMBOL
+        return stream.schema in self._roots and stream.symbol in (self._roots[stream.schema], WILDCARD)
 
     def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Piece]:
         """Take rows as they leave the bus; return the snaps that they make due, which may lie within the batch."""
@@ -174,8 +193,8 @@ class Intake:
             first_ns: the lowest of their times.
             last_ns: the highest.
         """
-        if _has_books(stream.schema, stream.symbol, self._symbol):
-            self._miss(Missing(first_ns, min(last_ns, _LAST - 1) + 1, "skipped"))
+        if self._misses(stream.schema, stream.symbol):
+            self._miss(Missing(first_ns, min(last_ns, _LAST - 1) + 1, "skipped", stream.schema))
 
     def snap(self, snap_ns: int) -> Piece:
         """Return what the snap at a time has, and go on to the next.
@@ -213,7 +232,7 @@ class Intake:
         ts_ns, sound, clocked = _times(stream, batch)
         moves = sound & clocked
         if stream.symbol == WILDCARD:
-            moves &= _equal(batch.column("symbol"), self._symbol)
+            moves &= _equal(batch.column("symbol"), self._roots[stream.schema])
         clock = np.maximum.accumulate(np.where(moves, ts_ns, _NEVER + GRACE_NS))
         numbers = (clock - GRACE_NS) // SNAP_NS
         before = _NEVER // SNAP_NS if self.snap_ns is None else self.snap_ns // SNAP_NS
@@ -225,7 +244,7 @@ class Intake:
         """Return the root's rows of a stream that has several roots'."""
         if stream.symbol != WILDCARD:
             return batch
-        return batch.filter(pa.array(_equal(batch.column("symbol"), self._symbol)))
+        return batch.filter(pa.array(_equal(batch.column("symbol"), self._roots[stream.schema])))
 
     def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
         ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
@@ -234,28 +253,33 @@ class Intake:
             self._seen[stream, int(ids[at])] = int(numbers[at])
 
     def _note_gaps(self, batch: pa.RecordBatch) -> None:
-        """Note gaps of the book; one without a span reaches as far as a row may."""
+        """Note gaps of what is missed; one without a span reaches as far as a row may."""
         columns = ("of_schema", "of_symbol", "start_ns", "end_ns")
         for schema, symbol, begin, end in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
-            if _has_books(schema, symbol, self._symbol):
+            if self._misses(schema, symbol):
                 span = (_NEVER if begin is None else begin, _LAST if end is None else end)
-                self._miss(Missing(*span, "gap"))
+                self._miss(Missing(*span, "gap", schema))
 
     def _bound(self) -> None:
         while self._waiting_rows > self._most_waiting:
             schema, batch, ts_ns, ascends = self._waiting.pop(0)
             lost = min(self._waiting_rows - self._most_waiting, len(ts_ns))
-            if schema == FUTURES_MBP10.name:
-                self._miss(Missing(int(ts_ns[:lost].min()), int(ts_ns[:lost].max()) + 1, "overflow"))
+            if schema in self._missed:
+                self._miss(Missing(int(ts_ns[:lost].min()), int(ts_ns[:lost].max()) + 1, "overflow", schema))
             if lost < len(ts_ns):
                 self._waiting.insert(0, _Waiting(schema, batch.slice(lost), ts_ns[lost:], ascends))
             self._waiting_rows -= lost
 
+    def _misses(self, schema: str, symbol: str) -> bool:
+        return schema in self._missed and symbol in (self._roots[schema], WILDCARD)
+
     def _miss(self, span: Missing) -> None:
-        last = self._missing[-1] if self._missing else None
-        if last is not None and (last.reason == span.reason == "overflow" or len(self._missing) == _MOST_MISSING):
+        full = len(self._missing) >= _MOST_MISSING
+        at = max((at for at, one in enumerate(self._missing) if one.schema == span.schema), default=None)
+        last = None if at is None else self._missing[at]
+        if at is not None and last is not None and (last.reason == span.reason == "overflow" or full):
             begin_ns, end_ns = min(span.begin_ns, last.begin_ns), max(span.end_ns, last.end_ns)
-            self._missing[-1] = Missing(begin_ns, end_ns, last.reason)
+            self._missing[at] = last._replace(begin_ns=begin_ns, end_ns=end_ns)
         else:
             self._missing.append(span)
 
@@ -272,12 +296,7 @@ def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, 
 
 
 def _moves_clock(stream: Stream) -> bool:
-    return stream.schema in (FUTURES_MBP10.name, FUTURES_TRADES.name)
-
-
-def _has_books(schema: str, symbol: str, mine: str) -> bool:
-    """Return whether a stream has the root's books. Trades are not missed: the book's own rows have each print."""
-    return schema == FUTURES_MBP10.name and symbol in (mine, WILDCARD)
+    return stream.schema in (FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name)
 
 
 def _times(stream: Stream, batch: pa.RecordBatch) -> tuple[Times, NDArray[np.bool_], NDArray[np.bool_]]:

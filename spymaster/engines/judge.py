@@ -5,6 +5,8 @@
 warmed up from there has the same bits as one that ran all along; and with a roll, as no book says anything of another
 contract's. What is remembered of levels at one price is remembered of the leading one.
 
+The underlying is the book's own root, or a stock whose levels are judged by that book (`stock.py`).
+
 A snap belongs to the session in which its time lies. Rows of times before that session are left out and counted;
 outside of sessions there are no snaps.
 """
@@ -32,12 +34,14 @@ from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
 from spymaster.engines.snap import Counters, Snap
+from spymaster.engines.stock import Stock
 from spymaster.engines.tape import Tape, Traded
 from spymaster.engines.typical import Norms, Typical
 from spymaster.engines.whole import Holes, Whole
 from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, Stream
 
 MOST_LEVELS: Final = 64  # the nearest to the mid are judged: more than a screen shows, and four times what Gold keeps
+_SOUND: Final = (barrier.SOUND, barrier.NOT_WHOLE, barrier.WARM_UP)  # of a ladder whose book is
 _BEGINNING: Final = (barrier.NO_BOOK, barrier.NOT_WHOLE, barrier.WARM_UP)  # what a session begins with, and a roll too
 
 
@@ -82,10 +86,12 @@ class Judge:
         self._earlier = earlier
         self._seeds = seeds or {}
         self._body = body
-        self._intake = Intake(profile.book.symbol)
+        self._stock = _stock_of(profile)
+        self._intake = Intake(profile.book.symbol, self._stock)
         self._day: _Day | None = None
         self._since_ns = since_ns
         self._rolled = False
+        self._kept: Market | None = None  # of a stock, through a roll
 
     def wants(self, stream: Stream) -> bool:
         """Return whether rows of a stream mean anything here; of others none needs to be handed over."""
@@ -118,13 +124,17 @@ class Judge:
         self._intake.skip(stream, first_ns, last_ns)
 
     def roll(self, contract: str, earlier: Earlier | None = None) -> None:
-        """Judge another contract from the next snap on; all begins anew there.
+        """Judge another contract from the next snap on; all begins anew there, but for the market state of a stock.
 
         Args:
             contract: the new front month.
-            earlier: what is known of its sessions before.
+            earlier: what is known of its sessions before; a stock keeps what it has.
         """
-        self._contract, self._earlier, self._rolled, self._day = contract, earlier, True, None
+        if self._stock is None:
+            self._earlier = earlier
+        elif self._day is not None:
+            self._kept = self._day.market
+        self._contract, self._rolled, self._day = contract, True, None
         self._since_ns = self._intake.snap_ns
 
     def _work(self, piece: Piece) -> Snap | None:
@@ -139,10 +149,13 @@ class Judge:
         return self._day.snap(piece, self.zones)
 
     def _begun(self, session: Session) -> "_Day":
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.session != session:
+            self._earlier, kept = kept.earlier(), None
         seed = self._seeds.get(session.date)
         day = _Day(self._profile, session, self._contract, self._earlier, seed, self._body, self._rolled)
         if self._since_ns is not None:
-            day.begin_late(self._since_ns)
+            day.begin_late(self._since_ns, kept)
         return day
 
     def _session(self, snap_ns: int) -> Session | None:
@@ -167,7 +180,8 @@ class _Day:
         self.market = Market(profile.market, session, earlier)
         self._profile, self._hash = profile, profile.profile_hash
         self._contract, self._rolled = contract, rolled
-        self._whole = Whole(session, contract)
+        self._whole = Whole(session, contract, of_stock=_stock_of(profile) is not None)
+        self._stock = _begun_stock(profile, session)
         self._ledger = Ledger(body)
         self.typical = Typical(profile.typical, seed)
         self._barrier = Barrier(profile.barrier)
@@ -179,9 +193,12 @@ class _Day:
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
 
-    def begin_late(self, since_ns: int) -> None:
-        """Say that rows from before a time are not there."""
-        self.market.void(self.session.begin_ns, since_ns)
+    def begin_late(self, since_ns: int, kept: Market | None = None) -> None:
+        """Say that rows from before a time are not there, those of the book alone where market state was kept."""
+        if kept is None:
+            self.market.void(self.session.begin_ns, since_ns)
+        else:
+            self.market = kept
         self._whole.since_ns = max(self._whole.since_ns, since_ns)
 
     def snap(self, piece: Piece, zones: Sequence[Zone]) -> Snap:
@@ -191,21 +208,22 @@ class _Day:
         self._count(piece, rows)
         holes = self._whole.work(piece)
         self._account(rows, snap_ns, holes)
-        state = self._market(rows, snap_ns, holes)
+        state = self._market(piece, rows, holes)
         norms = self.typical.norms
-        ladder = self._barrier.work(
-            snap_ns, self._ledger, norms, warm=self.typical.ready, void=holes.reason is not None
-        )
+        void = holes.reason or self._stale(snap_ns)
+        ladder = self._barrier.work(snap_ns, self._ledger, norms, warm=self.typical.ready, void=void is not None)
+        if self._stock is not None:
+            self._stock.pair(snap_ns, self._touch() if ladder.reason in _SOUND else None)
         traded = self._tape.work(snap_ns, rows, norms)
         self._learn(snap_ns, ladder)
-        reason = self._reason(holes, ladder)
+        reason = self._reason(void, holes, ladder)
         self._snaps += 1
         self._void += reason is not None
         whole_since_ns = max(self._ledger.whole_since_ns or snap_ns, self._whole.since_ns)
         head = self._head(state, whole_since_ns, reason)
         return Snap(
             session=self.session.date,
-            age_ns=None if self._newest_ns is None else snap_ns - self._newest_ns,
+            age_ns=None if self._heard_ns is None else snap_ns - self._heard_ns,
             counters=self._counters(),
             seen=piece.seen,
             market=state,
@@ -244,27 +262,49 @@ class _Day:
         else:
             self._ledger.advance(snap_ns)
 
-    def _market(self, rows: BookRows, snap_ns: int, holes: Holes) -> MarketState:
+    def _market(self, piece: Piece, rows: BookRows, holes: Holes) -> MarketState:
         for begin_ns, end_ns in holes.spans:
             self.market.void(begin_ns, end_ns)
-        printed = rows.take(rows.kind == PRINT)
+        if self._stock is None:
+            printed = rows.take(rows.kind == PRINT)
+            prints, quote = Prints(printed.ts_ns, printed.price, printed.size, printed.side), self._touch()
+        else:
+            prints = self._stock.work(piece.snap_ns, piece.batches, holes.quotes_from_ns)
+            quote = self._stock.quote
+        self.market.work(piece.snap_ns, prints, quote)
+        return self.market.state()
+
+    def _touch(self) -> tuple[int, int] | None:
+        """Return bid and ask of the last sound book; None without one, or without one of them."""
         book = self._ledger.book
         touch = None if book is None else (int(book.px[BID, 0]), int(book.px[ASK, 0]))
-        quote = None if touch is None or NO_PRICE in touch else touch
-        self.market.work(snap_ns, Prints(printed.ts_ns, printed.price, printed.size, printed.side), quote)
-        return self.market.state()
+        return None if touch is None or NO_PRICE in touch else touch
+
+    def _stale(self, snap_ns: int) -> str | None:
+        """Return the reason if a stock's clock goes on without the book."""
+        if self._stock is None or self._newest_ns is None:
+            return None
+        return "stale book" if snap_ns - self._newest_ns > self._profile.score.stale_s * NS_PER_SECOND else None
+
+    @property
+    def _heard_ns(self) -> int | None:
+        """The time of the newest row of the book, or of the stock's quote where that is older."""
+        if self._stock is None:
+            return self._newest_ns
+        quote_ns = self._stock.quote_ns
+        return None if self._newest_ns is None or quote_ns is None else min(self._newest_ns, quote_ns)
 
     def _learn(self, snap_ns: int, ladder: Ladder) -> None:
         """Let a snap count for what is typical, after it was judged by what was typical before."""
         flow_s = self._profile.barrier.flow_s
         since_ns = max(self._ledger.whole_since_ns or snap_ns, self._whole.since_ns)
         flow = flow_of(self._ledger, flow_s) if since_ns <= snap_ns - flow_s * NS_PER_SECOND else None
-        sound = ladder.reason in (barrier.SOUND, barrier.NOT_WHOLE, barrier.WARM_UP)
-        self.typical.work(snap_ns, self._ledger.book if sound else None, flow)
+        self.typical.work(snap_ns, self._ledger.book if ladder.reason in _SOUND else None, flow)
 
-    def _reason(self, holes: Holes, ladder: Ladder) -> str | None:
-        if holes.reason is not None:
-            return holes.reason
+    def _reason(self, void: str | None, holes: Holes, ladder: Ladder) -> str | None:
+        unquoted = None if self._stock is None else holes.stock_reason or self._stock.reason
+        if void is not None or unquoted is not None:
+            return void or unquoted
         if self._rolled and ladder.reason in _BEGINNING:
             return "roll"
         self._rolled = False
@@ -286,18 +326,18 @@ class _Day:
     def _judged(
         self, state: MarketState, zones: Sequence[Zone], traded: Traded, head: Mapping[str, Any]
     ) -> pa.RecordBatch:
-        """Judge the levels nearest to the mid; without one there are none."""
+        """Judge the levels nearest to the mid; without one, or its ratio to the book's, there are none."""
         profile, snap_ns = self._profile, state.snap_ns
-        if state.spot is None:
+        if state.spot is None or (self._stock is not None and not self._stock.has_ratio):
             self._score.snap(snap_ns, (), score.NOTHING)
             return snap.NO_LEVELS
         levels = self._levels.snap(state.named, zones, state.spot, state.velocity)
         rows = _nearest(levels)
         ids = [levels.id[row] for row in rows.tolist()]
-        found = self._barrier.judge(ids, levels.price[rows])
+        found = self._barrier.judge(ids, self._places(levels, rows))
         evidence = Evidence(
             found.state, found.coverage, traded.towards(found.side), levels.direction[rows], levels.distance[rows],
-            found.flow_coverage[:, 0], (snap_ns - (self._newest_ns or snap_ns)) / NS_PER_SECOND,
+            found.flow_coverage[:, 0], (snap_ns - (self._heard_ns or snap_ns)) / NS_PER_SECOND,
         )  # fmt: skip
         scores = self._score.snap(snap_ns, ids, evidence)
         strong = is_strong(levels, profile.levels, profile.runway.strong)
@@ -308,6 +348,12 @@ class _Day:
         columns |= snap.of_runways(ways, levels) | snap.of_scores(scores)
         columns["tape_imbalance"] = snap.known(evidence.tape)
         return snap.level_batch(columns)
+
+    def _places(self, levels: LevelRows, rows: NDArray[np.intp]) -> NDArray[np.int32] | NDArray[np.float64]:
+        """Return where levels lie in the book, in its ticks."""
+        if self._stock is None:
+            return levels.price[rows]
+        return self._stock.places(levels.price[rows], levels.direction[rows], self._touch())
 
     def _counters(self) -> Counters:
         return Counters(
@@ -320,9 +366,21 @@ class _Day:
             off_tick=self._off_tick,
             before=self._before,
             unaccounted=self._ledger.late_rows,
+            unpriced=0 if self._stock is None else self._stock.unpriced,
             late=dict(self._late),
             ahead=dict(self._ahead),
         )
+
+
+def _stock_of(profile: Profile) -> str | None:
+    """Return the ticker of an underlying that is judged by another one's book."""
+    return None if profile.book.ratio_s is None else profile.market.underlying
+
+
+def _begun_stock(profile: Profile, session: Session) -> Stock | None:
+    if profile.book.ratio_s is None:
+        return None
+    return Stock(session, profile.market.tick, profile.score.stale_s, profile.book.ratio_s)
 
 
 def _traded(batches: Sequence[pa.RecordBatch], contract: str, begin_ns: int) -> int:

@@ -35,8 +35,8 @@ class Prints(NamedTuple):
     size: NDArray[np.int32]
     side: NDArray[np.int8]
 
-    def take(self, which: NDArray[np.bool_]) -> "Prints":
-        """Return the prints of a mask."""
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Prints":
+        """Return the prints of a mask, or of indices."""
         return Prints(self.ts_ns[which], self.price[which], self.size[which], self.side[which])
 
 

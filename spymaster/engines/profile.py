@@ -55,6 +55,7 @@ class Book(_Numbers):
     symbol: str
     tick: PositiveFloat
     levels: PositiveInt
+    ratio_s: PositiveInt | None = None
 
 
 class Typical(_Numbers):
@@ -201,10 +202,16 @@ class Profile(_Numbers):
     score: Score
     passage: Passage
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.book.ratio_s is None) != (self.market.underlying == self.book.symbol):
+            raise ValueError("book.ratio_s is for an underlying that is judged by another one's book, and for no other")
+        return self
+
     @property
     def profile_hash(self) -> str:
         """64 bits of SHA-256 over the numbers, as 16 hexadecimal digits."""
-        meaning = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        meaning = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(meaning.encode()).hexdigest()[:_HASH_DIGITS]
 
 

@@ -79,9 +79,9 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     (whole,) = table.combine_chunks().to_batches()  # some fifty columns: a piece at a time costs more than its rows
     mine = _equal(whole.column("contract"), contract)
     prices, sizes, plain = (
-        np.stack([_values(whole.column(name)) for name in names])[:, mine] for names in (_PRICES, _SIZES, _PLAIN)
+        np.stack([values_of(whole.column(name)) for name in names])[:, mine] for names in (_PRICES, _SIZES, _PLAIN)
     )
-    ticks, off = _ticks(prices, tick)
+    ticks, off = whole_ticks(prices, tick)
     ts_ns, capture, seq, flags, snapshot = plain
     kind = np.where(flags & _LAST_OF_EVENT, BOOK, OTHER).astype(np.int8)
     kind[_equal(whole.column("action"), "T")[mine]] = PRINT
@@ -92,7 +92,7 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
         ts_ns, kind, side, ticks[0], sizes[0], _by_row(ticks[_BID_LEVELS]), _by_row(ticks[_ASK_LEVELS]),
         _by_row(sizes[_BID_LEVELS]), _by_row(sizes[_ASK_LEVELS]),
     )  # fmt: skip
-    order = _order(ts_ns, capture, seq)
+    order = in_order(ts_ns, capture, seq)
     return (rows if order is None else rows.take(order)), int(off.sum())
 
 
@@ -102,7 +102,7 @@ def _equal(letters: pa.Array, letter: str) -> NDArray[np.bool_]:
     return equal
 
 
-def _values(column: pa.Array) -> NDArray[Any]:
+def values_of(column: pa.Array) -> NDArray[Any]:
     """Return a column; a null price is NaN, any other null is 0."""
     if column.null_count and not pa.types.is_floating(column.type):
         column = column.fill_null(0)
@@ -110,7 +110,7 @@ def _values(column: pa.Array) -> NDArray[Any]:
     return values
 
 
-def _ticks(prices: NDArray[np.float64], tick: float) -> tuple[Ints, NDArray[np.bool_]]:
+def whole_ticks(prices: NDArray[np.float64], tick: float) -> tuple[Ints, NDArray[np.bool_]]:
     """Return prices in ticks, and which rows have one that is no whole number of them.
 
     Args:
@@ -130,8 +130,8 @@ def _by_row(columns: Ints) -> Ints:
     return np.ascontiguousarray(columns.T)
 
 
-def _order(ts_ns: NDArray[np.int64], capture: NDArray[np.int64], seq: NDArray[np.int64]) -> NDArray[np.intp] | None:
-    """Return the order of the rows, or None where they are in it."""
+def in_order(ts_ns: NDArray[np.int64], capture: NDArray[np.int64], seq: NDArray[np.int64]) -> NDArray[np.intp] | None:
+    """Return the order of rows by time, capture and number, or None where they are in it."""
     before, after = slice(None, -1), slice(1, None)
     ordered = ts_ns[before] < ts_ns[after]
     if not ordered.all():

@@ -115,11 +115,13 @@ class Counters(NamedTuple):
         void: of these, those that are void whole.
         rows: book rows of the contract that were worked.
         printed: contracts printed, by the book's own rows.
-        traded: contracts of the contract in `futures.trades`; the same, but for what one of the streams lacks.
+        traded: contracts of the contract in `futures.trades`; the same, but for what one of the streams lacks; 0 where
+            the underlying is a stock, for which nobody asks for that stream.
         unsided: contracts whose print says no aggressor.
         off_tick: rows with a price that is no whole tick.
         before: rows of times before the session.
         unaccounted: book rows older than the newest instant accounted, which only tape and volume count.
+        unpriced: shares of a stock's prints that set no price, and are not among its volume.
         late: rows that came after the snap of their time, by stream, whatever their contract.
         ahead: rows with a time that cannot be, by stream; left out.
     """
@@ -133,6 +135,7 @@ class Counters(NamedTuple):
     off_tick: int
     before: int
     unaccounted: int
+    unpriced: int
     late: Mapping[Stream, int]
     ahead: Mapping[Stream, int]
 
@@ -145,10 +148,11 @@ class Snap(NamedTuple):
         session: the trading day.
         contract: whose book was judged.
         profile_hash: of the numbers that it was judged by.
-        spot: mid of the last sound book, in the underlying's unit; None before the first, and since a hole.
+        spot: mid of the last sound book, in the underlying's unit; None before the first, and since a hole; of a stock
+            that of its last sound quote, and None once that is stale.
         bid: likewise.
         ask: likewise.
-        age_ns: of the newest row of the book; None before the first.
+        age_ns: of the newest row of the book, or of a stock's quote where that is older; None before the first.
         whole_since_ns: nothing is missing since then.
         void_reason: why all levels are void; None where they are not.
         counters: of the session.

@@ -3,6 +3,8 @@
 A hole (skipped rows, a gap, rows that found no room) is a span of event time. Wherever it lies, market state marks the
 values that it touches. If some of it lies after the snap before, the snap is void, and so is each later one until its
 end; books from before its end say nothing of those after it, so the ledger begins anew with the first one from there.
+Where the underlying is a stock, market state is made of its streams: a hole of theirs marks it and forgets its quote,
+one of the book does not, and the ledger goes on through a stock's.
 
 The front month's `reference.status` halts it (halt, pause, suspend, close, what stands for an end of trading) until it
 says trading. Snaps within are void, but nothing is missing: the book stands. A status older than the newest one known
@@ -18,7 +20,7 @@ import pyarrow.compute as pc
 
 from spymaster.engines.intake import Missing, Piece
 from spymaster.engines.session import Session, Span
-from spymaster.events import REFERENCE_STATUS
+from spymaster.events import FUTURES_MBP10, REFERENCE_STATUS
 
 HALTING: Final = frozenset({"halt", "pause", "suspend", "close", "post_close", "not_available_for_trading"})
 RESUMING: Final = "trading"
@@ -29,14 +31,18 @@ class Holes(NamedTuple):
     """What a snap lacks.
 
     Attributes:
-        reason: why the snap is void: halt, skipped, gap or overflow; None where it is not.
+        reason: why the book's side of the snap is void: halt, skipped, gap or overflow; None where it is not.
         spans: what market state has to mark, [begin, end) of event time.
         books_from_ns: books before this time say nothing of those after it; None where none of the piece is missing.
+        stock_reason: why the stock's side is void, e.g. "gap in stocks.quotes"; None where it is not.
+        quotes_from_ns: as `books_from_ns`, of the stock's quotes.
     """
 
     reason: str | None
     spans: tuple[Span, ...]
     books_from_ns: int | None
+    stock_reason: str | None = None
+    quotes_from_ns: int | None = None
 
 
 class Whole:
@@ -47,10 +53,17 @@ class Whole:
         halted: whether the market is, as of the newest snap.
     """
 
-    def __init__(self, session: Session, contract: str) -> None:
+    def __init__(self, session: Session, contract: str, *, of_stock: bool = False) -> None:
+        """Begin whole.
+
+        Args:
+            session: the day.
+            contract: whose statuses count.
+            of_stock: market state is made of a stock's streams.
+        """
         self.since_ns = session.begin_ns
         self.halted = False
-        self._session = session
+        self._session, self._of_stock = session, of_stock
         self._contract = contract
         self._status_ns = _NEVER
         self._ahead: list[Missing] = []  # holes that go on after the newest snap
@@ -63,18 +76,25 @@ class Whole:
         self._ahead = [span._replace(begin_ns=max(span.begin_ns, snap_ns)) for span in known if span.end_ns > snap_ns]
         begun = [span for span in known if span.begin_ns <= snap_ns]
         here = [span for span in begun if span.end_ns > before]
-        spans = [(max(begin, self._session.begin_ns), min(end, snap_ns)) for begin, end, _ in begun]
-        self.since_ns = max((self.since_ns, *(end for _, end in spans)))
+        cut = [(max(span.begin_ns, self._session.begin_ns), min(span.end_ns, snap_ns)) for span in begun]
+        self.since_ns = max((self.since_ns, *(end for _, end in cut)))
+        of_market = [(span.schema != FUTURES_MBP10.name) == self._of_stock for span in begun]
+        spans = [one for one, marks in zip(cut, of_market, strict=True) if marks]
 
         halt = self._halt(piece, before)
-        if halt is not None:
+        if halt is not None and not self._of_stock:
             spans.append(halt)
+        if here or halt is not None:
             self.since_ns = snap_ns
-        if here:
-            self.since_ns = snap_ns
-        reason = "halt" if halt is not None else here[0].reason if here else None
-        books_from_ns = max(span.end_ns for span in here) if here else None
-        return Holes(reason, tuple(span for span in spans if span[0] < span[1]), books_from_ns)
+        books = [span for span in here if span.schema == FUTURES_MBP10.name]
+        stock = [span for span in here if span.schema != FUTURES_MBP10.name]
+        return Holes(
+            reason="halt" if halt is not None else books[0].reason if books else None,
+            spans=tuple(span for span in spans if span[0] < span[1]),
+            books_from_ns=max((span.end_ns for span in books), default=None),
+            stock_reason=f"{stock[0].reason} in {stock[0].schema}" if stock else None,
+            quotes_from_ns=max((span.end_ns for span in stock), default=None),
+        )
 
     def _halt(self, piece: Piece, before: int) -> Span | None:
         """Work the piece's statuses; return what it was halted in."""

@@ -12,9 +12,18 @@ from spymaster.engines.intake import Intake
 from spymaster.engines.judge import Judge
 from spymaster.engines.profile import profile_named
 from spymaster.engines.session import Session
-from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, Stream
+from spymaster.events import (
+    FUTURES_MBP10,
+    FUTURES_TRADES,
+    REFERENCE_STATUS,
+    STOCKS_QUOTES,
+    STOCKS_TRADES,
+    Stream,
+)
+from spymaster.events.encoding import MassiveFrames
 from spymaster.feeds.dbn_files import DbnFileFeed
 from spymaster.normalize.open import normalizer_of
+from spymaster.simulation.deliveries import DbnWriter, StockWriter
 from spymaster.simulation.source import SimulatedMarket, dbn_info
 from tests.engines.books import OPEN_NS
 from tests.feeding import messages, opened
@@ -23,6 +32,7 @@ SECOND = 1_000_000_000
 HOUR = 3_600 * SECOND
 COMMIT_NS = 20_000_000
 BOOKS, TRADES, STATUS = (Stream(schema.name, "ES") for schema in (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS))
+QUOTES, STOCK = (Stream(schema.name, "SPY") for schema in (STOCKS_QUOTES, STOCKS_TRADES))
 FRONT = "ESH6"
 SESSION = Session("2025-12-22", OPEN_NS, OPEN_NS + 6 * HOUR, OPEN_NS, OPEN_NS + 6 * HOUR)
 
@@ -36,13 +46,38 @@ def simulated_streams(seconds, rate, plant=(), seed=3):
     return numbered(normalizer, market.blocks(), OPEN_NS + seconds * SECOND, capture=7)
 
 
-def numbered(normalizer, blocks, until_ns, capture):
+@cache
+def simulated_with_spy(seconds, rate, plant=(), seed=3):
+    """Return (stream, batch) of ES and SPY in one simulated market, as they leave."""
+    market, until_ns = SimulatedMarket(seed, rate, OPEN_NS, plant), OPEN_NS + seconds * SECOND
+    futures, stock = [], []
+    writers = (DbnWriter(seed), futures), (StockWriter(), stock)
+    for step in market.session(with_spy=True).steps():
+        for writer, sent in writers:
+            sent.extend(message for messages in writer.write(step) for message in messages)
+        if step.end >= until_ns:
+            break
+    streams = [
+        (dbn_info(market).encoding, futures, 7, OPEN_NS),
+        (MassiveFrames("stocks", "SPY"), stock, 9, None),
+    ]
+    found = [
+        one
+        for encoding, messages, capture, local_ns in streams
+        for one in numbered(
+            normalizer_of(encoding, origin="sim", simulated=True), messages, until_ns, capture, local_ns
+        )
+    ]
+    return tuple(sorted(found, key=lambda one: one[1].column("ts_recv_ns")[-1].as_py()))
+
+
+def numbered(normalizer, blocks, until_ns, capture, local_ns=OPEN_NS):
     """Return what a normalizer makes of blocks, numbered, a batch for each stream and 20 ms."""
     seqs, found, waiting = {}, [], {}
     for block in blocks:
-        for schema, part in normalizer.normalize([(block, OPEN_NS)]).batches:
-            stream = Stream(schema.name, "ES")
-            if stream not in (BOOKS, TRADES, STATUS):
+        for schema, part in normalizer.normalize([(block, local_ns)]).batches:
+            stream = Stream(schema.name, "SPY" if schema.name.startswith("stocks.") else "ES")
+            if stream not in (BOOKS, TRADES, STATUS, QUOTES, STOCK):
                 continue
             seq = seqs.get(stream, 0)
             seqs[stream] = seq + part.num_rows
@@ -102,12 +137,12 @@ def up_to(batches, rows):
         rows -= part.num_rows
 
 
-def pieces_of(batches):
+def pieces_of(batches, stock=None):
     """Yield (snap, what left before it and after the snap before)."""
-    intake, left = Intake("ES"), []
+    intake, left = Intake("ES", stock), []
     for stream, part in batches:
         begin = 0
-        for at, snap_ns in intake._due(stream, part) if stream in (BOOKS, TRADES) else ():
+        for at, snap_ns in intake._due(stream, part) if intake.wants(stream) else ():
             left.append((stream, part.slice(begin, at - begin)))
             yield snap_ns, left
             left, begin = [], at

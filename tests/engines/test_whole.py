@@ -13,13 +13,13 @@ SESSION = Session("2025-12-22", BEGIN, BEGIN + DAY, BEGIN + DAY // 2, BEGIN + DA
 class Snaps:
     """A session's holes, snap by snap."""
 
-    def __init__(self):
-        self.whole, self.snap_ns = Whole(SESSION, "ESZ5"), None
+    def __init__(self, **more):
+        self.whole, self.snap_ns = Whole(SESSION, "ESZ5", **more), None
 
     def at(self, snap, *missing, status=()):
         """Return what a snap lacks, times after BEGIN."""
         since, self.snap_ns = self.snap_ns, BEGIN + snap * SNAP
-        spans = tuple(Missing(BEGIN + begin, BEGIN + end, reason) for begin, end, reason in missing)
+        spans = tuple(Missing(BEGIN + begin, BEGIN + end, *of) for begin, end, *of in missing)
         rows = [
             {"ts_event_ns": BEGIN + ts, "action": action, "contract": contract, "capture_seq": seq}
             for seq, (ts, action, contract) in enumerate((*one, "ESZ5")[:3] for one in status)
@@ -27,8 +27,8 @@ class Snaps:
         batches = {REFERENCE_STATUS.name: [batch(STATUS, *rows)]} if rows else {}
         found = self.whole.work(Piece(self.snap_ns, since, batches, spans, {}, {}, {}))
         spans = tuple((begin - BEGIN, end - BEGIN) for begin, end in found.spans)
-        books = found.books_from_ns
-        return found._replace(spans=spans, books_from_ns=None if books is None else books - BEGIN)
+        books, quotes = (None if at is None else at - BEGIN for at in (found.books_from_ns, found.quotes_from_ns))
+        return found._replace(spans=spans, books_from_ns=books, quotes_from_ns=quotes)
 
     @property
     def since(self):
