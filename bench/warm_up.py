@@ -1,9 +1,10 @@
-"""Claim: a judge is warmed up faster than the market runs, at 2,000 rows a second by a factor of twenty.
+"""Claim: a judge is warmed up twenty times as fast as the market ran, at 2,000 rows a second, by processor time.
 
 Rows are the simulated market's, the front month's and what else its DBN has, 2,000 rows a second of event time for some
 minutes of a session, in parts of 5 s as the daemon leaves them. Measured is all of it, in minutes of the session a
 second: listing, footers, parts, order, and the judge with 40 levels. Baseline: the judge alone, given the same rows
-from memory. The share of the reading is the difference.
+from memory. The share of the reading is the difference. Processor time is
+given beside the wall's, in which the machine's others stand too.
 """
 
 import sys
@@ -97,21 +98,28 @@ def reading(roots: Roots) -> Recorded:
 
 
 def warming(roots: Roots, minutes: int, rows: int) -> Figures:
-    began = time.perf_counter()
+    began = time.perf_counter(), time.process_time()
     caught = feed(begun(), reading(roots), {}, to_the_end=True)
     assert caught.rows == rows
-    return figures(time.perf_counter() - began, minutes, rows)
+    return figures(began, minutes, rows)
 
 
 def judging(batches: list[tuple[Stream, pa.RecordBatch]], minutes: int, rows: int) -> Figures:
-    judge, began = begun(), time.perf_counter()
+    judge, began = begun(), (time.perf_counter(), time.process_time())
     for stream, batch in batches:
         judge.take(stream, batch)
-    return figures(time.perf_counter() - began, minutes, rows)
+    return figures(began, minutes, rows)
 
 
-def figures(seconds: float, minutes: int, rows: int) -> Figures:
-    return {"rows_per_s": rows / seconds, "minutes_per_s": minutes / seconds, "seconds": seconds}
+def figures(began: tuple[float, float], minutes: int, rows: int) -> Figures:
+    seconds, processor = time.perf_counter() - began[0], time.process_time() - began[1]
+    return {
+        "rows_per_s": rows / seconds,
+        "minutes_per_s": minutes / seconds,
+        "minutes_per_processor_s": minutes / processor,
+        "seconds": seconds,
+        "processor_seconds": processor,
+    }
 
 
 def peak_mb(roots: Roots) -> float:
@@ -137,7 +145,7 @@ def main() -> None:
         )
         batches.clear()
         results["megabytes while reading"] = peak_mb(roots)
-    report("a session is warmed up twenty times as fast as it ran", results)
+    report("a session is warmed up twenty times as fast as it ran, by processor time", results)
 
 
 if __name__ == "__main__":
