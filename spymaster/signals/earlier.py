@@ -1,7 +1,7 @@
 """What a session takes over from those before it, from log and lake.
 
-Of the session before: high, low, close and two-minute closes, by the trades of the contract that is judged now. Of
-several: what was typical when their first half hour was over, each by its own front month.
+Of the session before: high, low, close and two-minute closes, by the trades of the contract that is judged now, or of
+the stock. Of several: what was typical when their first half hour was over, each by its own front month.
 
 The session before is the calendar's. One that the calendar has not, as on weekends, counts if the lake has rows of it.
 """
@@ -20,10 +20,19 @@ from spymaster.engines.judge import Judge
 from spymaster.engines.ledger import SNAP_NS
 from spymaster.engines.market import Earlier, Market, Prints
 from spymaster.engines.profile import Profile
-from spymaster.engines.rows import NO_PRICE
+from spymaster.engines.rows import whole_ticks
 from spymaster.engines.session import Session, Span
+from spymaster.engines.stock import Stock
 from spymaster.engines.typical import Norms, mean_of
-from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, SYSTEM_GAPS, SYSTEM_SYMBOL, Stream
+from spymaster.events import (
+    FUTURES_MBP10,
+    FUTURES_TRADES,
+    STOCKS_QUOTES,
+    STOCKS_TRADES,
+    SYSTEM_GAPS,
+    SYSTEM_SYMBOL,
+    Stream,
+)
 from spymaster.events.schema import WILDCARD
 from spymaster.query import sessions
 from spymaster.query.recorded import Recorded
@@ -34,7 +43,7 @@ from spymaster.signals.feed import Roots, begin_of, feed, quoting_of, streams_of
 _LOOK_BACK_NS: Final = 14 * NS_PER_DAY  # no exchange is closed for as long
 _MOST_BEFORE: Final = 3  # sessions whose closes make up the longest average; a whole one has enough
 _OPENING_NS: Final = 1_800 * NS_PER_SECOND
-_OFF: Final = 1e-6  # of a tick
+_COLUMNS: Final = ("ts_event_ns", "capture_id", "capture_seq", "price", "size", "aggressor")
 
 
 class _Day(NamedTuple):
@@ -99,43 +108,50 @@ def _earlier(roots: Roots, profile: Profile, session: Session, contract: str, de
 
 
 def _day(roots: Roots, profile: Profile, past: Session, session: Session, contract: str) -> _Day | None:
-    stream = Stream(FUTURES_TRADES.name, profile.book.symbol)
+    stocks = profile.book.ratio_s is not None
+    traded, quoted = (STOCKS_TRADES, STOCKS_QUOTES) if stocks else (FUTURES_TRADES, FUTURES_MBP10)
+    stream = Stream(traded.name, profile.market.underlying)
     # What its last snap had. A print between that and the end was never judged: the next snap is the next session's.
     bounds = Bounds(past.begin_ns, past.end_ns - SNAP_NS + 1, {}, {})
-    trades, gaps = [], []
-    for _, batch in Recorded(*roots, [stream], bounds).batches():
-        trades.append(batch.select(_COLUMNS))
-    for _, batch in Recorded(*roots, [Stream(SYSTEM_GAPS.name, SYSTEM_SYMBOL)], bounds).batches():
-        gaps.append(batch)
+    columns = [*_COLUMNS, *(("conditions", "correction") if stocks else ("contract",))]
+    trades = [batch.select(columns) for _, batch in Recorded(*roots, [stream], bounds).batches()]
     if not trades:
         return None
-    rows = pa.Table.from_batches(trades)
-    prints = _prints(rows.filter(pc.equal(rows["contract"], pa.scalar(contract))), profile.market.tick)
+    prints = _stock_prints(profile, past, trades) if stocks else _prints(profile, contract, trades)
     if not len(prints.ts_ns):
         return None
     after = Bounds(session.begin_ns, session.end_ns, {}, {})
     going_on = next(iter(Recorded(*roots, [stream], after).batches()), None)
-    heard = _heard(roots, stream, past, bounds, rows, None if going_on is None else going_on[1])
-    return _Day(prints, [*_between(heard, past), *_gaps(gaps, profile.book.symbol)])
+    heard = _heard(roots, stream, past, bounds, trades, None if going_on is None else going_on[1])
+    gaps = [batch for _, batch in Recorded(*roots, [Stream(SYSTEM_GAPS.name, SYSTEM_SYMBOL)], bounds).batches()]
+    return _Day(prints, [*_between(heard, past), *_gaps(gaps, (traded.name, quoted.name), stream.symbol)])
 
 
-_COLUMNS: Final = ["ts_event_ns", "capture_id", "capture_seq", "contract", "price", "size", "aggressor"]
+def _stock_prints(profile: Profile, past: Session, trades: Sequence[pa.RecordBatch]) -> Prints:
+    stock = Stock(past, profile.market.tick, profile.score.stale_s, profile.book.ratio_s or 1)
+    return stock.work(past.end_ns, {STOCKS_TRADES.name: trades}, None)
 
 
-def _prints(rows: pa.Table, tick: float) -> Prints:
-    """Return trades as prints, in order; a price that is no whole tick is none."""
+def _prints(profile: Profile, contract: str, trades: Sequence[pa.RecordBatch]) -> Prints:
+    """Return a contract's trades as prints, in order; a price that is no whole tick is none."""
+    rows = pa.Table.from_batches(trades)
+    rows = rows.filter(pc.equal(rows["contract"], pa.scalar(contract)))
     keys = [rows[name].to_numpy() for name in ("capture_seq", "capture_id", "ts_event_ns")]
     order = np.lexsort(keys)
-    exact = rows["price"].to_numpy()[order] / tick
-    whole = np.rint(exact)
-    price = np.where(np.abs(exact - whole) <= _OFF, whole, NO_PRICE).astype(np.int32)
+    (price,), _ = whole_ticks(rows["price"].to_numpy()[None, order], profile.market.tick)
     return Prints(keys[-1][order], price, rows["size"].to_numpy()[order], rows["aggressor"].to_numpy()[order])
 
 
 def _heard(
-    roots: Roots, stream: Stream, past: Session, bounds: Bounds, rows: pa.Table, after: pa.RecordBatch | None
+    roots: Roots,
+    stream: Stream,
+    past: Session,
+    bounds: Bounds,
+    trades: Sequence[pa.RecordBatch],
+    after: pa.RecordBatch | None,
 ) -> list[Span]:
     """Return from when to when somebody listened, by capture."""
+    rows = pa.Table.from_batches(trades)
     ids, ts_ns = rows["capture_id"].to_numpy(), rows["ts_event_ns"].to_numpy()
     spans = {int(own): (int(ts_ns[ids == own].min()), int(ts_ns[ids == own].max())) for own in np.unique(ids)}
     begin = begin_of(roots, stream, past, bounds)
@@ -158,14 +174,12 @@ def _between(heard: Sequence[Span], past: Session) -> list[Span]:
     return voids
 
 
-def _gaps(batches: Sequence[pa.RecordBatch], symbol: str) -> list[Span]:
-    """Return the gaps of a root's trades and books."""
+def _gaps(batches: Sequence[pa.RecordBatch], schemas: Sequence[str], symbol: str) -> list[Span]:
+    """Return the gaps of some schemas' rows of a root."""
     found: list[Span] = []
-    for rows in map(pa.Table.from_batches, ([batch] for batch in batches)):
-        names = zip(rows["of_schema"].to_pylist(), rows["of_symbol"].to_pylist(), strict=True)
-        mine = [
-            schema in (FUTURES_MBP10.name, FUTURES_TRADES.name) and own in (symbol, WILDCARD) for schema, own in names
-        ]
+    for rows in (pa.Table.from_batches([batch]) for batch in batches):
+        named = zip(rows["of_schema"].to_pylist(), rows["of_symbol"].to_pylist(), strict=True)
+        mine = [schema in schemas and own in (symbol, WILDCARD) for schema, own in named]
         begins, ends = span_of(rows)
         found += zip(begins[mine].tolist(), ends[mine].tolist(), strict=True)
     return found

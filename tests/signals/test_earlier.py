@@ -8,7 +8,7 @@ import pytest
 from spymaster.engines.market import Market, Prints
 from spymaster.engines.profile import profile_named
 from spymaster.engines.typical import SCALE
-from spymaster.events import FUTURES_TRADES, SYSTEM_GAPS
+from spymaster.events import FUTURES_TRADES, STOCKS_TRADES, SYSTEM_GAPS, Stream
 from spymaster.query.sessions import session_at
 from spymaster.signals.earlier import earlier_of, seed_of, sessions_before
 from spymaster.signals.feed import Roots
@@ -118,6 +118,23 @@ def test_a_weekend_of_the_simulated_market_counts_where_there_is_one(tmp_path):
     assert (sunday.date, friday.date) == ("2025-11-30", "2025-11-28")
     assert earlier(only_friday, session=BEFORE).close > 27_600
     assert earlier(both, session=BEFORE).high < 27_600
+
+
+def test_of_a_stock_it_is_its_own_prints_that_set_a_price(tmp_path):
+    now = session_at(SESSION.rth_begin_ns, "us")
+    past = session_at(BEFORE.rth_begin_ns, "us")
+    rows = [
+        {"ts_event_ns": past.begin_ns + at * MINUTE, "symbol": "SPY", "price": (69_000 + at) / 100, "size": 100,
+         "aggressor": 0, "capture_seq": at, "conditions": [37] if at == 500 else []}
+        for at in range((past.end_ns - past.begin_ns) // MINUTE)
+    ]  # fmt: skip
+    rows[500]["price"] = 1.0  # an odd lot
+    rows = [row | {"ts_recv_ns": row["ts_event_ns"]} for row in rows]
+    recording = recorded(tmp_path, [(Stream(STOCKS_TRADES.name, "SPY"), rows_of(STOCKS_TRADES, rows))])
+    found = earlier_of(Roots(recording.data, recording.wal), profile_named("SPY"), now, FRONT)
+
+    assert (found.low, found.high, found.close) == (69_330, 69_719, 69_719)
+    assert len(found.closes) == 400
 
 
 # What is missing
