@@ -34,6 +34,7 @@ from spymaster.engines.expiry import expires_ns
 from spymaster.engines.ledger import Longs
 from spymaster.engines.option_model import GAMMA_SCALE, Terms
 from spymaster.engines.option_rows import NO_DAY, OPEN_INTEREST, VOLATILITY, Contracts, OptionRows, Rows
+from spymaster.engines.strike_vols import StrikeVols
 
 VOL_FROM: Final = ("snapshot", "print", "strike", "near", "none")
 SNAPSHOT, PRINT, STRIKE, NEAR, NONE = range(len(VOL_FROM))
@@ -149,9 +150,8 @@ class Board:
         self._rules, self._written_on, self._half_days = rules, written_on, half_days
         self._slots: dict[str, int] = {}
         self._rows: dict[float, int] = {}
-        self._pairs: dict[tuple[int, float], int] = {}
         self._options = _no_options(0)
-        self._pair_vol = np.empty(0)
+        self._vols = StrikeVols()
         self._quotes, self._spots = AsOf(2, LATE_NS), AsOf(1, LATE_NS)
         self._memory = aggressor.Memory(rules.iv_weight)
 
@@ -205,7 +205,7 @@ class Board:
         np.add.at(volume, (place, side), options.volume[slot])
         of = slot[first]
         terms = self._terms(of, np.full(len(of), spot), np.full(len(of), now_ns))
-        return Standing(options.row[of], terms, self._vol_of(pair, of), interest, volume)
+        return Standing(options.row[of], terms, self._vols.of(pair), interest, volume)
 
     def gamma(self, terms: Terms, vol: Floats) -> Floats:
         """Return the gamma of options a point of the underlying's price, which is the spot's; NaN where unknown."""
@@ -269,11 +269,8 @@ class Board:
         row = self._rows.setdefault(strike, len(self._rows))
         if row == len(self.strikes):
             self.strikes = np.append(self.strikes, strike)
-        pair = self._pairs.setdefault((expires, strike), len(self._pairs))
-        if pair == len(self._pair_vol):
-            self._pair_vol = np.append(self._pair_vol, np.nan)
         options = self._options
-        options.row[slot], options.pair[slot], options.is_call[slot] = row, pair, is_call
+        options.row[slot], options.pair[slot], options.is_call[slot] = row, self._vols.pair(expires, strike), is_call
         options.expires_ns[slot], options.counts[slot] = expires, counts
         return slot
 
@@ -293,7 +290,7 @@ class Board:
         options.counts[slot[odd]] = False
         said = (slot >= 0) & (vol > 0)
         options.snapshot_vol[slot[said]], options.snapshot_ns[slot[said]] = vol[said], rows.ts_ns[said]
-        self._pair_vol[options.pair[slot[said]]] = vol[said]
+        self._vols.note(options.pair[slot[said]], vol[said])
         self._note_interest(slot, rows.values["open_interest"])
 
     def _note_statistics(self, rows: Rows, now_ns: int) -> None:
@@ -303,10 +300,8 @@ class Board:
         about = kind == OPEN_INTEREST
         self._note_interest(slot[about], rows.values["quantity"][about])
         price = rows.values["price"]
-        pair = self._options.pair[np.maximum(slot, 0)] if len(self) else slot
         said = (slot >= 0) & (kind == VOLATILITY) & (price > 0)
-        said[said] = np.isnan(self._pair_vol[pair[said]])
-        self._pair_vol[pair[said]] = price[said]
+        self._vols.note_where_unknown(self._options.pair[slot[said]], price[said])
 
     def _note_interest(self, slot: Keys, interest: Longs) -> None:
         said = (slot >= 0) & (interest >= 0)
@@ -331,7 +326,7 @@ class Board:
         terms = self._terms(slot, spot, ts_ns)
         own = option_model.implied(terms, price, self._rules.tick)
         sign, how = self._classified(rows, whole, slot, ts_ns, price, own)
-        vol, vol_from = self._vols(slot, ts_ns, terms, price, own)
+        vol, vol_from = self._valued_at(slot, ts_ns, terms, price, own)
         gamma = self.gamma(terms, vol)
         np.add.at(self._options.volume, slot, size)
         known = ~np.isnan(gamma)
@@ -357,60 +352,31 @@ class Board:
         said = rows.values["aggressor"][whole].astype(np.int8)
         return aggressor.classify(aggressor.Told(said, price, bid, ask, iv, mean, tick))
 
-    def _vols(self, slot: Keys, ts_ns: Longs, terms: Terms, price: Floats, own: Floats) -> tuple[Floats, Signs]:
+    def _valued_at(self, slot: Keys, ts_ns: Longs, terms: Terms, price: Floats, own: Floats) -> tuple[Floats, Signs]:
         """Return the volatility that each print's gamma is of, and where it is from; and remember the strikes' last."""
         options, rules = self._options, self._rules
         pair = options.pair[slot]
         good = ~np.isnan(own) & (_time_value(terms, price) >= (rules.least_time_value_ticks - 1e-6) * rules.tick)
         printed = latest(pair, good)
-        strike = np.where(printed >= 0, own[printed], self._pair_vol[pair]) if len(pair) else own
+        strike = np.where(printed >= 0, own[printed], self._vols.last[pair]) if len(pair) else own
         fresh = ts_ns - options.snapshot_ns[slot] <= rules.greeks_s * NS_PER_SECOND
         found = (
             np.where(fresh, options.snapshot_vol[slot], np.nan), np.where(good, own, np.nan), strike,
-            self._vol_of(pair, slot),
+            self._vols.of(pair),
         )  # fmt: skip
         vol, vol_from = np.full(len(slot), np.nan), np.full(len(slot), NONE, np.int8)
         for name in (NEAR, STRIKE, PRINT, SNAPSHOT):
             known = ~np.isnan(found[name])
             vol, vol_from = np.where(known, found[name], vol), np.where(known, np.int8(name), vol_from)
         vol_from = np.where(np.isnan(terms.forward), np.int8(NONE), vol_from)
-        self._pair_vol[pair[good]] = own[good]  # numpy assigns in order: of a strike's the last stays
+        self._vols.note(pair[good], own[good])
         return vol, vol_from
-
-    def _vol_of(self, pair: Keys, slot: Keys) -> Floats:
-        """Return the last good volatility of strikes, else that of the nearest of their expiration.
-
-        Args:
-            pair: of expiration and strike.
-            slot: of one option of each.
-        """
-        vol = self._pair_vol[pair]
-        if not np.isnan(vol).any():
-            return vol
-        every, first = np.unique(self.options.pair, return_index=True)
-        expires, strike = self._options.expires_ns[first], self.strikes[self._options.row[first]]
-        missing = np.flatnonzero(np.isnan(vol))
-        for at in np.unique(self._options.expires_ns[slot[missing]]).tolist():
-            there = (expires == at) & ~np.isnan(self._pair_vol[every])
-            asked = missing[self._options.expires_ns[slot[missing]] == at]
-            if there.any():
-                order = np.argsort(strike[there])
-                place = _nearest(strike[there][order], self.strikes[self._options.row[slot[asked]]])
-                vol[asked] = self._pair_vol[every[there][order][place]]
-        return vol
 
 
 def _time_value(terms: Terms, price: Floats) -> Floats:
     ahead = np.where(terms.is_call, terms.forward - terms.strike, terms.strike - terms.forward)
     value: Floats = price - terms.discount * np.maximum(ahead, 0.0)
     return value
-
-
-def _nearest(ladder: Floats, asked: Floats) -> Keys:
-    """Return the place of the nearest in an ascending ladder; of two as near the lower."""
-    above = np.clip(np.searchsorted(ladder, asked), 0, len(ladder) - 1)
-    below = np.maximum(above - 1, 0)
-    return np.where(np.abs(asked - ladder[below]) <= np.abs(ladder[above] - asked), below, above)
 
 
 def _no_options(count: int) -> _Options:

@@ -97,7 +97,7 @@ def test_the_tick_is_the_last_change_of_the_options_own_price():
 
 @cache
 def run(root, rate, seconds, quotes):
-    return judged(root, rate, seconds, seed=31, quotes=quotes, every_ns=1_000_000_000)
+    return judged(root, rate, seconds, seed=31, quotes=quotes, every_ns=2_000_000_000)
 
 
 @pytest.mark.parametrize(("root", "rate", "seconds"), [("SPY", 500, 40), ("ES", 2_000, 40)])
@@ -110,7 +110,7 @@ def test_by_quotes_nearly_every_print_at_or_beyond_them_is_right(root, rate, sec
     assert (truth.prints.how == QUOTE)[sided].mean() >= 0.99
 
 
-@pytest.mark.parametrize(("root", "rate", "seconds"), [("SPY", 100, 400), ("SPY", 2_000, 15)])
+@pytest.mark.parametrize(("root", "rate", "seconds"), [("SPY", 100, 300), ("SPY", 2_000, 15)])
 def test_by_volatility_alone_most_prints_are_right(root, rate, seconds):
     truth = run(root, rate, seconds, quotes=False)
     by_iv = (truth.prints.how == IV) & (truth.side != 0)

@@ -198,12 +198,19 @@ def bits(dealer):
     )  # fmt: skip
 
 
-def test_flow_by_strike_and_pressure_are_what_sql_finds_in_the_prints():
-    pieces, nets = [], {}
+@cache
+def walked():
+    """Return of each snap its prints, all bits, and pressure with its change; and the last snap's strikes."""
+    seen = {}
     for snap_ns, prints, dealer in walk(market()):
-        pieces.append(prints)
-        nets[snap_ns] = dealer.pressure(), dealer.pressure_change()
-    strikes, last, symbols = dealer.strikes(), snap_ns, market().board.symbols()  # defined in their order: their slots
+        seen[snap_ns] = prints, bits(dealer), (dealer.pressure(), dealer.pressure_change())
+    return seen, dealer.strikes()
+
+
+def test_flow_by_strike_and_pressure_are_what_sql_finds_in_the_prints():
+    seen, strikes = walked()
+    pieces, nets, last = [one for one, _, _ in seen.values()], {at: net for at, (_, _, net) in seen.items()}, max(seen)
+    symbols = market().board.symbols()  # defined in their order, so that they have these slots
     columns = {
         name: np.concatenate([getattr(one, name) for one in pieces])
         for name in ("ts_ns", "slot", "size", "sign", "gamma")
@@ -249,9 +256,7 @@ def test_how_batches_are_cut_and_ordered_within_a_snap_changes_no_bit():
 
 
 def test_what_comes_later_changes_nothing_of_a_snap():
-    """The whole rows are cut off at a snap, after their volatilities, quotes and spots of all times are in the tape."""
-    later = {snap_ns: bits(dealer) for snap_ns, _, dealer in walk(market())}
-    tape = market()
+    seen, tape = walked()[0], market()
     for number in (40, 101):
         at = snap(number) // S * S
         early = tape.prints["ts_ns"] <= at
@@ -260,7 +265,7 @@ def test_what_comes_later_changes_nothing_of_a_snap():
             quotes={name: column[tape.quotes["ts_ns"] <= at] for name, column in tape.quotes.items()},
         )
         *_, (snap_ns, _, dealer) = walk(short, until=at)
-        assert bits(dealer) == later[snap_ns]
+        assert bits(dealer) == seen[snap_ns][1]
 
 
 def test_a_late_print_counts_in_the_window_of_the_snap_that_has_it():

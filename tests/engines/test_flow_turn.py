@@ -29,7 +29,7 @@ def test_a_flow_that_turns_is_seen_once_and_tells_what_it_leaves_dealers_with():
     ((at, dealers),) = turns([(10, 1, 3), (10, -1, 3)])
     ((_, other),) = turns([(10, -1, 3), (10, 1, 3)])
 
-    assert 10 < at <= 15
+    assert 10 < at <= 10 + RULES.turn_s
     assert (dealers, other) == (1, -1)
 
 

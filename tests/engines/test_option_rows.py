@@ -19,7 +19,8 @@ LATER = "E1BZ5 C6950"
 def test_rows_are_in_the_order_of_time_capture_and_number_however_they_come():
     rows = [
         trade(3, CALL, 1.0), trade(2, PUT, 2.0, capture_id=9, capture_seq=1),
-        trade(2, LATER, 3.0, capture_id=8, capture_seq=5), trade(2, CALL, 4.0, capture_id=8, capture_seq=4), trade(1, PUT, 5.0),
+        trade(2, LATER, 3.0, capture_id=8, capture_seq=5), trade(2, CALL, 4.0, capture_id=8, capture_seq=4),
+        trade(1, PUT, 5.0),
     ]  # fmt: skip
     whole = option_rows(batches(trades=rows)).prints
 
