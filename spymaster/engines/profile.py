@@ -181,6 +181,27 @@ class Score(_Numbers):
         return self
 
 
+class Options(_Numbers):
+    """What options mean, `engines/board.py`, `dealer.py` and `fuel.py`."""
+
+    multiplier: PositiveInt
+    tick: PositiveFloat
+    rate: Annotated[float, Field(ge=0, le=0.25)]
+    spot_rate: Annotated[float, Field(ge=-0.25, le=0.25)]
+    expiry_days: Annotated[int, Field(ge=1, le=366)]
+    least_time_value_ticks: PositiveFloat
+    greeks_s: PositiveInt
+    iv_weight: Share
+    flow_s: PositiveInt
+    flow_share: Share
+    turn_s: PositiveInt
+    turn_share: Share
+    errors: PositiveFloat
+    near_ticks: PositiveInt
+    profile_s: PositiveInt
+    profile_step_ticks: PositiveInt
+
+
 class Passage(_Numbers):
     """What became of a touch, `engines/passage.py`."""
 
@@ -200,6 +221,7 @@ class Profile(_Numbers):
     tape: Tape
     runway: Runway
     score: Score
+    options: Options
     passage: Passage
 
     @model_validator(mode="after")

@@ -1,0 +1,71 @@
+"""What dealers must do, by what customers have just traded with them, and what that is worth in points.
+
+    X = sum(s g q) / sum(g q)            over the prints of a window whose gamma is known
+    e = sqrt(sum((g q)^2)) / sum(g q)    its standard error, were each print's sign the toss of a coin
+
+s is +1 where a customer bought, -1 where one sold, 0 where that is unknown; g is the gamma of one contract at the
+print, q its size. Dealers have the other side: customers that buy leave them short of gamma, so that they buy rallies
+and sell breaks.
+
+    AMPLIFY  X >= share and X >= errors e
+    DAMPEN   X <= -share and X <= -errors e
+    NEUTRAL  otherwise
+
+1 / e^2 is how many prints of one weight would tell as much: the prints that speak. The same of the prints of strikes
+within `near_ticks` of a level is the level's fuel; an amplified level breaks the easier, a dampened one holds.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+EFFECTS: Final = ("NEUTRAL", "AMPLIFY", "DAMPEN")
+NEUTRAL, AMPLIFY, DAMPEN = range(len(EFFECTS))
+
+Floats = NDArray[np.float64]
+
+
+class Fuel(NamedTuple):
+    """Fuel of n places.
+
+    Attributes:
+        effect: of EFFECTS, int8.
+        net: X, -1 to 1; NaN where nothing was traded.
+        error: e, 0 to 1; NaN likewise.
+        speak: 1 / e^2; 0 likewise.
+    """
+
+    effect: NDArray[np.int8]
+    net: Floats
+    error: Floats
+    speak: Floats
+
+
+def fuel(net: NDArray[np.int64], gross: NDArray[np.int64], squares: Floats, share: float, errors: float) -> Fuel:
+    """Return the fuel of places.
+
+    Args:
+        net: (n) sum(s g q), in any unit.
+        gross: (n) sum(g q), in the same.
+        squares: (n) sum((g q)^2), in its square.
+        share: least size of X.
+        errors: least multiple of e.
+    """
+    traded = gross > 0
+    whole = np.where(traded, gross, 1).astype(np.float64)
+    x = np.where(traded, net / whole, np.nan)
+    error = np.where(traded, np.sqrt(squares) / whole, np.nan)
+    enough = traded & (np.abs(x) >= share) & (np.abs(x) >= errors * error)
+    effect = np.where(enough, np.where(x > 0, AMPLIFY, DAMPEN), NEUTRAL).astype(np.int8)
+    speak = np.where(traded & (squares > 0), whole * whole / np.maximum(squares, 1e-300), 0.0)
+    return Fuel(effect, x, error, speak)
+
+
+def part(effect: NDArray[np.int8]) -> Floats:
+    """Return each effect's part of the score's weight `fuel`: +1 for a break, -1 against it, 0 neither.
+
+    The points are 50 * weight * part, as those of barrier and tape.
+    """
+    parts: Floats = np.array([0.0, 1.0, -1.0])[effect]
+    return parts

@@ -1,0 +1,181 @@
+"""Record batches of options to columns: prints, quotes, greeks, definitions, statistics; and of which contract.
+
+A contract is named as its vendor does, `option_symbol` or the venue's raw symbol, and its name is read once for each
+snap in which it comes, not once for each row. Spreads, and what nothing names, are left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from spymaster.engines.ledger import Longs
+from spymaster.events import (
+    OPTIONS_GREEKS_SNAPSHOTS,
+    OPTIONS_QUOTES,
+    OPTIONS_TRADES,
+    REFERENCE_INSTRUMENTS,
+    REFERENCE_STATISTICS,
+)
+from spymaster.events.schema import EventSchema
+
+SCHEMAS: Final = (
+    OPTIONS_GREEKS_SNAPSHOTS, OPTIONS_QUOTES, OPTIONS_TRADES, REFERENCE_INSTRUMENTS, REFERENCE_STATISTICS,
+)  # fmt: skip
+OPEN_INTEREST, SETTLEMENT, VOLATILITY, DELTA = KINDS = (
+    "open_interest", "settlement_price", "volatility", "delta",
+)  # fmt: skip
+NO_DAY: Final = -(2**31)
+_KEY: Final = ("ts_event_ns", "capture_id", "capture_seq")
+_TERMS: Final = ("strike", "right", "exp_date")
+_DELETED: Final = 2  # an update code of a statistic
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int32]
+
+
+class Contracts(NamedTuple):
+    """The contracts that rows are of, each once.
+
+    Attributes:
+        names: as the vendor writes them.
+        strike: NaN where the rows do not say.
+        right: +1 a call, -1 a put, 0 where the rows do not say; int8.
+        exp_day: days since 1970, NO_DAY where the rows do not say; int32.
+    """
+
+    names: tuple[str, ...]
+    strike: Floats
+    right: NDArray[np.int8]
+    exp_day: Codes
+
+
+class Rows(NamedTuple):
+    """Rows of one schema, n of them, in order of (`ts_event_ns`, `capture_id`, `capture_seq`).
+
+    Attributes:
+        contracts: whose rows they are.
+        contract: index of each row's contract, int32.
+        ts_ns: event times, UTC nanoseconds.
+        values: further columns by the name they have in the schema; NaN, -1 (of 64 bits) or 0 where null.
+    """
+
+    contracts: Contracts
+    contract: Codes
+    ts_ns: Longs
+    values: Mapping[str, NDArray[Any]]
+
+
+class OptionRows(NamedTuple):
+    """All that a snap has of options.
+
+    Attributes:
+        prints: `price`, `size`, `opt_bid`, `opt_ask`, `aggressor`.
+        quotes: `bid_px`, `ask_px`.
+        greeks: `implied_volatility`, `open_interest`, `shares_per_contract`.
+        definitions: `expiration_ns`, `unit_of_measure_qty`; `underlying` as text.
+        statistics: `kind` as text, `price`, `quantity`; of kinds KINDS alone, without those that were taken back.
+    """
+
+    prints: Rows
+    quotes: Rows
+    greeks: Rows
+    definitions: Rows
+    statistics: Rows
+
+
+def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]]) -> OptionRows:
+    """Return what a snap has of options, by schema; batches of other schemas are left alone.
+
+    Args:
+        batches: by schema, in any order; of one underlying.
+    """
+
+    def of(schema: EventSchema) -> pa.RecordBatch | None:
+        found = batches.get(schema.name)
+        if not found:
+            return None
+        return found[0] if len(found) == 1 else pa.Table.from_batches(found).combine_chunks().to_batches()[0]
+
+    return OptionRows(
+        prints=_rows(of(OPTIONS_TRADES), "option_symbol", ("price", "size", "opt_bid", "opt_ask", "aggressor")),
+        quotes=_rows(of(OPTIONS_QUOTES), "option_symbol", ("bid_px", "ask_px")),
+        greeks=_rows(
+            of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol",
+            ("implied_volatility", "open_interest", "shares_per_contract"),
+        ),
+        definitions=_rows(
+            _plain_options(of(REFERENCE_INSTRUMENTS)), "contract",
+            ("expiration_ns", "unit_of_measure_qty", "underlying"),
+        ),
+        statistics=_rows(_standing(of(REFERENCE_STATISTICS)), "contract", ("kind", "price", "quantity")),
+    )  # fmt: skip
+
+
+def _plain_options(batch: pa.RecordBatch | None) -> pa.RecordBatch | None:
+    """Return the definitions of calls and puts; with `right`, as other schemas have it."""
+    if batch is None:
+        return None
+    batch = batch.filter(pc.is_in(batch.column("instrument_class"), pa.array(["C", "P"])))
+    return batch.append_column("right", batch.column("instrument_class"))
+
+
+def _standing(batch: pa.RecordBatch | None) -> pa.RecordBatch | None:
+    """Return the statistics of options that are of use here and were not taken back."""
+    if batch is None:
+        return None
+    useful: Any = pc.and_(
+        pc.is_in(batch.column("kind"), pa.array(KINDS)), pc.not_equal(batch.column("update_code"), pa.scalar(_DELETED))
+    )
+    return batch.filter(pc.and_(useful, pc.is_valid(batch.column("right"))))
+
+
+def _rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> Rows:
+    if batch is None or batch.num_rows == 0:
+        return _no_rows(columns)
+    if batch.column(name).null_count:
+        batch = batch.filter(pc.is_valid(batch.column(name)))
+    ts_ns, capture, seq = (batch.column(key).to_numpy() for key in _KEY)
+    order = np.lexsort((seq, capture, ts_ns))
+    coded: Any = batch.column(name).dictionary_encode()
+    found, first, code = np.unique(coded.indices.to_numpy()[order], return_index=True, return_inverse=True)
+    by_place = np.argsort(first)  # so that a contract's index does not depend on how rows arrived
+    index = np.empty(len(found), np.int32)
+    index[by_place] = np.arange(len(found))
+    names = coded.dictionary.take(pa.array(found[by_place])).to_pylist()
+    terms = [column for column in _TERMS if column in batch.schema.names]
+    contracts = _contracts(batch.select(terms).take(order[first[by_place]]), tuple(names))
+    values = {column: _values(batch.column(column))[order] for column in columns}
+    return Rows(contracts, index[code], ts_ns[order], values)
+
+
+def _contracts(rows: pa.RecordBatch, names: tuple[str, ...]) -> Contracts:
+    """Return what the first row of each contract says of it."""
+    exp_day = np.full(len(names), NO_DAY, np.int32)
+    if "exp_date" in rows.schema.names:
+        exp_day = rows.column("exp_date").cast(pa.int32()).fill_null(NO_DAY).to_numpy(zero_copy_only=False)
+    rights: list[Any] = rows.column("right").to_pylist()
+    return Contracts(
+        names,
+        rows.column("strike").to_numpy(zero_copy_only=False),
+        np.array([{"C": 1, "P": -1}.get(right, 0) for right in rights], np.int8),
+        exp_day,
+    )
+
+
+def _values(column: pa.Array) -> NDArray[Any]:
+    """Return a column; where it is null a price is NaN, a number of 64 bits -1, any other number 0."""
+    if column.null_count and pa.types.is_integer(column.type):
+        column = column.fill_null(-1 if column.type == pa.int64() else 0)
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+@cache
+def _no_rows(columns: tuple[str, ...]) -> Rows:
+    nobody = Contracts((), np.empty(0), np.empty(0, np.int8), np.empty(0, np.int32))
+    return Rows(nobody, np.empty(0, np.int32), np.empty(0, np.int64), {name: np.empty(0) for name in columns})

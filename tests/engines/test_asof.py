@@ -1,0 +1,56 @@
+"""As of: what was known of something when something else was, and nothing later."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spymaster.engines.asof import AsOf, latest
+
+MS = 1_000_000
+rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=12)
+
+
+def plain(told, key, ts, included):
+    """Return the value of the last row of a key up to a time; of two of one time that which was added later."""
+    known = [(at, place) for place, (one, at) in enumerate(told) if one == key and (at <= ts if included else at < ts)]
+    return float(max(known)[1]) if known else None
+
+
+@given(pieces=st.lists(rows, max_size=4), asked=rows, included=st.booleans())
+def test_it_is_the_latest_row_at_or_before_the_time_however_late_rows_come(pieces, asked, included):
+    asof, told = AsOf(1, 1_000 * MS), []
+    for number, piece in enumerate(pieces):
+        key, ts = (np.array(column, np.int64) for column in zip(*piece, strict=True)) if piece else ([], [])
+        values = np.arange(len(told), len(told) + len(piece), dtype=np.float64)[:, None]
+        asof.add(np.array(key, np.intp), np.array(ts, np.int64) * MS, values)
+        told += piece
+        asof.age((number + 1) * 8 * MS)
+
+    key, ts = np.array([one for one, _ in asked], np.intp), np.array([at for _, at in asked], np.int64) * MS
+    found = asof.at(key, ts, included=included)[:, 0].tolist()
+
+    assert [None if np.isnan(value) else value for value in found] == [
+        plain(told, one, at, included) for one, at in asked
+    ]
+
+
+def test_who_comes_later_than_is_kept_finds_the_newest_of_the_old_only_where_it_was_before():
+    asof = AsOf(1, 10)
+    asof.add(np.zeros(3, np.intp), np.array([1, 2, 100]), np.array([[1.0], [2.0], [3.0]]))
+    asof.age(100)
+
+    found = asof.at(np.zeros(4, np.intp), np.array([1, 2, 99, 100]))[:, 0]
+
+    assert np.isnan(found[0])  # 1 was known then, and is not any more: nothing rather than what came later
+    assert found[1:].tolist() == [2.0, 2.0, 3.0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12))
+def test_the_latest_known_row_of_a_key_is_at_or_before_each(told):
+    key, known = np.array([one for one, _ in told], np.intp), np.array([flag for _, flag in told], np.bool_)
+
+    expected = [
+        max((at for at in range(place + 1) if told[at][0] == told[place][0] and told[at][1]), default=-1)
+        for place in range(len(told))
+    ]
+    assert latest(key, known).tolist() == expected
