@@ -30,10 +30,15 @@ from numpy.typing import NDArray
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
 from spymaster.engines.deliveries import Deliveries
 from spymaster.engines.ledger import SNAP_NS
+from spymaster.engines.option_rows import SCHEMAS as OPTIONS
 from spymaster.events import (
     FUTURES_MBP10,
     FUTURES_TRADES,
+    OPTIONS_GREEKS_SNAPSHOTS,
+    REFERENCE_INSTRUMENTS,
+    REFERENCE_STATISTICS,
     REFERENCE_STATUS,
+    SCHEMAS,
     STOCKS_QUOTES,
     STOCKS_TRADES,
     SYSTEM_GAPS,
@@ -50,6 +55,10 @@ _MOST_MISSING: Final = (
 )
 _NEVER: Final = -(2**63)
 _LAST: Final = 2**63 - 1
+
+# What is said of options at any time of what was true before: none of it comes too late.
+_SAID_LATER: Final = {OPTIONS_GREEKS_SNAPSHOTS.name, REFERENCE_INSTRUMENTS.name, REFERENCE_STATISTICS.name}
+_FOLLOWED: Final = {FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name, STOCKS_QUOTES.name}
 
 Loss = Literal["skipped", "gap", "overflow"]
 Times = NDArray[np.int64]
@@ -117,6 +126,7 @@ class Intake:
         """
         self.snap_ns: int | None = None
         self._roots = {FUTURES_MBP10.name: symbol, REFERENCE_STATUS.name: symbol}  # by schema
+        self._roots |= dict.fromkeys((schema.name for schema in OPTIONS), stock or symbol)
         if stock is None:
             self._roots[FUTURES_TRADES.name] = symbol
             self._missed = {FUTURES_MBP10.name}  # not trades: the book's own rows have each print
@@ -196,8 +206,11 @@ class Intake:
     def _followed(
         self, stream: Stream, batch: pa.RecordBatch, ts_ns: Times, clocked: NDArray[np.bool_]
     ) -> tuple[pa.RecordBatch, Times, NDArray[np.bool_]]:
-        """Leave out what comes again, and note what nobody heard. A status that comes again changes nothing."""
-        if not len(ts_ns) or stream.schema == REFERENCE_STATUS.name:
+        """Leave out what comes again, and note what nobody heard.
+
+        What comes again of a status changes nothing; options are too many to be followed, and their prints count twice.
+        """
+        if not len(ts_ns) or stream.schema not in _FOLLOWED:
             return batch, ts_ns, clocked
         captures, instruments = batch.column("capture_id").to_numpy(), _instruments(batch)
         found = self._deliveries.setdefault(stream, Deliveries()).follow(captures, instruments, ts_ns, clocked)
@@ -253,7 +266,7 @@ class Intake:
 
     def _due(self, stream: Stream, batch: pa.RecordBatch) -> list[tuple[int, int]]:
         """Return before which rows of the batch a snap is due, and which."""
-        if not _moves_clock(stream) or batch.num_rows == 0:
+        if not moves_clock(stream) or batch.num_rows == 0:
             return []
         newest = int(batch.column("ts_event_ns").to_numpy().max())
         if self.snap_ns is not None and newest < self.snap_ns + SNAP_NS + GRACE_NS:
@@ -261,7 +274,7 @@ class Intake:
         ts_ns, sound, clocked = _times(stream, batch)
         moves = sound & clocked
         if stream.symbol == WILDCARD:
-            moves &= _equal(batch.column("symbol"), self._roots[stream.schema])
+            moves &= self._are_mine(stream, batch)
         clock = np.maximum.accumulate(np.where(moves, ts_ns, _NEVER + GRACE_NS))
         numbers = (clock - GRACE_NS) // SNAP_NS
         before = _NEVER // SNAP_NS if self.snap_ns is None else self.snap_ns // SNAP_NS
@@ -273,7 +286,10 @@ class Intake:
         """Return the root's rows of a stream that has several roots'."""
         if stream.symbol != WILDCARD:
             return batch
-        return batch.filter(pa.array(_equal(batch.column("symbol"), self._roots[stream.schema])))
+        return batch.filter(pa.array(self._are_mine(stream, batch)))
+
+    def _are_mine(self, stream: Stream, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        return _equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
 
     def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
         ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
@@ -324,7 +340,8 @@ def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, 
     ]
 
 
-def _moves_clock(stream: Stream) -> bool:
+def moves_clock(stream: Stream) -> bool:
+    """Return whether a stream's rows make snaps due."""
     return stream.schema in (FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name)
 
 
@@ -339,7 +356,8 @@ def _times(stream: Stream, batch: pa.RecordBatch) -> tuple[Times, NDArray[np.boo
     sound = ts_ns - AHEAD_NS <= batch.column("ts_recv_ns").to_numpy()
     if stream.schema == FUTURES_MBP10.name:
         return ts_ns, sound, ~batch.column("is_snapshot").to_numpy(zero_copy_only=False)
-    return ts_ns, sound, np.ones(len(ts_ns), np.bool_)
+    said_later = stream.schema in _SAID_LATER
+    return ts_ns, sound, np.full(len(ts_ns), not said_later)
 
 
 def _split(waiting: _Waiting, snap_ns: int) -> tuple[pa.RecordBatch | None, _Waiting | None]:

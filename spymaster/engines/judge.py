@@ -13,7 +13,8 @@ outside of sessions there are no snaps.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
@@ -22,14 +23,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
-from spymaster.engines import barrier, score, snap
+from spymaster.engines import barrier, fuel, options, score, snap
 from spymaster.engines.barrier import Barrier, Ladder, flow_of
+from spymaster.engines.board import Spots
 from spymaster.engines.intake import Intake, Piece
 from spymaster.engines.ledger import Body, Ledger
 from spymaster.engines.levels import LevelRows, Levels, Zone
 from spymaster.engines.market import Earlier, Market, MarketState, Prints
+from spymaster.engines.options import Options
 from spymaster.engines.profile import Profile
-from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, no_rows
+from spymaster.engines.rows import ASK, BID, BOOK, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, no_rows
 from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
@@ -65,6 +68,7 @@ class Judge:
         seeds: Mapping[str, Norms] | None = None,
         zones: Sequence[Zone] = (),
         since_ns: int | None = None,
+        half_days: Container[date] = (),
         body: Body | None = None,
     ) -> None:
         """Begin without rows.
@@ -77,6 +81,7 @@ class Judge:
             seeds: typical sizes and norms to begin a session with, by its date; see `typical.mean_of`.
             zones: the user's hot zones, each name once.
             since_ns: rows of earlier times do not come, though their session had some; None where all of them come.
+            half_days: dates on which options expire early, see `expiry.half_days`.
             body: of the ledger; the fastest if None.
         """
         self.zones = tuple(zones)
@@ -86,7 +91,7 @@ class Judge:
         self._contract = contract
         self._earlier = earlier
         self._seeds = seeds or {}
-        self._body = body
+        self._half_days, self._body = half_days, body
         self._stock = _stock_of(profile)
         self._intake = Intake(profile.book.symbol, self._stock)
         self._day: _Day | None = None
@@ -154,7 +159,9 @@ class Judge:
         if kept is not None and kept.session != session:
             self._earlier, kept = kept.earlier(), None
         seed = self._seeds.get(session.date)
-        day = _Day(self._profile, session, self._contract, self._earlier, seed, self._body, self._rolled)
+        day = _Day(
+            self._profile, session, self._contract, self._earlier, seed, self._half_days, self._body, self._rolled
+        )
         if self._since_ns is not None:
             day.begin_late(self._since_ns, kept)
         return day
@@ -174,6 +181,7 @@ class _Day:
         contract: str,
         earlier: Earlier | None,
         seed: Norms | None,
+        half_days: Container[date],
         body: Body | None,
         rolled: bool,
     ) -> None:
@@ -188,6 +196,8 @@ class _Day:
         self._barrier = Barrier(profile.barrier)
         self._tape = Tape(profile.tape, profile.barrier.flow_s)
         self._levels = Levels(profile.levels, profile.market.tick)
+        written_on = contract if self._stock is None else profile.market.underlying
+        self._options = Options(profile.options, profile.levels, profile.market.tick, written_on, half_days)
         self._score = Score(profile.score)
         self._newest_ns: int | None = None
         self._snaps = self._void = self._rows = self._printed = self._traded = self._off_tick = self._before = 0
@@ -218,6 +228,7 @@ class _Day:
         if self._stock is not None:
             self._stock.pair(snap_ns, self._touch() if ladder.reason in _SOUND else None)
         traded = self._tape.work(snap_ns, rows, norms)
+        self._work_options(piece, rows, state)
         self._learn(snap_ns, ladder)
         reason = self._reason(void, holes, ladder)
         self._snaps += 1
@@ -231,6 +242,7 @@ class _Day:
             seen=piece.seen,
             market=state,
             levels=self._judged(state, zones, traded, head),
+            gamma=self._gamma,
             **head,
         )
 
@@ -283,6 +295,19 @@ class _Day:
             quote = self._stock.quote
         self.market.work(piece.snap_ns, prints, quote)
         return self.market.state()
+
+    def _work_options(self, piece: Piece, rows: BookRows, state: MarketState) -> None:
+        """Let options of the snap meet the prices of their times."""
+        half_tick = self._profile.market.tick / 2
+        if self._stock is not None:
+            ts_ns, mids = self._stock.mids
+            spots = Spots(ts_ns, mids * half_tick, included=False)
+        else:
+            sound = (rows.kind == BOOK) & (rows.bid_px[:, 0] != NO_PRICE) & (rows.bid_px[:, 0] < rows.ask_px[:, 0])
+            mids = rows.bid_px[sound, 0].astype(np.int64) + rows.ask_px[sound, 0]
+            spots = Spots(rows.ts_ns[sound], mids * half_tick, included=True)
+        self._options.work(piece.snap_ns, piece.batches, spots, None if state.spot is None else state.spot * half_tick)
+        self._gamma = self._options.gamma()
 
     def _touch(self) -> tuple[int, int] | None:
         """Return bid and ask of the last sound book; None without one, or without one of them."""
@@ -341,13 +366,16 @@ class _Day:
         if state.spot is None or (self._stock is not None and not self._stock.has_ratio):
             self._score.snap(snap_ns, (), score.NOTHING)
             return snap.NO_LEVELS
-        levels = self._levels.snap(state.named, zones, state.spot, state.velocity)
+        named = [*state.named, *self._options.named()]
+        levels = self._levels.snap(named, zones, state.spot, state.velocity, self._options.strikes_near(state.spot))
         rows = _nearest(levels)
         ids = [levels.id[row] for row in rows.tolist()]
         found = self._barrier.judge(ids, self._places(levels, rows))
+        fuel_at = self._options.fuel_at(levels, rows)
         evidence = Evidence(
             found.state, found.coverage, traded.towards(found.side), levels.direction[rows], levels.distance[rows],
             found.flow_coverage[:, 0], (snap_ns - (self._heard_ns or snap_ns)) / NS_PER_SECOND,
+            fuel.part(fuel_at.effect),
         )  # fmt: skip
         scores = self._score.snap(snap_ns, ids, evidence)
         strong = is_strong(levels, profile.levels, profile.runway.strong)
@@ -357,6 +385,9 @@ class _Day:
         columns = {**head, **_tape(traded, snap_ns), "tape_imbalance": evidence.tape}
         columns |= snap.of_levels(levels, rows, profile.market.tick) | snap.of_barrier(found)
         columns |= snap.of_runways(ways, levels) | snap.of_scores(scores)
+        columns |= options.of_gamma(self._gamma, snap_ns) | options.of_fuel(fuel_at)
+        prices: NDArray[np.float64] = levels.price[rows] * profile.market.tick
+        columns |= options.of_strikes(self._gamma.strikes, prices)
         return snap.level_batch(columns, len(rows))
 
     def _places(self, levels: LevelRows, rows: NDArray[np.intp]) -> NDArray[np.int32] | NDArray[np.float64]:

@@ -125,10 +125,17 @@ class Levels:
         self._armed = np.zeros(_MOST_LEVELS, np.bool_)
         self._touches = np.zeros(_MOST_LEVELS, np.int32)
         self._direction = np.zeros(_MOST_LEVELS, np.int8)
-        self._asked: tuple[Sequence[Named], Sequence[Zone], Sequence[_Level]] = ((), (), ())
+        self._asked: tuple[Sequence[Named], Sequence[Zone], Sequence[int], Sequence[_Level]] = ((), (), (), ())
         self._universe = self._made(())
 
-    def snap(self, named: Sequence[Named], zones: Sequence[Zone], spot: int, velocity: float | None) -> LevelRows:
+    def snap(
+        self,
+        named: Sequence[Named],
+        zones: Sequence[Zone],
+        spot: int,
+        velocity: float | None,
+        strikes: Sequence[int] = (),
+    ) -> LevelRows:
         """Return the universe and work one snap into what each level remembers.
 
         Args:
@@ -136,11 +143,12 @@ class Levels:
             zones: the user's, each name once.
             spot: mid in half ticks.
             velocity: of the mid, ticks a second, + is up; None while it is not known.
+            strikes: of options near the mid, in ticks.
         """
-        asked = (tuple(named), tuple(zones), self._round(spot))
+        asked = (tuple(named), tuple(zones), tuple(strikes), self._round(spot))
         if asked != self._asked:
             self._asked = asked
-            levels = tuple(sorted([*self._named(named), *self._zones(zones), *asked[-1]]))
+            levels = tuple(sorted([*self._named(named), *self._zones(zones), *self._strikes(strikes), *asked[-1]]))
             if levels != self._universe.levels:
                 self._universe = self._made(levels)
         universe, rules = self._universe, self._rules
@@ -177,6 +185,10 @@ class Levels:
     def _zones(self, zones: Sequence[Zone]) -> list[_Level]:
         kind: Kind = "USER_HOTZONE"
         return [_Level(price, _RANK[kind], f"HOTZONE_{name}", kind, True, True) for name, price in zones[:_MOST_ZONES]]
+
+    def _strikes(self, prices: Sequence[int]) -> list[_Level]:
+        kind: Kind = "STRIKE"
+        return [_Level(price, _RANK[kind], f"STRIKE_{self._shown(price)}", kind, True, True) for price in prices]
 
     def _round(self, spot: int) -> list[_Level]:
         """Every multiple of the spacing within the range, its ends included."""

@@ -21,7 +21,8 @@ from spymaster.errors import UsageError
 ProfileName = Literal["ES", "SPY", "SIM"]
 Kind = Literal[
     "USER_HOTZONE", "PRIOR_DAY_HIGH", "PRIOR_DAY_LOW", "PM_HIGH", "PM_LOW", "OVERNIGHT_HIGH", "OVERNIGHT_LOW",
-    "OR_HIGH", "OR_LOW", "IB_HIGH", "IB_LOW", "ROUND", "SESSION_HIGH", "SESSION_LOW", "POC", "VAH", "VAL",
+    "OR_HIGH", "OR_LOW", "IB_HIGH", "IB_LOW", "ROUND", "STRIKE", "CALL_WALL", "PUT_WALL", "SESSION_HIGH", "SESSION_LOW",
+    "POC", "VAH", "VAL", "GAMMA_FLIP",
     "SMA_400", "SMA_200", "VWAP",
 ]  # fmt: skip
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)  # the steadiest first: a row of levels at one price has its id

@@ -57,6 +57,7 @@ class Evidence(NamedTuple):
         distance: from the mid in half ticks.
         flow_coverage: of the barrier's `flow_s`, 0 to 1.
         age_s: of the newest row of the book.
+        fuel: of options, its part of the weight: +1 for a break, -1 against it, 0 neither.
     """
 
     state: NDArray[np.int8]
@@ -66,10 +67,18 @@ class Evidence(NamedTuple):
     distance: Longs
     flow_coverage: Floats
     age_s: float
+    fuel: Floats
 
 
 NOTHING: Final = Evidence(
-    np.empty(0, np.int8), np.empty(0), np.empty(0), np.empty(0, np.int8), np.empty(0, np.int64), np.empty(0), 0.0
+    np.empty(0, np.int8),
+    np.empty(0),
+    np.empty(0),
+    np.empty(0, np.int8),
+    np.empty(0, np.int64),
+    np.empty(0),
+    0.0,
+    np.empty(0),
 )  # of no levels
 
 
@@ -143,7 +152,8 @@ class Score:
 
         barrier = 50 * rules.barrier * self._parts[evidence.state] * evidence.coverage
         tape = 50 * rules.tape * evidence.tape
-        raw = NO_EVIDENCE + barrier + tape
+        fuel = 50 * rules.fuel * evidence.fuel
+        raw = NO_EVIDENCE + barrier + tape + fuel
         self._smooth(snap_ns, memory, raw, void)
         self._trigger(snap_ns, memory, evidence, void)
         memory.void_ns[:] = np.where(void, np.minimum(memory.void_ns, snap_ns), _NOT_VOID)
@@ -157,7 +167,7 @@ class Score:
         return Scores(
             barrier=barrier + nothing,
             tape=tape + nothing,
-            fuel=nothing,
+            fuel=fuel + nothing,
             raw=raw + nothing,
             smooth=memory.smooth + nothing,
             signal=signal,

@@ -16,6 +16,7 @@ from spymaster.engines import barrier, holds, runway, score
 from spymaster.engines.ledger import WINDOWS_S
 from spymaster.engines.levels import LevelRows
 from spymaster.engines.market import MarketState
+from spymaster.engines.options import Gamma
 from spymaster.events import Stream
 from spymaster.events.schema import field, optional
 
@@ -95,6 +96,22 @@ SIGNALS: Final = pa.schema(
         optional("runway_strong_id", pa.string(), "the next strong one"),
         optional("runway_strong_ticks", pa.float64(), "from the mid to it"),
         optional("runway_quality", pa.string(), "CLEAR or OBSTRUCTED; null where no level is on the way"),
+        field("fuel", pa.string(), "of strikes near the level: AMPLIFY, DAMPEN or NEUTRAL"),
+        optional("fuel_net", pa.float64(), "of the gamma traded near it, bought less sold by customers, -1 to 1"),
+        optional("fuel_error", pa.float64(), "its standard error, 0 to 1"),
+        field("fuel_prints", pa.float64(), "how many prints of one weight would tell as much"),
+        optional("gamma_open_interest", pa.float64(), "dealers' at the level's strike, units a point; null off one"),
+        optional("gamma_volume", pa.float64(), "likewise by the session's volume"),
+        optional("gamma_flow", pa.float64(), "likewise by the newest flow"),
+        optional("gamma_flow_open", pa.float64(), "likewise by the flow since the session's open"),
+        optional("call_wall", pa.float64(), "the strike with the most gamma of calls"),
+        optional("put_wall", pa.float64(), "the strike with the most gamma of puts"),
+        optional("gamma_flip", pa.float64(), "the price at which the dealers' position has no gamma"),
+        field("dealer_pressure", pa.float64(), "dealers' gamma by the newest flow, units a point"),
+        field("dealer_pressure_change", pa.float64(), "its change in a minute"),
+        optional("flow_turn", pa.int8(), "of the newest turn of the flow, +1 where dealers turned long, -1 short"),
+        optional("flow_turn_age_ns", pa.int64(), "since it"),
+        optional("gamma_age_ns", pa.int64(), "since open interest and walls were looked at"),
         optional("points_barrier", pa.float64(), "part of score_raw's distance from 50"),
         optional("points_tape", pa.float64(), "likewise"),
         optional("points_fuel", pa.float64(), "likewise"),
@@ -168,6 +185,7 @@ class Snap(NamedTuple):
         seen: the last `capture_seq` that had left of the captures that moved since the snap before.
         market: the market's state.
         levels: a row for each level, ascending by price, of the schema SIGNALS.
+        gamma: of the underlying's options.
     """
 
     snap_ns: int
@@ -184,6 +202,7 @@ class Snap(NamedTuple):
     seen: Mapping[tuple[Stream, int], int]
     market: MarketState
     levels: pa.RecordBatch
+    gamma: Gamma
 
 
 NO_LEVELS: Final = pa.RecordBatch.from_pylist([], SIGNALS)

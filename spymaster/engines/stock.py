@@ -38,6 +38,7 @@ from spymaster.events import STOCKS_QUOTES, STOCKS_TRADES, EventSchema
 # close, contingent, qualified contingent: the vendor's codes that leave high, low or last as they are.
 _SETS_NO_PRICE: Final = pa.array([2, 5, 7, 10, 13, 15, 16, 20, 21, 22, 29, 32, 33, 37, 38, 52, 53], pa.int16())
 _FORM_T: Final = pa.array([12], pa.int16())
+_NO_MIDS: Final = (np.empty(0, np.int64), np.empty(0, np.int64))
 _KEYS: Final = ["ts_event_ns", "capture_id", "capture_seq"]
 
 
@@ -49,6 +50,7 @@ class Stock:
         quote_ns: its time, also of a stale one; None where there is none.
         reason: why there is no quote, "no quote" or "stale quote"; None where there is one.
         unpriced: shares of prints that set no price.
+        mids: times and mids in half ticks of the sound quotes of the newest piece, in order.
     """
 
     def __init__(self, session: Session, tick: float, stale_s: float, ratio_s: int) -> None:
@@ -56,6 +58,7 @@ class Stock:
         self.quote_ns: int | None = None
         self.reason: str | None = None
         self.unpriced = 0
+        self.mids = _NO_MIDS
         self._session, self._tick = session, tick
         self._stale_ns, self._ratio_ns = round(stale_s * NS_PER_SECOND), ratio_s * NS_PER_SECOND
         self._newest: tuple[int, int] | None = None
@@ -120,6 +123,7 @@ class Stock:
 
     def _take_quotes(self, batches: Sequence[pa.RecordBatch], since_ns: int) -> None:
         """Take the newest sound quote, unless there is a newer one already."""
+        self.mids = _NO_MIDS
         if not batches:
             return
         whole = _whole(batches, STOCKS_QUOTES, ["bid_px", "ask_px"])
@@ -127,6 +131,9 @@ class Stock:
         (bid, ask), _ = whole_ticks(
             np.stack([values_of(whole.column(name)) for name in ("bid_px", "ask_px")]), self._tick
         )
+        usable = np.flatnonzero((bid > 0) & (bid <= ask) & (ts_ns >= since_ns))
+        usable = usable[np.lexsort((seq[usable], capture[usable], ts_ns[usable]))]
+        self.mids = ts_ns[usable], bid[usable].astype(np.int64) + ask[usable]
         least_ns = since_ns if self.quote_ns is None else max(self.quote_ns, since_ns)
         sound = np.flatnonzero((bid > 0) & (bid <= ask) & (ts_ns >= least_ns))
         if not len(sound):

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from spymaster.engines.judge import Judge
+from spymaster.engines.option_rows import SCHEMAS as OPTIONS
 from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
 from spymaster.engines.snap import Snap
@@ -27,7 +28,7 @@ from spymaster.query.recorded import Recorded
 from spymaster.query.stretches import FIRST, LAST, Bounds
 from spymaster.wal.reader import read_log
 
-_SCHEMAS: Final = (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, STOCKS_TRADES, STOCKS_QUOTES)
+_SCHEMAS: Final = (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, STOCKS_TRADES, STOCKS_QUOTES, *OPTIONS)
 
 
 class Roots(NamedTuple):
