@@ -113,7 +113,7 @@ def unsolved(terms: Terms, price: Floats, least_time_value: float | Floats) -> N
     than the least, as deep in the money or below the intrinsic value. TOO_DEAR: as much as the underlying, or more.
     """
     with np.errstate(invalid="ignore"):
-        whole = (price > 0) & (price < np.inf) & ~np.isnan(terms.years)
+        whole = (price > 0) & (price < np.inf) & (np.abs(terms.years) < np.inf)
         for column in (terms.forward, terms.strike, terms.discount):
             whole &= (column > 0) & (column < np.inf)
         over = _time_value(terms, price)
@@ -207,11 +207,11 @@ def _sides(far: Floats, deviation: Floats) -> tuple[Floats, Floats, Floats]:
     """
     shift = far / deviation
     upper = deviation / 2 - shift
-    bell = _bell(np.abs(upper))
-    above, below = hart(np.minimum(np.abs(upper), _FARTHEST))
-    tail = bell * above / below
-    above, below = hart(np.minimum(deviation / 2 + shift, 1e3 * _FARTHEST))
-    return np.where(upper > 0, 1 - tail, tail), bell * above / below, bell
+    sizes = np.stack([np.minimum(np.abs(upper), _FARTHEST), np.minimum(deviation / 2 + shift, 1e3 * _FARTHEST)])
+    bell = _bell(sizes[0])
+    above, below = hart(sizes)
+    tail, lost = bell * above / below
+    return np.where(upper > 0, 1 - tail, tail), lost, bell
 
 
 def _solve(far: Floats, share: Floats) -> Floats:
