@@ -321,6 +321,8 @@ class Board:
             price[whole],
             np.minimum(size[whole], MOST_SIZE).astype(np.int64),
         )
+        if not len(slot):
+            return _NO_PRINTS
         spot = self._spots.at(np.zeros(len(slot), np.intp), ts_ns, included=included)[:, 0]
         spot[~self._options.counts[slot]] = np.nan
         terms = self._terms(slot, spot, ts_ns)
@@ -338,8 +340,7 @@ class Board:
         years = option_model.years_between(now_ns, options.expires_ns[slot])
         years = np.clip(years, -1.0, 1.0)
         discount, forward = exact.exp(-self._rules.rate * years), spot * exact.exp(self._rules.spot_rate * years)
-        strikes = self.strikes[options.row[slot]] if len(slot) else np.empty(0)
-        return Terms(forward, strikes, years, discount, options.is_call[slot])
+        return Terms(forward, self.strikes[options.row[slot]], years, discount, options.is_call[slot])
 
     def _classified(
         self, rows: Rows, whole: NDArray[np.bool_], slot: Keys, ts_ns: Longs, price: Floats, own: Floats
@@ -358,7 +359,7 @@ class Board:
         pair = options.pair[slot]
         good = ~np.isnan(own) & (_time_value(terms, price) >= (rules.least_time_value_ticks - 1e-6) * rules.tick)
         printed = latest(pair, good)
-        strike = np.where(printed >= 0, own[printed], self._vols.last[pair]) if len(pair) else own
+        strike = np.where(printed >= 0, own[printed], self._vols.last[pair])
         fresh = ts_ns - options.snapshot_ns[slot] <= rules.greeks_s * NS_PER_SECOND
         found = (
             np.where(fresh, options.snapshot_vol[slot], np.nan), np.where(good, own, np.nan), strike,
@@ -371,6 +372,12 @@ class Board:
         vol_from = np.where(np.isnan(terms.forward), np.int8(NONE), vol_from)
         self._vols.note(pair[good], own[good])
         return vol, vol_from
+
+
+_NO_PRINTS: Final = Valued(
+    np.empty(0, np.int64), np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int8),
+    np.empty(0, np.int8), np.empty(0), np.empty(0, np.int8), np.empty(0, np.int64),
+)  # fmt: skip
 
 
 def _time_value(terms: Terms, price: Floats) -> Floats:

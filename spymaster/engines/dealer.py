@@ -182,9 +182,7 @@ class Dealer:
         """Return by how much `pressure` has changed in a minute."""
         if self._snap_ns is None:
             return 0.0
-        end = self._snap_ns - MINUTE_NS
-        begin = end - self._rules.flow_s * NS_PER_SECOND
-        before = sum(net for at, net in self._nets if begin < at <= end)
+        before = sum(net for at, net in self._nets if at <= self._snap_ns - MINUTE_NS)
         return self.pressure() + before * self._rules.multiplier / GAMMA_SCALE
 
     def fuel(self) -> Fuel:

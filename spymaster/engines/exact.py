@@ -75,7 +75,7 @@ def normal(x: Floats) -> Floats:
 def hart(size: Floats) -> tuple[Floats, Floats]:
     """Return a and b for sizes of at least 0, so that exp(-size**2 / 2) * a / b is the probability beyond `size`.
 
-    In digits, a / b has 14 up to 3, 8 up to 10, and still 5 at 37 deviations.
+    In digits, a / b has 13 up to 3 deviations, 7 up to 10, and still 5 at 37.
     """
     above, below = np.full_like(size, _HART_ABOVE[0]), np.full_like(size, _HART_BELOW[0])
     for factor in _HART_ABOVE[1:]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spymaster.engines.asof import AsOf, latest
 
-MS = 1_000_000
+MS, KEPT = 1_000_000, 10
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=12)
 
 
@@ -17,21 +17,24 @@ def plain(told, key, ts, included):
 
 
 @given(pieces=st.lists(rows, max_size=4), asked=rows, included=st.booleans())
-def test_it_is_the_latest_row_at_or_before_the_time_however_late_rows_come(pieces, asked, included):
-    asof, told = AsOf(1, 1_000 * MS), []
+def test_it_is_the_latest_row_at_or_before_any_time_that_is_kept_however_late_rows_come(pieces, asked, included):
+    asof, told = AsOf(1, KEPT * MS), []
     for number, piece in enumerate(pieces):
-        key, ts = (np.array(column, np.int64) for column in zip(*piece, strict=True)) if piece else ([], [])
-        values = np.arange(len(told), len(told) + len(piece), dtype=np.float64)[:, None]
-        asof.add(np.array(key, np.intp), np.array(ts, np.int64) * MS, values)
+        key, ts_ns = columns(piece)
+        asof.add(key, ts_ns, np.arange(len(told), len(told) + len(piece), dtype=np.float64)[:, None])
         told += piece
         asof.age((number + 1) * 8 * MS)
+    asked = [(key, at) for key, at in asked if at >= len(pieces) * 8 - KEPT]
 
-    key, ts = np.array([one for one, _ in asked], np.intp), np.array([at for _, at in asked], np.int64) * MS
-    found = asof.at(key, ts, included=included)[:, 0].tolist()
+    found = asof.at(*columns(asked), included=included)[:, 0].tolist()
 
     assert [None if np.isnan(value) else value for value in found] == [
         plain(told, one, at, included) for one, at in asked
     ]
+
+
+def columns(piece):
+    return np.array([key for key, _ in piece], np.intp), np.array([at for _, at in piece], np.int64) * MS
 
 
 def test_who_comes_later_than_is_kept_finds_the_newest_of_the_old_only_where_it_was_before():
@@ -54,3 +57,12 @@ def test_the_latest_known_row_of_a_key_is_at_or_before_each(told):
         for place in range(len(told))
     ]
     assert latest(key, known).tolist() == expected
+
+
+def test_who_comes_too_late_does_not_replace_what_is_newer():
+    asof = AsOf(1, 10)
+    for ts_ns, value in ((50, 1.0), (40, 2.0)):
+        asof.add(np.zeros(1, np.intp), np.array([ts_ns]), np.array([[value]]))
+        asof.age(100)
+
+    assert asof.at(np.zeros(1, np.intp), np.array([100])).tolist() == [[1.0]]

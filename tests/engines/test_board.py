@@ -1,5 +1,9 @@
 """The board: each print is valued by what was known at its place, and by nothing that came later."""
 
+import math
+from datetime import date
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -25,7 +29,7 @@ from tests.engines.option_batches import (
     trade,
 )
 
-RULES = profile_named("ES").options
+RULES, NORMAL = profile_named("ES").options, NormalDist()
 FOUR_PM = NOON + 4 * 3_600 * S
 
 
@@ -60,6 +64,20 @@ def test_a_print_that_comes_late_meets_the_spot_and_the_quote_of_its_time():
     assert (late.sign[0], late.how[0], late.vol[0], late.gamma[0]) == (
         on_time.sign[0], on_time.how[0], on_time.vol[0], on_time.gamma[0],
     )  # fmt: skip
+
+
+def test_the_gamma_of_an_option_on_a_stock_is_with_regard_to_its_price_and_not_to_its_forward():
+    board = Board(profile_named("SPY").options, "SPY")
+    name, month = "O:SPY260109C00690000", 38 * 86_400 * S + 4 * 3_600 * S
+    one = trade(5, CALL, 12.0, option_symbol=name, contract=None, strike=690.0, exp_date=date(2026, 1, 9))
+    found = board.work(snap(1), option_rows(batches(trades=[one])), spots((4, 690.0), included=False))
+
+    root, rate = math.sqrt((month - 5_000_000) / option_model.NS_PER_YEAR), 0.04
+    d1 = (rate * root * root + found.vol[0] ** 2 / 2 * root * root) / (found.vol[0] * root)  # Black-Scholes, S = K
+    gamma = math.exp(-d1 * d1 / 2) / math.sqrt(2 * math.pi) / (690.0 * found.vol[0] * root)
+    price = 690.0 * (NORMAL.cdf(d1) - math.exp(-rate * root * root) * NORMAL.cdf(d1 - found.vol[0] * root))
+    assert price == pytest.approx(12.0, abs=1e-6)
+    assert found.gamma[0] == pytest.approx(gamma * GAMMA_SCALE, rel=1e-6)
 
 
 def test_a_stocks_quote_of_the_very_time_of_a_print_came_after_it():

@@ -22,6 +22,7 @@ def turns(flow):
                 told.add(number * SNAP_NS, np.full(prints, sign, np.int8), random.integers(1, 50, prints).astype(float))
             if told.snap(number * SNAP_NS):
                 found.append((number / PER_S, told.newest.dealers))
+            assert told.newest == (None if not found else (found[-1][0] * PER_S * SNAP_NS, found[-1][1]))
     return found
 
 
