@@ -11,13 +11,28 @@ COLUMNS: Final = ("price", "level", "ticks away", "state", "score", "signal", "c
 
 def head(snap: Mapping[str, Any]) -> str:
     """Return what a snap says of itself, a line."""
-    (underlying,) = (name for name in snap if isinstance(snap[name], dict))
-    quote = snap[underlying]
-    at = clock.utc_text(snap["ts_event_ns"])[11:23]
-    price = "no quote" if quote["bid"] is None else f"{quote['bid']:g} / {quote['ask']:g}"
     void = f"VOID: {snap['void_reason']}" if snap["void_reason"] else "sound"
     since = clock.utc_text(snap["whole_since_ns"])[11:19]
-    return f"{underlying.upper()} {price} at {at} UTC, {snap['contract']}, {void}, whole since {since}"
+    return f"{quote(snap)}, {void}, whole since {since}"
+
+
+def quote(snap: Mapping[str, Any]) -> str:
+    """Return whose snap it is, its quote, time and contract."""
+    underlying, of = _quoted(snap)
+    at = clock.utc_text(snap["ts_event_ns"])[11:23]
+    price = "no quote" if of["bid"] is None else f"{of['bid']:g} / {of['ask']:g}"
+    return f"{underlying.upper()} {price} at {at} UTC, {snap['contract']}"
+
+
+def spot(snap: Mapping[str, Any]) -> float | None:
+    """Return its mid, None without a quote."""
+    mid: float | None = _quoted(snap)[1]["spot"]
+    return mid
+
+
+def _quoted(snap: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the underlying and its quote, which stands under its name."""
+    return next((name, of) for name, of in snap.items() if isinstance(of, dict) and "bid" in of)
 
 
 def rows(levels: Sequence[Mapping[str, Any]]) -> list[list[object]]:

@@ -35,7 +35,7 @@ def signals_command(
     folder = load(data_root, wal_root).wal_root
     values = {} if level is None else {"level": level}
     if not follow:
-        _print_snap(_asked(folder, "signals", values), form)
+        _print_snap(asked(folder, "signals", values), form)
         return
     draw = _redrawn if form is None and sys.stdout.isatty() else _print_snap
     for snap in _snaps(folder, values):
@@ -53,7 +53,7 @@ def zone_set(
 
     Example: spymaster zone add gap-fill 6850.25
     """
-    done = _asked(load(data_root, wal_root).wal_root, "zone.set", {"zone": zone, "price": price})
+    done = asked(load(data_root, wal_root).wal_root, "zone.set", {"zone": zone, "price": price})
     _print_zone(done, f"{done['zone']} is at {done['price']:g} of {done['underlying']}.", as_json=as_json)
 
 
@@ -67,7 +67,7 @@ def zone_remove(
 
     Example: spymaster zone remove gap-fill
     """
-    done = _asked(load(data_root, wal_root).wal_root, "zone.remove", {"zone": zone})
+    done = asked(load(data_root, wal_root).wal_root, "zone.remove", {"zone": zone})
     _print_zone(done, f"{done['zone']} is removed.", as_json=as_json)
 
 
@@ -79,7 +79,7 @@ def zone_list(
     Example: spymaster zone list
     """
     form = chosen(form, as_json=as_json)
-    found = _asked(load(data_root, wal_root).wal_root, "zones")
+    found = asked(load(data_root, wal_root).wal_root, "zones")
     if form is Format.JSON:
         print_json(found)
         return
@@ -94,7 +94,13 @@ def _print_zone(done: Mapping[str, Any], line: str, *, as_json: bool) -> None:
         print(line)
 
 
-def _asked(folder: Path, command: str, values: Mapping[str, object] | None = None) -> dict[str, Any]:
+def asked(folder: Path, command: str, values: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Return what the running daemon answers.
+
+    Raises:
+        UsageError: none runs.
+        ControlError: it gives no answer, or says why it cannot.
+    """
     from spymaster import control
 
     answer = control.ask(folder, command, values=values)

@@ -13,7 +13,8 @@ A print's gamma is the model's at a volatility that is, the first that there is:
     none      the gamma is unknown, and the print counts for nothing but volume
 
 The underlying's price is the forward of an option on the contract that is judged; of one on another contract nothing is
-known, so its gamma is unknown. Of a stock the forward is its price with interest, without dividends.
+known, so its gamma is unknown. Which it is says its definition, else the calendar: the first quarterly that has not
+expired before the option. Of a stock the forward is its price with interest, without dividends.
 
 A board has at most MOST_CONTRACTS options, of expirations up to `expiry_days` ahead. Of more, those that come last are
 left out and counted.
@@ -30,7 +31,7 @@ from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
 from spymaster.engines import aggressor, exact, option_model, profile
 from spymaster.engines.aggressor import IV_UNIT, NO_IV, Signs
 from spymaster.engines.asof import MOST_KEYS, AsOf, Keys, latest
-from spymaster.engines.expiry import expires_ns
+from spymaster.engines.expiry import expires_ns, is_written_on
 from spymaster.engines.ledger import Longs
 from spymaster.engines.option_model import GAMMA_SCALE, Terms
 from spymaster.engines.option_rows import NO_DAY, OPEN_INTEREST, VOLATILITY, Contracts, OptionRows, Rows
@@ -225,10 +226,12 @@ class Board:
             expires = self._expires_ns(contracts, index, said if said > 0 else None)
             if expires is None or np.isnan(contracts.strike[index]) or not contracts.right[index]:
                 continue
-            counts = written[at] in (None, self._written_on) and whole[at] in (None, self._rules.multiplier)
+            usual = np.isnan(whole[at]) or whole[at] == self._rules.multiplier
+            known = written[at] is not None
+            counts = usual and (written[at] == self._written_on if known else self._is_mine(expires))
             self._put(
                 contracts.names[index], float(contracts.strike[index]), bool(contracts.right[index] > 0), expires,
-                counts=counts or np.isnan(whole[at]), now_ns=now_ns,
+                counts=bool(counts), now_ns=now_ns,
             )  # fmt: skip
 
     def _slots_of(self, contracts: Contracts, now_ns: int) -> Keys:
@@ -244,9 +247,14 @@ class Board:
                 )
                 if np.isnan(strike) or not right or expires is None:
                     continue
-                slot = self._put(name, float(strike), bool(right > 0), expires, counts=True, now_ns=now_ns)
+                slot = self._put(
+                    name, float(strike), bool(right > 0), expires, counts=self._is_mine(expires), now_ns=now_ns
+                )
             found[index] = slot
         return found
+
+    def _is_mine(self, expires: int) -> bool:
+        return is_written_on(self._written_on, expires)
 
     def _expires_ns(self, contracts: Contracts, index: int, defined_ns: int | None = None) -> int | None:
         day = int(contracts.exp_day[index])

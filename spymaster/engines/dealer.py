@@ -20,8 +20,9 @@ the usual size, on what is judged, alive, that expire within `expiry_days`.
 
 `flow_turn.py` says when the flow turns, `fuel.py` what it feeds.
 
-A look at all that is open is taken at the first snap that has a spot, and at the first in each `profile_s` of the
-clock: its spot, its time and its volatilities stand until the next. Volatilities go with the strike whatever the price.
+A look at all that is open is taken at the first snap that has a spot, at the first that knows any open interest, and at
+the first in each `profile_s` of the clock. Its spot, time and volatilities stand until the next; volatilities go
+with the strike whatever the price.
 
 Windows are of event time in steps of 250 ms; a print that comes late counts in the step of the snap that has it.
 Sums are of integers of 1 / GAMMA_SCALE, a print's gamma having become one once, so that no order changes a bit.
@@ -151,7 +152,8 @@ class Dealer:
         self._count(snap_ns, prints.take(counts), board)
         self.turns.snap(snap_ns)
         period = self._rules.profile_s * NS_PER_SECOND
-        if spot is not None and (self.looked_ns is None or snap_ns // period > self.looked_ns // period):
+        due = self.looked_ns is None or snap_ns // period > self.looked_ns // period
+        if spot is not None and (due or board.interest_known != self._by_interest):
             self._look(snap_ns, board, spot)
         self._snap_ns = snap_ns
 
@@ -247,8 +249,9 @@ class Dealer:
         steps: Floats = np.arange(1 - PRICES, PRICES, 2) / 2  # as many on both sides
         prices = spot + steps * (self._rules.profile_step_ticks * self._tick)
         prices = prices[prices > 0]
-        total = option_model.gamma_profile(standing.terms, standing.vol, net, spot, prices)
-        self._flip = _crossing(prices, total, spot)
+        if len(prices):
+            total = option_model.gamma_profile(standing.terms, standing.vol, net, spot, prices)
+            self._flip = _crossing(prices, total, spot)
 
     def _wall(self, gamma: Longs, outward: int) -> float | None:
         if self._spot is None or not len(gamma) or gamma.max() <= 0:

@@ -16,7 +16,7 @@ have no rule here, and no time: an hour too many makes a gamma of the last day w
 
 import re
 from collections.abc import Container, Iterable
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -25,6 +25,9 @@ from spymaster.engines.session import NS_PER_MINUTE, Session
 
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _MORNING, _AFTERNOON, _HALF_DAY = time(9, 30), time(16), time(13)
+_FUTURE: Final = re.compile(r"([A-Z]+)[HMUZ][0-9]")
+QUARTERS: Final = {3: "H", 6: "M", 9: "U", 12: "Z"}
+_FRIDAY: Final = 4
 _FULL_DAY_NS: Final = 390 * NS_PER_MINUTE
 _NS_PER_DAY: Final = 86_400 * NS_PER_SECOND
 _QUARTERLY: Final = re.compile(r"ES[HMUZ][0-9]{1,2} [CP].+")
@@ -56,6 +59,32 @@ def expires_ns(
     if _OTHERS.fullmatch(option_symbol):
         return _new_york_ns(exp_date, _HALF_DAY if exp_date in half_days else _AFTERNOON)
     return None
+
+
+def third_friday(year: int, month: int) -> date:
+    """Return when a quarterly index future expires."""
+    middle = date(year, month, 15)
+    return middle + timedelta(days=(_FRIDAY - middle.weekday()) % 7)
+
+
+def quarterly_from(root: str, day: date) -> str:
+    """Return the quarterly that expires first on a day or after it, e.g. ESH6: an index option's future of that day."""
+    year, month = day.year, -(-day.month // 3) * 3
+    if third_friday(year, month) < day:
+        year, month = (year, month + 3) if month < 12 else (year + 1, 3)
+    return f"{root}{QUARTERS[month]}{year % 10}"
+
+
+def is_written_on(contract: str, expires: int) -> bool:
+    """Return whether an option is written on a contract: any on a stock is, one of futures by its expiration alone.
+
+    Args:
+        contract: of a future as CME writes it, or a stock.
+        expires: of the option, UTC nanoseconds.
+    """
+    future = _FUTURE.fullmatch(contract)
+    day = datetime.fromtimestamp(expires // NS_PER_SECOND, _NEW_YORK).date()
+    return future is None or contract == quarterly_from(future[1], day)
 
 
 def half_days(sessions: Iterable[Session]) -> frozenset[date]:

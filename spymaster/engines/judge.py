@@ -197,7 +197,9 @@ class _Day:
         self._tape = Tape(profile.tape, profile.barrier.flow_s)
         self._levels = Levels(profile.levels, profile.market.tick)
         written_on = contract if self._stock is None else profile.market.underlying
-        self._options = Options(profile.options, profile.levels, profile.market.tick, written_on, half_days)
+        self._options = Options(
+            profile.options, profile.levels, profile.market, written_on, half_days, session.begin_ns
+        )
         self._score = Score(profile.score)
         self._newest_ns: int | None = None
         self._snaps = self._void = self._rows = self._printed = self._traded = self._off_tick = self._before = 0
@@ -301,11 +303,11 @@ class _Day:
         half_tick = self._profile.market.tick / 2
         if self._stock is not None:
             ts_ns, mids = self._stock.mids
-            spots = Spots(ts_ns, mids * half_tick, included=False)
+            spots = Spots(ts_ns, np.multiply(mids, half_tick, dtype=np.float64), included=False)
         else:
             sound = (rows.kind == BOOK) & (rows.bid_px[:, 0] != NO_PRICE) & (rows.bid_px[:, 0] < rows.ask_px[:, 0])
             mids = rows.bid_px[sound, 0].astype(np.int64) + rows.ask_px[sound, 0]
-            spots = Spots(rows.ts_ns[sound], mids * half_tick, included=True)
+            spots = Spots(rows.ts_ns[sound], np.multiply(mids, half_tick, dtype=np.float64), included=True)
         self._options.work(piece.snap_ns, piece.batches, spots, None if state.spot is None else state.spot * half_tick)
         self._gamma = self._options.gamma()
 
@@ -386,7 +388,7 @@ class _Day:
         columns |= snap.of_levels(levels, rows, profile.market.tick) | snap.of_barrier(found)
         columns |= snap.of_runways(ways, levels) | snap.of_scores(scores)
         columns |= options.of_gamma(self._gamma, snap_ns) | options.of_fuel(fuel_at)
-        prices: NDArray[np.float64] = levels.price[rows] * profile.market.tick
+        prices = np.multiply(levels.price[rows], profile.market.tick, dtype=np.float64)
         columns |= options.of_strikes(self._gamma.strikes, prices)
         return snap.level_batch(columns, len(rows))
 

@@ -1,7 +1,8 @@
 """What options say at a snap: the board of one session's options and its dealers, and what of both stands in a signal.
 
-Rows of options and of their reference data wait for their snap as all rows do, and move no clock. Hours before the
-session are not asked for, so an option is known from the first row of the session that is of it.
+Rows of options and of their reference data wait for their snap as all rows do, and move no clock. What bears a time of
+before the session is left out, so that one that begins within it has the same bits; an option is known from its first
+row of the session on, as every row names its terms.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -63,20 +64,27 @@ class Options:
     """The options of one underlying in one session, a snap after another."""
 
     def __init__(
-        self, rules: profile.Options, levels: profile.Levels, tick: float, written_on: str, half_days: Container[date]
+        self,
+        rules: profile.Options,
+        levels: profile.Levels,
+        market: profile.Market,
+        written_on: str,
+        half_days: Container[date],
+        begin_ns: int,
     ) -> None:
         """Begin without options.
 
         Args:
             rules: of the profile.
             levels: likewise; they say which strikes are levels.
-            tick: of the underlying.
+            market: likewise.
             written_on: the contract that is judged, or the stock.
             half_days: dates on which options expire early.
+            begin_ns: the session's; rows of times before it are left out, as one that begins late has none of them.
         """
         self._board = Board(rules, written_on, half_days)
-        self._dealer = Dealer(rules, tick)
-        self._tick, self._reach = tick, levels.round_range_ticks
+        self._dealer = Dealer(rules, market.tick)
+        self._tick, self._reach, self._begin_ns = market.tick, levels.round_range_ticks, begin_ns
 
     def work(
         self, snap_ns: int, batches: Mapping[str, Sequence[pa.RecordBatch]], spots: Spots, spot: float | None
@@ -89,7 +97,12 @@ class Options:
             spots: prices of the underlying since the snap before.
             spot: the mid at the snap, in points or dollars; None where it is not known.
         """
-        rows = option_rows(batches) if any(schema.name in batches for schema in SCHEMAS) else _NO_ROWS
+        mine = {
+            schema.name: [_since(batch, self._begin_ns) for batch in batches[schema.name]]
+            for schema in SCHEMAS
+            if schema.name in batches
+        }
+        rows = option_rows(mine) if mine else _NO_ROWS
         self._dealer.work(snap_ns, self._board.work(snap_ns, rows, spots), self._board, spot)
 
     def named(self) -> list[Named]:
@@ -112,7 +125,7 @@ class Options:
 
     def fuel_at(self, levels: LevelRows, rows: NDArray[np.intp]) -> Fuel:
         """Return the fuel of levels."""
-        prices: Floats = levels.price[rows] * self._tick
+        prices = np.multiply(levels.price[rows], self._tick, dtype=np.float64)
         return self._dealer.fuel_at(prices)
 
     def gamma(self) -> Gamma:
@@ -123,6 +136,11 @@ class Options:
             None if turn is None else turn.snap_ns, None if turn is None else turn.dealers, dealer.looked_ns,
             dealer.shares(), self._board.refused, self._board.unnamed,
         )  # fmt: skip
+
+
+def _since(batch: pa.RecordBatch, begin_ns: int) -> pa.RecordBatch:
+    fresh = batch.column("ts_event_ns").to_numpy() >= begin_ns
+    return batch if fresh.all() else batch.filter(pa.array(fresh))
 
 
 def of_gamma(gamma: Gamma, snap_ns: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)  # the steadiest first: a row of
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=-1, le=1)]
 Points = Annotated[float, Field(ge=0, le=100)]
+MOST_EXPIRY_DAYS: Final = 366
 _HASH_DIGITS: Final = 16
 
 
@@ -189,7 +190,7 @@ class Options(_Numbers):
     tick: PositiveFloat
     rate: Annotated[float, Field(ge=0, le=0.25)]
     spot_rate: Annotated[float, Field(ge=-0.25, le=0.25)]
-    expiry_days: Annotated[int, Field(ge=1, le=366)]
+    expiry_days: Annotated[int, Field(ge=1, le=MOST_EXPIRY_DAYS)]
     least_time_value_ticks: PositiveFloat
     greeks_s: PositiveInt
     iv_weight: Share

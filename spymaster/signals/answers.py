@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from spymaster import clock, events
 from spymaster.control import Command
+from spymaster.engines.snap import Snap
 from spymaster.errors import UsageError
 from spymaster.events import EventSchema
 from spymaster.events.zones import zone_row
@@ -33,6 +34,7 @@ class Answers:
         """By the name that they are asked by."""
         return {
             "signals": self.signals,
+            "gamma": self.gamma,
             "zones": self.zones,
             "zone.set": self.set_zone,
             "zone.remove": self.remove_zone,
@@ -44,14 +46,26 @@ class Answers:
         Raises:
             UsageError: there is none yet.
         """
+        snap = self._newest()
+        level = request.get("level")
+        ids = (level,) if isinstance(level, str) else ()
+        # A few hundred values take a millisecond, so they need no thread.
+        return sight.document(snap, self._judge.profile.name, self._underlying, ids)
+
+    async def gamma(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return dealer gamma at the newest snap, by strike.
+
+        Raises:
+            UsageError: there is none yet.
+        """
+        return sight.gamma_document(self._newest(), self._judge.profile.name, self._underlying)
+
+    def _newest(self) -> Snap:
         snap = self._judge.snap
         if snap is None:
             state = self._judge.gauges()["state"]
             raise UsageError(f"no snap yet: the judge is {state}. Nothing was done. Next: ask again in some seconds")
-        level = request.get("level")
-        ids = (level,) if isinstance(level, str) else ()
-        # A few hundred values take a millisecond, so they need no thread.
-        return sight.document(snap, self._judge.profile.name, self._judge.profile.market.underlying, ids)
+        return snap
 
     async def zones(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the hot zones, by name."""

@@ -16,13 +16,12 @@ from typing import Final, NamedTuple
 
 import duckdb
 
+from spymaster.engines.expiry import QUARTERS, quarterly_from, third_friday
 from spymaster.engines.session import Session
 from spymaster.query.front_month import BronzeTrades, ContractSelector
 
-_QUARTERS: Final = {"H": 3, "M": 6, "U": 9, "Z": 12}
 _ROLL: Final = timedelta(days=8)
 _FRESH: Final = timedelta(days=7)  # longer than any pause of the exchange
-_FRIDAY: Final = 4
 
 
 class _TradesBefore(BronzeTrades):
@@ -81,17 +80,7 @@ def front(data_root: Path, root: str, session: Session) -> Front:
 
 def nearest_quarterly(root: str, day: date) -> str:
     """Return the outright that expires next of those with more than eight days left."""
-    year, quarter = day.year, 3
-    while third_friday(year, quarter) - _ROLL <= day:
-        year, quarter = (year, quarter + 3) if quarter < 12 else (year + 1, 3)
-    letter = next(letter for letter, month in _QUARTERS.items() if month == quarter)
-    return f"{root}{letter}{year % 10}"
-
-
-def third_friday(year: int, month: int) -> date:
-    """Return when a quarterly index future expires."""
-    middle = date(year, month, 15)
-    return middle + timedelta(days=(_FRIDAY - middle.weekday()) % 7)
+    return quarterly_from(root, day + _ROLL + timedelta(days=1))
 
 
 def _is_over(root: str, contract: str, evidence: date, day: date) -> bool:
@@ -99,7 +88,7 @@ def _is_over(root: str, contract: str, evidence: date, day: date) -> bool:
     found = re.fullmatch(rf"{re.escape(root)}([HMUZ])(\d)", contract)
     if found is None:
         return False
-    month = _QUARTERS[found[1]]
+    month = next(month for month, letter in QUARTERS.items() if letter == found[1])
     year = evidence.year + (int(found[2]) - evidence.year) % 10
     expiry = third_friday(year, month)
     return expiry < day or (expiry - _ROLL <= day and day - evidence > _FRESH)

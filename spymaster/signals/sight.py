@@ -9,10 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
+from spymaster.engines.fuel import EFFECTS
+from spymaster.engines.options import shares_document
 from spymaster.engines.snap import SIGNALS, Snap
 
 MOST_IN_SIGHT: Final = 16  # levels of a snap: what a screen shows
 _NEAREST: Final = 4  # on each side, though they be outside of the monitor band
+STRIKE_COLUMNS: Final = ("strike", "open_interest", "volume", "flow", "flow_open")
 _OF_SNAP: Final = frozenset(SIGNALS.names[: SIGNALS.names.index("id")])  # what all its levels have alike
 _HOTZONE: Final = "USER_HOTZONE"
 
@@ -41,6 +44,43 @@ def _hot(kinds: Any) -> NDArray[np.bool_]:
     hot = np.zeros(len(kinds), np.bool_)
     hot[parents[named.to_numpy(zero_copy_only=False)]] = True
     return hot
+
+
+def gamma_document(snap: Snap, profile: str, underlying: str) -> dict[str, Any]:
+    """Return dealer gamma at a snap as JSON: strikes three ways, walls, flip, what they rest on.
+
+    Args:
+        snap: the snap.
+        profile: the name of what it was judged by.
+        underlying: whose options they are.
+    """
+    gamma = snap.gamma
+    strikes, fuel = gamma.strikes, gamma.fuel
+    figures = (strikes.strike, strikes.by_open_interest, strikes.by_volume, strikes.flow, strikes.flow_open)
+    (effect,) = fuel.effect.tolist()
+    net, error = (None if np.isnan(one[0]) else float(one[0]) for one in (fuel.net, fuel.error))
+    return {
+        "ts": snap.snap_ns // NS_PER_MS,
+        "ts_event_ns": snap.snap_ns,
+        underlying.lower(): {"spot": snap.spot, "bid": snap.bid, "ask": snap.ask},
+        "profile": profile,
+        "session": snap.session,
+        "contract": snap.contract,
+        "call_wall": gamma.walls.call,
+        "put_wall": gamma.walls.put,
+        "gamma_flip": gamma.flip,
+        "looked_ns": gamma.looked_ns,
+        "pressure": gamma.pressure,
+        "pressure_change": gamma.pressure_change,
+        "fuel": {"effect": EFFECTS[effect], "net": net, "error": error, "prints": float(fuel.speak[0])},
+        "flow_turn": None if gamma.turn_ns is None else {"ts_event_ns": gamma.turn_ns, "dealers": gamma.turn},
+        "shares": shares_document(gamma.shares),
+        "refused": gamma.refused,
+        "unnamed": gamma.unnamed,
+        "strikes": [
+            dict(zip(STRIKE_COLUMNS, row, strict=True)) for row in zip(*(one.tolist() for one in figures), strict=True)
+        ],
+    }
 
 
 def document(snap: Snap, profile: str, underlying: str, ids: Sequence[str] = ()) -> dict[str, Any]:

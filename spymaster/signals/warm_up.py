@@ -11,22 +11,35 @@ row in the session is not its first at all, or it began before the session did. 
 """
 
 from collections.abc import Callable, Sequence
+from datetime import date
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from spymaster.clock import NS_PER_DAY
+from spymaster.engines.expiry import half_days
 from spymaster.engines.judge import Judge
 from spymaster.engines.ledger import Body
 from spymaster.engines.levels import Zone
-from spymaster.engines.profile import Profile
+from spymaster.engines.profile import MOST_EXPIRY_DAYS, Profile
 from spymaster.engines.session import Session
 from spymaster.engines.snap import Snap
 from spymaster.events import Stream
 from spymaster.query.recorded import Recorded
+from spymaster.query.sessions import calendar
 from spymaster.query.stretches import MOST_ROWS, Bounds, Positions, Taken, by_capture
 from spymaster.signals.earlier import earlier_of, seed_of
 from spymaster.signals.feed import Caught, Roots, begin_of, feed, quoting_of, streams_of
+
+
+@cache
+def half_days_from(session: Session) -> frozenset[date]:
+    """Return the dates on which stocks close early, as far ahead as an option that counts may expire."""
+    return half_days(
+        calendar().sessions_between(session.begin_ns, session.end_ns + MOST_EXPIRY_DAYS * NS_PER_DAY, "us")
+    )
 
 
 class WarmUp:
@@ -147,6 +160,7 @@ class WarmUp:
             seeds=seeds,
             zones=self._zones,
             since_ns=since_ns,
+            half_days=half_days_from(self.session),
             body=self._body,
         )
         return self.judge

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from spymaster.engines.intake import Intake
 from spymaster.engines.judge import Judge
+from spymaster.engines.option_rows import SCHEMAS
 from spymaster.engines.profile import profile_named
 from spymaster.engines.session import Session
 from spymaster.events import (
@@ -32,6 +33,7 @@ SECOND = 1_000_000_000
 HOUR = 3_600 * SECOND
 COMMIT_NS = 20_000_000
 BOOKS, TRADES, STATUS = (Stream(schema.name, "ES") for schema in (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS))
+OPTIONS = tuple(Stream(schema.name, "ES") for schema in SCHEMAS)
 QUOTES, STOCK = (Stream(schema.name, "SPY") for schema in (STOCKS_QUOTES, STOCKS_TRADES))
 FRONT = "ESH6"
 SESSION = Session("2025-12-22", OPEN_NS, OPEN_NS + 6 * HOUR, OPEN_NS, OPEN_NS + 6 * HOUR)
@@ -77,7 +79,7 @@ def numbered(normalizer, blocks, until_ns, capture, local_ns=OPEN_NS):
     for block in blocks:
         for schema, part in normalizer.normalize([(block, local_ns)]).batches:
             stream = Stream(schema.name, "SPY" if schema.name.startswith("stocks.") else "ES")
-            if stream not in (BOOKS, TRADES, STATUS, QUOTES, STOCK):
+            if stream not in (BOOKS, TRADES, STATUS, QUOTES, STOCK, *OPTIONS):
                 continue
             seq = seqs.get(stream, 0)
             seqs[stream] = seq + part.num_rows
@@ -117,7 +119,15 @@ def judged(batches, by=None):
 
 def same(one, other):
     """Whether two snaps are equal in every bit."""
-    return one._replace(levels=None) == other._replace(levels=None) and one.levels.equals(other.levels)
+    levels = one.levels.equals(other.levels)
+    return levels and _bits(one._replace(levels=None)) == _bits(other._replace(levels=None))
+
+
+def _bits(value):
+    """Return a value whose arrays are bytes, so that equal is equal in every bit."""
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
+    return tuple(_bits(each) for each in value) if isinstance(value, tuple) else value
 
 
 def sliced(batches, rng):

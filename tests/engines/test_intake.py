@@ -125,7 +125,7 @@ def test_only_book_and_trades_of_the_root_move_the_clock():
     assert intake.take(options, rows_of(OPTIONS_TRADES, [{"ts_event_ns": BEGIN + 60 * SECOND}])) == []
     (piece,) = intake.take(BOOKS, batch(BOOKS, (70 * SECOND, 1)))
     assert numbers(piece, STATUS) == [0]
-    assert set(piece.seen) == {(BOOKS, 1), (STATUS, 1)}
+    assert set(piece.seen) == {(BOOKS, 1), (STATUS, 1), (options, 1)}
 
 
 def test_of_a_stream_of_several_roots_the_rows_of_this_one_count():

@@ -15,14 +15,14 @@ BEGIN = 7_065_655_200 * SNAP
 RULES = profile_named("ES").score
 
 
-def evidence(*levels, age_s=0.0):
+def evidence(*levels, age_s=0.0, fuel=0.0):
     """Return evidence of levels given as (state, tape[, coverage, direction, distance])."""
     whole = [(*level, *(1.0, 1, 2)[len(level) - 2 :]) for level in levels]
     state, tape, coverage, direction, distance = zip(*whole, strict=True)
     covered = np.array(coverage, float)
     return Evidence(
         np.array(state, np.int8), covered, np.array(tape, float), np.array(direction, np.int8),
-        np.array(distance, np.int64), np.ones(len(levels)), age_s,
+        np.array(distance, np.int64), np.ones(len(levels)), age_s, np.full(len(levels), fuel),
     )  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from datetime import date, timedelta
 
 import pytest
 
+from spymaster.engines.expiry import third_friday
 from spymaster.events import FUTURES_TRADES
 from spymaster.query.sessions import calendar, session_at
-from spymaster.signals.contract import front, nearest_quarterly, third_friday
+from spymaster.signals.contract import front, nearest_quarterly
 from spymaster.simulation.calendar import front_contract
 from tests.engines.test_intake import rows_of
 from tests.signals.recordings import SECOND, TRADES, Recording
