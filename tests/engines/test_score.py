@@ -59,6 +59,15 @@ def test_the_points_add_up_from_50(state, tape, coverage, points):
     assert found.fuel[0] == 0
 
 
+@pytest.mark.parametrize(("fuel", "points"), [(1.0, 7.5), (-1.0, -7.5), (0.0, 0.0)])
+def test_fuel_adds_its_points_and_none_to_what_is_void(fuel, points):
+    found = Score(RULES).snap(BEGIN, ["L", "M"], evidence((WALL, 0.2), (VOID, 0.2), fuel=fuel))
+    assert found.fuel[0] == points
+    assert found.raw[0] == 50 + found.barrier[0] + found.tape[0] + points
+    assert np.isnan(found.fuel[1])
+    assert np.isnan(found.raw[1])
+
+
 def test_the_smoothed_score_is_halfway_after_its_half_life():
     one = One()
     found = [one.see(VACUUM).smooth[0] for _ in range(12)]
