@@ -11,7 +11,7 @@ from spymaster.engines.expiry import is_written_on, quarterly_from
 from spymaster.engines.options import Options, of_strikes
 from spymaster.engines.profile import profile_named
 from tests.engines.leaving import FRONT, SESSION, judge, judged, simulated_streams
-from tests.engines.option_batches import CALL, NOON, S, batches, snap, spots, trade
+from tests.engines.option_batches import CALL, NOON, PUT, S, batches, snap, spots, statistic, trade
 from tests.engines.test_judge import SEEDS
 
 SIM = profile_named("SIM")
@@ -28,7 +28,7 @@ def rows_of(snaps):
     return pa.Table.from_batches([each.levels for each in snaps]).to_pylist()
 
 
-def test_strikes_near_the_price_are_levels_and_walls_too(whole):
+def test_strikes_near_the_price_are_levels(whole):
     last = whole[-1]
     levels = {name: level["price"] for level in last.levels.to_pylist() for name in level["ids"]}
     strikes = {price for name, price in levels.items() if name.startswith("STRIKE_")}
@@ -37,7 +37,16 @@ def test_strikes_near_the_price_are_levels_and_walls_too(whole):
     assert strikes
     assert strikes <= set(last.gamma.strikes.strike.tolist())
     assert all(abs(price - last.spot) <= reach for price in strikes)
-    assert levels["PUT_WALL"] == last.gamma.walls.put
+
+
+def test_walls_are_levels_at_their_strikes():
+    found = Options(SIM.options, SIM.levels, SIM.market, "ESZ5", (), NOON)
+    said = [statistic(name, "open_interest", quantity=many) for name, many in ((CALL, 500), (PUT, 200))]
+    trades = [trade(5, CALL, 10.0), trade(6, PUT, 9.0)]
+    found.work(snap(1), batches(trades=trades, statistics=said), spots((4, 6_900.0)), 6_900.0)
+    found.work(snap(2), {}, spots((300, 6_900.0)), 6_900.0)
+
+    assert [(name, price) for name, price, *_ in found.named()][:2] == [("CALL_WALL", 27_600), ("PUT_WALL", 27_600)]
 
 
 def test_fuel_has_its_points_and_the_points_add_up(whole):
