@@ -206,6 +206,7 @@ def test_wilsons_bounds():
     assert (round(low, 3), high) == (0.929, pytest.approx(1))
     assert [round(bound, 4) for bound in wilson(45, 50)] == [0.7864, 0.9565]
     assert wilson(0, 0) == (0, 1)
+    assert wilson(0, 60)[0] == 0
     assert str(Score(45, 50)) == "45/50 (0.786 to 0.957)"
 
 

@@ -101,7 +101,8 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
         return 0.0, 1.0
     share, spread = right / of, z * z / of
     half = z * sqrt(share * (1 - share) / of + spread / (4 * of))
-    return (share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
+    middle = share + spread / 2
+    return max((middle - half) / (1 + spread), 0.0), min((middle + half) / (1 + spread), 1.0)
 
 
 class Watcher:

@@ -7,6 +7,9 @@ contest is what the market tells.
 
 Beside them, at touches of which the market tells nothing and `first_passage` says what came: the same round levels in
 the same markets with nothing planted, and levels at random prices, one between each two round ones, in both.
+
+300 contests took 30 minutes on two shared cores: AUC 0.767 +- 0.033 at either; nothing planted 0.550 +- 0.071 of 83
+touches of round levels, 0.539 +- 0.069 of 91 of random ones (2026-11-30).
 """
 
 from collections.abc import Callable
