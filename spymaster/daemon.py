@@ -26,7 +26,6 @@ from spymaster.signals.answers import Answers
 from spymaster.signals.live import LiveJudge
 from spymaster.sources import open_feeds
 
-JUDGED_S: Final = 10.0  # how long signals of the last rows may take; the queue of a busy open is worked in two
 MAX_TOLD_HOLES: Final = 10  # of a recovery, and notes on files; `system.gaps` has all holes
 
 
@@ -150,9 +149,8 @@ class Daemon:
             error = str(ended) or type(ended).__name__
             raise
         finally:
-            # What waits on the bus, which is closed; or the session that was recorded as fast as it goes.
-            await asyncio.wait({judging}, timeout=JUDGED_S if self._speed else None)
-            await _cancel([days, judging])
+            await self._end_judging(judging)
+            await _cancel([days])
             daily.tell()
             self._tell_ended(error)
 
@@ -237,6 +235,13 @@ class Daemon:
             problems=len(self.recorder.problems),
             error=error,
         )
+
+    async def _end_judging(self, judging: asyncio.Task[None]) -> None:
+        """Let what waits on the bus be judged, which is closed; or the session that was recorded as fast as it goes."""
+        if self.judge is not None:
+            await asyncio.wait({judging}, timeout=self.judge.most_s_to_end)
+            self.judge.stop()
+        await _cancel([judging])
 
     async def _judge_levels(self) -> None:
         if self.judge is None:

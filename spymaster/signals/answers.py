@@ -13,6 +13,7 @@ from spymaster.events import EventSchema
 from spymaster.events.zones import zone_row
 from spymaster.signals import sight
 from spymaster.signals.live import LiveJudge
+from spymaster.signals.zones import Zones
 
 Append = Callable[[EventSchema, pa.RecordBatch], Awaitable[None]]
 
@@ -69,7 +70,7 @@ class Answers:
 
     async def zones(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the hot zones, by name."""
-        prices = sorted(self._judge.zones.prices.items())
+        prices = sorted(self._zones().prices.items())
         return {"underlying": self._underlying, "zones": [{"zone": name, "price": price} for name, price in prices]}
 
     async def set_zone(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -79,7 +80,7 @@ class Answers:
             UsageError: its name or price is none.
             DiskFullError: the row is not recorded.
         """
-        name, price = self._judge.zones.check(request.get("zone"), request.get("price"))
+        name, price = self._zones().check(request.get("zone"), request.get("price"))
         await self._record(name, price)
         return {"underlying": self._underlying, "zone": name, "price": price}
 
@@ -90,7 +91,7 @@ class Answers:
             UsageError: there is none of that name.
             DiskFullError: the row is not recorded.
         """
-        name = self._judge.zones.known(request.get("zone"))
+        name = self._zones().known(request.get("zone"))
         await self._record(name, None)
         return {"underlying": self._underlying, "zone": name, "price": None}
 
@@ -102,3 +103,9 @@ class Answers:
         now_ns, snap = clock.utc_now_ns(), self._judge.snap
         row = zone_row(self._underlying, name, price, now_ns if snap is None else snap.snap_ns, now_ns)
         await self._append(events.SYSTEM_ZONES, row)
+        self._zones().read(row)  # the judge has it from the bus, in its turn
+
+    def _zones(self) -> Zones:
+        if self._judge.zones is None:
+            raise UsageError("zones are being read. Nothing was done. Next: ask again in some seconds")
+        return self._judge.zones

@@ -30,11 +30,12 @@ from spymaster.query.stretches import Positions
 from spymaster.signals import contract
 from spymaster.signals.feed import Caught
 from spymaster.signals.warm_up import WarmUp
-from spymaster.signals.zones import Zones
+from spymaster.signals.zones import Zones, recorded
 
 BURST_BYTES: Final = 32 << 20  # that the thread works at once; beyond the queue's bound the bus drops what is older
 PAUSE_S: Final = 0.01  # between two bursts: 25 to a snap
 NEARLY_S: Final = 1.0  # a pass over the log that took no longer leaves little for the next
+LAST_ROWS_S: Final = 10.0  # for signals of the last rows once the bus is closed; a busy open's queue is worked in two
 NO_BOOK_S: Final = 0.5  # until the log is read again for the first book
 MOST_PASSES: Final = 20  # each has what came while the one before ran; a machine that falls behind would read for ever
 NEUTRAL: Final = "NEUTRAL"
@@ -49,7 +50,7 @@ class LiveJudge:
     Attributes:
         snap: the newest; None before the first.
         profile: the numbers.
-        zones: the user's hot zones, as of the newest row of `system.zones` that left the bus.
+        zones: the user's hot zones as they were last set; None until what was recorded of them is read.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class LiveJudge:
                 read as fast as it goes come one after another: by the trades alone each book would be late.
         """
         self.snap: Snap | None = None
-        self.zones = Zones(profile.market.underlying, profile.market.tick)
+        self.zones: Zones | None = None
+        self._judged_zones = self._no_zones()  # the thread's own
         self.profile = profile
         self._data_root, self._wal_root = data_root, wal_root
         self._bus, self._journal = bus, journal
@@ -79,11 +81,19 @@ class LiveJudge:
         self._told: dict[str, str] = {}  # signals that are not NEUTRAL, by level
         self._skipped_rows = 0  # by earlier subscriptions; they were read from the log
 
+    def _no_zones(self) -> Zones:
+        return Zones(self.profile.market.underlying, self.profile.market.tick)
+
     def _subscribed(self) -> Subscription:
         return self._bus.subscribe(wants=lambda stream: stream == ZONES or self._wants(stream))
 
+    @property
+    def most_s_to_end(self) -> float | None:
+        """Seconds that what waits on a closed bus may take; None if as long as it takes, 0 if nothing is judged yet."""
+        return None if self._at_the_end else LAST_ROWS_S if self._state == "judging" else 0.0
+
     def stop(self) -> None:
-        """End a warm-up that is under way; what waits on a bus that closes is still judged."""
+        """End a warm-up that is under way."""
         self._stopping = True
 
     async def run(self) -> None:
@@ -93,6 +103,9 @@ class LiveJudge:
             SpymasterError, OSError: log or lake cannot be read, so that nothing can be judged.
         """
         try:
+            zones = self._no_zones()
+            zones.read(await self._in_thread(recorded, self._data_root, self._wal_root))
+            self.zones = zones
             if self._at_the_end:
                 await self._judge_recorded()
                 return
@@ -162,10 +175,10 @@ class LiveJudge:
                 return
 
     def _caught_up(self, warm: WarmUp, positions: Positions) -> Caught:
-        self.zones.read_back(self._data_root, self._wal_root)
+        self._judged_zones.read(recorded(self._data_root, self._wal_root))
         caught = warm.catch_up(positions)
         if warm.judge is not None:
-            warm.judge.zones = self.zones.at()
+            warm.judge.zones = self._judged_zones.at()
         return caught
 
     async def _follow(self, warm: WarmUp) -> int | None:
@@ -189,9 +202,9 @@ class LiveJudge:
         snaps: list[Snap] = []
         for stream, batch in burst:
             if stream == ZONES:
-                self.zones.read(batch)
+                self._judged_zones.read(batch)
                 if warm.judge is not None:
-                    warm.judge.zones = self.zones.at()
+                    warm.judge.zones = self._judged_zones.at()
             else:
                 snaps += warm.take(stream, batch)
         return snaps

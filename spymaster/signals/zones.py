@@ -16,6 +16,18 @@ MOST_ZONES: Final = 64  # of an underlying: more than a screen could show
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
+def recorded(data_root: Path, wal_root: Path) -> pa.Table:
+    """Return what `Zones.read` takes, oldest first by our clock: a session that is played again has times of its own.
+
+    Raises:
+        SpymasterError, OSError: they cannot be read.
+    """
+    with Lake(data_root, wal_root) as lake:
+        query = "select underlying, zone, event, price from system_zones order by ts_recv_ns, capture_seq"
+        rows: pa.Table = lake.sql(query).to_arrow_table()
+        return rows
+
+
 class Zones:
     """The hot zones of one underlying.
 
@@ -35,16 +47,6 @@ class Zones:
                 self.prices.pop(name, None)
                 if event == SET:
                     self.prices[name] = price
-
-    def read_back(self, data_root: Path, wal_root: Path) -> None:
-        """Take the rows of log and lake; our clock says which was later, as a replayed session has times of its own.
-
-        Raises:
-            SpymasterError, OSError: they cannot be read.
-        """
-        with Lake(data_root, wal_root) as lake:
-            query = "select underlying, zone, event, price from system_zones order by ts_recv_ns, capture_seq"
-            self.read(lake.sql(query).to_arrow_table())
 
     def at(self) -> tuple[Zone, ...]:
         """Return them as the engines take them."""

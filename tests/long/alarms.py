@@ -2,6 +2,9 @@
 
 Six hours of event time at each rate, an hour after another, each a market and a session of its own; nothing was chosen
 on their seeds. By profile SIM, which has every level that ES has and a round one each 2.5 points.
+
+Six hours at each took 31 minutes on two cores that others used as well: one BREAK at 200 rows/s, one REJECT at 500,
+none at 2,000 (2026-11-30).
 """
 
 from collections import Counter

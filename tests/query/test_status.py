@@ -183,8 +183,11 @@ def test_a_daemon_of_another_version_is_named_in_one_line_and_the_files_are_look
     wal = tmp_path / "wal"
     wal.mkdir()
 
+    async def answer(request):
+        return {"pid": 1, "version": "0.0.1", "streams": {}}
+
     async def ask():
-        server = ControlServer(wal, {"status": lambda: {"pid": 1, "version": "0.0.1", "streams": {}}})
+        server = ControlServer(wal, {"status": answer})
         await server.open()
         try:
             return await asyncio.to_thread(status_module.status, wal, tmp_path / "lake")
