@@ -69,11 +69,11 @@ class LiveJudge:
         """
         self.snap: Snap | None = None
         self.zones: Zones | None = None
-        self._judged_zones = self._no_zones()  # the thread's own
         self.profile = profile
         self._data_root, self._wal_root = data_root, wal_root
         self._bus, self._journal = bus, journal
         self._wants = Judge(profile, (), "").wants
+        self._judged_zones = self._no_zones()  # the thread's own
         self._subscription = self._subscribed()
         self._thread = ThreadPoolExecutor(1, "judge")
         self._state, self._at_the_end = "waiting", at_the_end
