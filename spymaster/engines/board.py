@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
-from spymaster.engines import aggressor, exact, option_model, profile
+from spymaster.engines import aggressor, option_model, profile
 from spymaster.engines.aggressor import IV_UNIT, NO_IV, Signs
 from spymaster.engines.asof import MOST_KEYS, AsOf, Keys, latest
 from spymaster.engines.expiry import expires_ns, is_written_on
 from spymaster.engines.ledger import Longs
-from spymaster.engines.option_model import GAMMA_SCALE, Terms
+from spymaster.engines.option_model import GAMMA_SCALE, Terms, fastest_model
 from spymaster.engines.option_rows import NO_DAY, OPEN_INTEREST, VOLATILITY, Contracts, OptionRows, Rows
 from spymaster.engines.strike_vols import StrikeVols
 
@@ -210,7 +210,7 @@ class Board:
 
     def gamma(self, terms: Terms, vol: Floats) -> Floats:
         """Return the gamma of options a point of the underlying's price, which is the spot's; NaN where unknown."""
-        growth = exact.exp(self._rules.spot_rate * terms.years)
+        growth = fastest_model().exp(self._rules.spot_rate * terms.years)
         gamma: Floats = option_model.value(terms, vol).gamma * growth * growth
         return gamma
 
@@ -240,11 +240,8 @@ class Board:
         for index, name in enumerate(contracts.names):
             slot = self._slots.get(name)
             if slot is None:
-                strike, right, expires = (
-                    contracts.strike[index],
-                    contracts.right[index],
-                    self._expires_ns(contracts, index),
-                )
+                strike, right = contracts.strike[index], contracts.right[index]
+                expires = self._expires_ns(contracts, index)
                 if np.isnan(strike) or not right or expires is None:
                     continue
                 slot = self._put(
@@ -323,12 +320,8 @@ class Board:
         price, size = rows.values["price"], rows.values["size"]
         whole = (slot >= 0) & (price > 0) & (size > 0)
         self.unnamed += int((slot < 0).sum())
-        slot, ts_ns, price, size = (
-            slot[whole],
-            rows.ts_ns[whole],
-            price[whole],
-            np.minimum(size[whole], MOST_SIZE).astype(np.int64),
-        )
+        slot, ts_ns, price = slot[whole], rows.ts_ns[whole], price[whole]
+        size = np.minimum(size[whole], MOST_SIZE).astype(np.int64)
         if not len(slot):
             return _NO_PRINTS
         spot = self._spots.at(np.zeros(len(slot), np.intp), ts_ns, included=included)[:, 0]
@@ -345,9 +338,9 @@ class Board:
 
     def _terms(self, slot: Keys, spot: Floats, now_ns: Longs) -> Terms:
         options = self._options
-        years = option_model.years_between(now_ns, options.expires_ns[slot])
+        years, exp = option_model.years_between(now_ns, options.expires_ns[slot]), fastest_model().exp
         years = np.clip(years, -1.0, 1.0)
-        discount, forward = exact.exp(-self._rules.rate * years), spot * exact.exp(self._rules.spot_rate * years)
+        discount, forward = exp(-self._rules.rate * years), spot * exp(self._rules.spot_rate * years)
         return Terms(forward, self.strikes[options.row[slot]], years, discount, options.is_call[slot])
 
     def _classified(
