@@ -43,9 +43,11 @@ class AsOf:
             return
         key, ts_ns = np.concatenate([self._key, key]), np.concatenate([self._ts_ns, ts_ns])
         values = np.concatenate([self._values, values])
-        order = np.lexsort((ts_ns, key))  # stable
-        self._key, self._ts_ns, self._values = key[order], ts_ns[order], values[order]
-        self._grow(int(self._key[-1]) + 1)
+        if not _ordered(key, ts_ns):
+            order = np.lexsort((ts_ns, key))  # stable
+            key, ts_ns, values = key[order], ts_ns[order], values[order]
+        self._key, self._ts_ns, self._values = key, ts_ns, values
+        self._grow(int(key[-1]) + 1)
 
     def at(self, key: Keys, ts_ns: Longs, *, included: bool = True) -> Floats:
         """Return the latest values of keys before times, or at them where that is `included`; NaN where there are none.
@@ -72,6 +74,8 @@ class AsOf:
 
     def age(self, now_ns: int) -> None:
         """Let rows from before `now_ns` - `keep_ns` count as old ones, of which the newest of each key is kept."""
+        if not len(self._ts_ns):
+            return
         old = self._ts_ns < now_ns - self._keep_ns
         if len(old) - int(old.sum()) > _MOST_KEPT:
             old |= self._ts_ns <= np.sort(self._ts_ns)[-_MOST_KEPT - 1]
@@ -106,6 +110,13 @@ def latest(key: Keys, known: NDArray[np.bool_]) -> Keys:
     found = np.full(len(key), -1, np.intp)
     found[order[here]] = order[place[here]]
     return found
+
+
+def _ordered(key: Keys, ts_ns: Longs) -> bool:
+    """Return whether rows are in order of key and time, as those of one key mostly come."""
+    same = key[1:] == key[:-1]
+    in_time = ts_ns[1:] >= ts_ns[:-1]
+    return bool(in_time.all() and same.all()) or bool(((key[1:] > key[:-1]) | (same & in_time)).all())
 
 
 def _joined(key: Keys, ts_ns: Longs, begin_ns: int) -> Longs:

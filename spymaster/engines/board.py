@@ -177,12 +177,18 @@ class Board:
             rows: up to it.
             spots: of the underlying, up to it.
         """
-        self._define(rows.definitions, snap_ns)
         self._spots.add(np.zeros(len(spots.ts_ns), np.intp), spots.ts_ns, spots.price[:, None])
-        self._quote(rows.quotes, snap_ns)
-        valued = self._value(rows.prints, snap_ns, included=spots.included)
-        self._note_greeks(rows.greeks, snap_ns)
-        self._note_statistics(rows.statistics, snap_ns)
+        valued = _NO_PRINTS
+        if len(rows.definitions.contract):
+            self._define(rows.definitions, snap_ns)
+        if len(rows.quotes.contract):
+            self._quote(rows.quotes, snap_ns)
+        if len(rows.prints.contract):
+            valued = self._value(rows.prints, snap_ns, included=spots.included)
+        if len(rows.greeks.contract):
+            self._note_greeks(rows.greeks, snap_ns)
+        if len(rows.statistics.contract):
+            self._note_statistics(rows.statistics, snap_ns)
         self._quotes.age(snap_ns)
         self._spots.age(snap_ns)
         return valued
@@ -236,19 +242,16 @@ class Board:
 
     def _slots_of(self, contracts: Contracts, now_ns: int) -> Keys:
         """Return the slot of each contract, -1 of those that have none; who comes first here is given one."""
-        found = np.full(len(contracts.names), -1, np.intp)
-        for index, name in enumerate(contracts.names):
-            slot = self._slots.get(name)
-            if slot is None:
-                strike, right = contracts.strike[index], contracts.right[index]
-                expires = self._expires_ns(contracts, index)
-                if np.isnan(strike) or not right or expires is None:
-                    continue
-                slot = self._put(
-                    name, float(strike), bool(right > 0), expires, counts=self._is_mine(expires), now_ns=now_ns
-                )
-            found[index] = slot
-        return found
+        return np.array([self._slot_of(contracts, index, now_ns) for index in range(len(contracts.names))], np.intp)
+
+    def _slot_of(self, contracts: Contracts, index: int, now_ns: int) -> int:
+        name = contracts.names[index]
+        if name in self._slots:
+            return self._slots[name]
+        strike, right, expires = contracts.strike[index], contracts.right[index], self._expires_ns(contracts, index)
+        if np.isnan(strike) or not right or expires is None:
+            return -1
+        return self._put(name, float(strike), bool(right > 0), expires, counts=self._is_mine(expires), now_ns=now_ns)
 
     def _is_mine(self, expires: int) -> bool:
         return is_written_on(self._written_on, expires)

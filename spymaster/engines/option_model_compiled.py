@@ -1,7 +1,7 @@
 """The option model compiled by numba, an option after another: the same as `option_model` in numpy, in every bit.
 
-A snap has some ten prints, for which numpy needs four hundred calls, whatever their number; here it is one. The bits are
-the same since either rounds each operation by itself, in one order: none is contracted with the next, as `fastmath`
+A snap has some ten prints, for which numpy needs four hundred calls, whatever their number; here it is one. The bits
+are the same since either rounds each operation by itself, in one order: none is contracted with the next, as `fastmath`
 would allow.
 
 As for the ledger's account, numba keeps what it compiled on disk, and a cache that cannot be used is done without.
