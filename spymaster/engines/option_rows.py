@@ -71,7 +71,8 @@ class Contracts:
     @cached_property
     def strike(self) -> Floats:
         """NaN where the rows do not say."""
-        return self._said("strike").to_numpy(zero_copy_only=False)
+        strike: Floats = self._said("strike").to_numpy(zero_copy_only=False)
+        return strike
 
     @cached_property
     def right(self) -> NDArray[np.int8]:
@@ -87,7 +88,7 @@ class Contracts:
         return days.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def _said(self, column: str) -> Any:
-        return self._rows.column(column).take(pa.array(self._first))
+        return self._rows.column(column).take(self._first)
 
 
 class Rows(NamedTuple):
@@ -175,7 +176,7 @@ def _rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> 
     ts_ns, capture, seq = (batch.column(key).to_numpy() for key in _KEY)
     order = np.lexsort((seq, capture, ts_ns))
     # Numbered as they come in order, so that a contract's index does not depend on how rows arrived.
-    coded: Any = batch.column(name).take(pa.array(order)).dictionary_encode()
+    coded: Any = batch.column(name).take(order).dictionary_encode()
     index: Codes = coded.indices.to_numpy()
     first = np.flatnonzero(np.diff(np.maximum.accumulate(index), prepend=-1))
     contracts = Contracts(tuple(coded.dictionary.to_pylist()), batch, order[first])
@@ -193,6 +194,6 @@ def _values(column: pa.Array) -> NDArray[Any]:
 
 @cache
 def _no_rows(columns: tuple[str, ...]) -> Rows:
-    nothing = pa.RecordBatch.from_pylist([], pa.schema([("strike", pa.float64()), ("right", pa.string())]))
+    nothing = pa.RecordBatch.from_pylist([], pa.schema([OPTIONS_TRADES.log.field(name) for name in _OPTION]))
     nobody = Contracts((), nothing, np.empty(0, np.intp))
     return Rows(nobody, np.empty(0, np.int32), np.empty(0, np.int64), {name: np.empty(0) for name in columns})
