@@ -3,8 +3,6 @@
 A snap has some ten prints, for which numpy needs four hundred calls, whatever their number; here it is one. The bits
 are the same since either rounds each operation by itself, in one order: none is contracted with the next, as `fastmath`
 would allow.
-
-As for the ledger's account, numba keeps what it compiled on disk, and a cache that cannot be used is done without.
 """
 
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numba import boolean, float64, njit, types
 
+from spymaster.engines.compiled import compiled
 from spymaster.engines.exact import (
     HART_ABOVE,
     HART_BELOW,
@@ -45,23 +44,12 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 @lru_cache(maxsize=1)
 def load() -> Model:
     """Compile the model, which takes seconds, or take it from numba's cache."""
-    try:
-        return _tried(cache=True)
-    except Exception:  # noqa: BLE001 - of a bad cache it may be any; without one the same is tried again, unguarded
-        return _tried(cache=False)
-
-
-def _tried(*, cache: bool) -> Model:
     given = types.Array(float64, 1, "C", readonly=True)
     terms = (given, given, given, given, types.Array(boolean, 1, "C", readonly=True))
     out = float64[::1]
-
-    def compiled(function: Callable[..., None], *kinds: Any) -> Any:
-        return njit(types.void(*kinds), cache=cache, nogil=True, error_model="numpy")(function)
-
-    exps = compiled(exp_of_all, given, out)
-    values = compiled(value_all, *terms, given, out, out, out)
-    vols = compiled(imply_all, *terms, given, given, out)
+    exps = compiled(exp_of_all, types.void(given, out))
+    values = compiled(value_all, types.void(*terms, given, out, out, out))
+    vols = compiled(imply_all, types.void(*terms, given, given, out))
 
     def exp(x: Floats) -> Floats:
         found = np.empty(len(x))
@@ -90,10 +78,10 @@ def _columns(terms: Terms, numbers: Floats) -> list[Any]:
     return columns
 
 
-def _compiled(function: _Function) -> _Function:
+def _inner(function: _Function) -> _Function:
     # Kept on disk with the function that calls it.
-    compiled: Any = njit(nogil=True, error_model="numpy")(function)
-    return compiled  # type: ignore[no-any-return]
+    inner: Any = njit(nogil=True, error_model="numpy")(function)
+    return inner  # type: ignore[no-any-return]
 
 
 def exp_of_all(x: Floats, out: Floats) -> None:
@@ -131,22 +119,22 @@ def imply_all(
             vol[at] = _solve(far, share) / np.sqrt(years[at])
 
 
-@_compiled
+@_inner
 def _is_sound(number: float) -> bool:
     return number > 0 and number < np.inf
 
 
-@_compiled
+@_inner
 def _is_live(forward: float, strike: float, years: float, discount: float) -> bool:
     return _is_sound(years) and _is_sound(forward) and _is_sound(strike) and _is_sound(discount)
 
 
-@_compiled
+@_inner
 def _ahead(forward: float, strike: float, is_call: bool) -> float:
     return forward - strike if is_call else strike - forward
 
 
-@_compiled
+@_inner
 def _value(
     forward: float, strike: float, years: float, discount: float, is_call: bool, vol: float
 ) -> tuple[float, float, float]:
@@ -161,7 +149,7 @@ def _value(
     )
 
 
-@_compiled
+@_inner
 def _sides(far: float, deviation: float) -> tuple[float, float, float]:
     shift = far / deviation
     upper = deviation / 2 - shift
@@ -171,7 +159,7 @@ def _sides(far: float, deviation: float) -> tuple[float, float, float]:
     return 1 - tail if upper > 0 else tail, lost, bell
 
 
-@_compiled
+@_inner
 def _solve(far: float, share: float) -> float:
     deviation: float = max(np.sqrt(2 * far), share * ROOT_2PI)
     onward, low, high = deviation, 0.0, WIDEST
@@ -194,7 +182,7 @@ def _solve(far: float, share: float) -> float:
     return onward
 
 
-@_compiled
+@_inner
 def _exp(x: float) -> float:
     twos = np.rint(x * PER_LN2)
     rest = x - twos * LN2_HIGH
@@ -208,7 +196,7 @@ def _exp(x: float) -> float:
     return ldexp(total, int(max(twos, _NO_POWER)))
 
 
-@_compiled
+@_inner
 def _log(x: float) -> float:
     if x >= 0.5 and x <= 2:
         return _log_near(x)
@@ -216,7 +204,7 @@ def _log(x: float) -> float:
     return twos * LN2_HIGH + (_log_near(part) + twos * LN2_LOW)
 
 
-@_compiled
+@_inner
 def _log_near(x: float) -> float:
     slope = (x - 1) / (x + 1)
     square = slope * slope
@@ -228,7 +216,7 @@ def _log_near(x: float) -> float:
     return doubled
 
 
-@_compiled
+@_inner
 def _above(size: float) -> float:
     total = HART_ABOVE[0]
     for factor in HART_ABOVE[1:]:
@@ -236,7 +224,7 @@ def _above(size: float) -> float:
     return total
 
 
-@_compiled
+@_inner
 def _below(size: float) -> float:
     total = HART_BELOW[0]
     for factor in HART_BELOW[1:]:
