@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from spymaster.engines.compiled import loops
 from spymaster.engines.ledger import Longs
 
 MOST_KEYS: Final = 1 << 15
@@ -24,7 +25,7 @@ class AsOf:
     """Rows of `columns` values by key, 0 to MOST_KEYS - 1."""
 
     def __init__(self, columns: int, keep_ns: int) -> None:
-        self._keep_ns = keep_ns
+        self._keep_ns, self._loops = keep_ns, loops()
         self._old = np.full((0, columns), np.nan)  # by key, the newest of those that are not kept one by one
         self._old_ns = np.empty(0, np.int64)
         self._key = np.empty(0, np.intp)  # of the others, which are in order of key and time
@@ -60,10 +61,14 @@ class AsOf:
         Returns:
             (n, columns).
         """
+        found = np.full((len(key), self._values.shape[1]), np.nan)
+        if self._loops is not None:
+            known = self._key, self._ts_ns, self._values, self._old_ns, self._old
+            self._loops.look_up(*known, key, ts_ns, included, found)
+            return found
         begin = int(self._ts_ns.min()) if len(self._ts_ns) else 0
         kept, asked = _joined(self._key, self._ts_ns, begin), _joined(key, ts_ns, begin)
         place = np.searchsorted(kept, asked, side="right" if included else "left") - 1
-        found = np.full((len(key), self._values.shape[1]), np.nan)
         among = (place >= 0) & (ts_ns >= begin)
         among[among] = self._key[place[among]] == key[among]
         found[among] = self._values[place[among]]

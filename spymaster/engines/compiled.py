@@ -15,6 +15,7 @@ class Loops(NamedTuple):
 
     hold: Callable[..., None]
     follow: Callable[..., None]
+    look_up: Callable[..., None]
 
 
 @lru_cache(maxsize=1)
@@ -24,7 +25,9 @@ def loops() -> Loops | None:
         return None
     from spymaster.engines import loops as plain  # noqa: PLC0415 - loading numba takes most of a second
 
-    return Loops(compiled(plain.hold, plain.HOLD), compiled(plain.follow, plain.FOLLOW))
+    return Loops(
+        compiled(plain.hold, plain.HOLD), compiled(plain.follow, plain.FOLLOW), compiled(plain.look_up, plain.LOOK_UP)
+    )
 
 
 def compiled(function: Callable[..., None], signature: Any) -> Any:

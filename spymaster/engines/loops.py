@@ -1,4 +1,4 @@
-"""The loops that `compiled` compiles: what `Holds` and `aggressor.Memory` do in numpy, a level or a print at a time.
+"""The loops that `compiled` compiles: what `Holds`, `aggressor.Memory` and `AsOf` do in numpy, a row at a time.
 
 Bounds are not checked: who calls these has columns of one length.
 """
@@ -27,6 +27,10 @@ HOLD: Final = types.void(
 FOLLOW: Final = types.void(
     _read(int64), _read(float64), _read(int64), int64,
     int64[::1], int64[::1], float64[::1], int8[::1], int64[::1], int8[::1],
+)  # fmt: skip
+LOOK_UP: Final = types.void(
+    _read(int64), _read(int64), float64[:, ::1], _read(int64), float64[:, ::1],
+    _read(int64), _read(int64), boolean, float64[:, ::1],
 )  # fmt: skip
 
 
@@ -84,3 +88,23 @@ def follow(
         elif price[at] < prices[here]:
             ticks[here] = -1
         prices[here], tick[at] = price[at], ticks[here]
+
+
+def look_up(
+    kept: Longs, kept_ns: Longs, values: NDArray[np.float64], old_ns: Longs, old: NDArray[np.float64],
+    key: Longs, ts_ns: Longs, included: bool, found: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """Write the latest values of keys, see `AsOf.at`; of keys without one nothing is written."""
+    for at in range(len(key)):
+        asked, last_ns = key[at], ts_ns[at] if included else ts_ns[at] - 1
+        low, high = 0, len(kept)
+        while low < high:
+            middle = (low + high) // 2
+            if kept[middle] < asked or (kept[middle] == asked and kept_ns[middle] <= last_ns):
+                low = middle + 1
+            else:
+                high = middle
+        if low > 0 and kept[low - 1] == asked:
+            found[at] = values[low - 1]
+        elif asked < len(old_ns) and old_ns[asked] <= last_ns:
+            found[at] = old[asked]
