@@ -235,7 +235,7 @@ class Dealer:
         np.add.at(self._open, row, sums[NET])
         since = -(2**62) if self._snap_ns is None else self._snap_ns + SNAP_NS
         step = np.maximum(-(-prints.ts_ns[known] // SNAP_NS) * SNAP_NS, since)
-        for at in np.unique(step).tolist():
+        for at in sorted(set(step.tolist())):
             here = step == at
             self._flow.add(at, row[here], sums[:, here])
             self.turns.add(at, sign[here], gross[here])
