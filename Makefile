@@ -47,6 +47,8 @@ lock: .venv/installed
 	@# What is compiled now is kept, and no first recording waits for it.
 	$(BIN)/python -c 'from spymaster.events.encoding import MassiveFrames; from spymaster.normalize.open import normalizer_of; normalizer_of(MassiveFrames("stocks", "ALL"), origin="")'
 	$(BIN)/python -c 'from spymaster.engines.ledger import fastest_body; fastest_body()'
+	$(BIN)/python -c 'from spymaster.engines.option_model import fastest_model; fastest_model()'
+	$(BIN)/python -c 'from spymaster.engines.compiled import loops; loops()'
 	@touch $@
 
 clean:

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.engines.asof import Keys, latest
+from spymaster.engines.compiled import loops
 from spymaster.engines.ledger import Longs
 
 HOW: Final = ("quote", "iv", "tick", "unknown", "venue")
 QUOTE, IV, TICK, UNKNOWN, VENUE = range(len(HOW))
 IV_UNIT: Final = 1 << 30  # of a volatility of 1
 NO_IV: Final = -1
-_WEIGHT_BITS: Final = 20
+WEIGHT_BITS: Final = 20
 
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
@@ -77,7 +78,7 @@ class Memory:
     """What prints are compared with: the running mean, the last price and its last change, by option."""
 
     def __init__(self, iv_weight: float) -> None:
-        self._weight = round(iv_weight * (1 << _WEIGHT_BITS))
+        self._weight, self._loops = round(iv_weight * (1 << WEIGHT_BITS)), loops()
         self._mean = np.empty(0, np.int64)
         self._seen = np.empty(0, np.int64)  # prints that it is of
         self._price = np.empty(0)
@@ -93,8 +94,12 @@ class Memory:
         """
         if len(slot):
             self._grow(int(slot.max()) + 1)
-        order = np.argsort(slot, kind="stable")
         mean, tick = np.empty(len(slot), np.int64), np.empty(len(slot), np.int8)
+        if self._loops is not None:
+            memory = self._mean, self._seen, self._price, self._tick
+            self._loops.follow(slot, price, iv, self._weight, *memory, mean, tick)
+            return mean, tick
+        order = np.argsort(slot, kind="stable")
         mean[order] = self._means(slot[order], iv[order])
         tick[order] = self._ticks(slot[order], price[order])
         return mean, tick
@@ -110,8 +115,8 @@ class Memory:
             stood = self._mean[here]
             before[place] = stood
             seen = self._seen[here] + (now != NO_IV)
-            weight = np.maximum(self._weight, (1 << _WEIGHT_BITS) // np.maximum(seen, 1))
-            moved = stood + (((now - stood) * weight + (1 << _WEIGHT_BITS - 1)) >> _WEIGHT_BITS)
+            weight = np.maximum(self._weight, (1 << WEIGHT_BITS) // np.maximum(seen, 1))
+            moved = stood + (((now - stood) * weight + (1 << WEIGHT_BITS - 1)) >> WEIGHT_BITS)
             self._mean[here] = np.where(now == NO_IV, stood, np.where(seen == 1, now, moved))
             self._seen[here] = seen
         return before

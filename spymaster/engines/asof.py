@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from spymaster.engines.compiled import loops
 from spymaster.engines.ledger import Longs
 
 MOST_KEYS: Final = 1 << 15
@@ -24,7 +25,7 @@ class AsOf:
     """Rows of `columns` values by key, 0 to MOST_KEYS - 1."""
 
     def __init__(self, columns: int, keep_ns: int) -> None:
-        self._keep_ns = keep_ns
+        self._keep_ns, self._loops = keep_ns, loops()
         self._old = np.full((0, columns), np.nan)  # by key, the newest of those that are not kept one by one
         self._old_ns = np.empty(0, np.int64)
         self._key = np.empty(0, np.intp)  # of the others, which are in order of key and time
@@ -43,9 +44,11 @@ class AsOf:
             return
         key, ts_ns = np.concatenate([self._key, key]), np.concatenate([self._ts_ns, ts_ns])
         values = np.concatenate([self._values, values])
-        order = np.lexsort((ts_ns, key))  # stable
-        self._key, self._ts_ns, self._values = key[order], ts_ns[order], values[order]
-        self._grow(int(self._key[-1]) + 1)
+        if not _ordered(key, ts_ns):
+            order = np.lexsort((ts_ns, key))  # stable
+            key, ts_ns, values = key[order], ts_ns[order], values[order]
+        self._key, self._ts_ns, self._values = key, ts_ns, values
+        self._grow(int(key[-1]) + 1)
 
     def at(self, key: Keys, ts_ns: Longs, *, included: bool = True) -> Floats:
         """Return the latest values of keys before times, or at them where that is `included`; NaN where there are none.
@@ -58,10 +61,14 @@ class AsOf:
         Returns:
             (n, columns).
         """
+        found = np.full((len(key), self._values.shape[1]), np.nan)
+        if self._loops is not None:
+            known = self._key, self._ts_ns, self._values, self._old_ns, self._old
+            self._loops.look_up(*known, key, ts_ns, included, found)
+            return found
         begin = int(self._ts_ns.min()) if len(self._ts_ns) else 0
         kept, asked = _joined(self._key, self._ts_ns, begin), _joined(key, ts_ns, begin)
         place = np.searchsorted(kept, asked, side="right" if included else "left") - 1
-        found = np.full((len(key), self._values.shape[1]), np.nan)
         among = (place >= 0) & (ts_ns >= begin)
         among[among] = self._key[place[among]] == key[among]
         found[among] = self._values[place[among]]
@@ -72,6 +79,8 @@ class AsOf:
 
     def age(self, now_ns: int) -> None:
         """Let rows from before `now_ns` - `keep_ns` count as old ones, of which the newest of each key is kept."""
+        if not len(self._ts_ns):
+            return
         old = self._ts_ns < now_ns - self._keep_ns
         if len(old) - int(old.sum()) > _MOST_KEPT:
             old |= self._ts_ns <= np.sort(self._ts_ns)[-_MOST_KEPT - 1]
@@ -106,6 +115,13 @@ def latest(key: Keys, known: NDArray[np.bool_]) -> Keys:
     found = np.full(len(key), -1, np.intp)
     found[order[here]] = order[place[here]]
     return found
+
+
+def _ordered(key: Keys, ts_ns: Longs) -> bool:
+    """Return whether rows are in order of key and time, as those of one key mostly come."""
+    same = key[1:] == key[:-1]
+    in_time = ts_ns[1:] >= ts_ns[:-1]
+    return bool(in_time.all() and same.all()) or bool(((key[1:] > key[:-1]) | (same & in_time)).all())
 
 
 def _joined(key: Keys, ts_ns: Longs, begin_ns: int) -> Longs:

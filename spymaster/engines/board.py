@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_DAY, NS_PER_SECOND
-from spymaster.engines import aggressor, exact, option_model, profile
+from spymaster.engines import aggressor, option_model, profile
 from spymaster.engines.aggressor import IV_UNIT, NO_IV, Signs
 from spymaster.engines.asof import MOST_KEYS, AsOf, Keys, latest
 from spymaster.engines.expiry import expires_ns, is_written_on
 from spymaster.engines.ledger import Longs
-from spymaster.engines.option_model import GAMMA_SCALE, Terms
+from spymaster.engines.option_model import GAMMA_SCALE, Terms, fastest_model
 from spymaster.engines.option_rows import NO_DAY, OPEN_INTEREST, VOLATILITY, Contracts, OptionRows, Rows
 from spymaster.engines.strike_vols import StrikeVols
 
@@ -177,12 +177,18 @@ class Board:
             rows: up to it.
             spots: of the underlying, up to it.
         """
-        self._define(rows.definitions, snap_ns)
         self._spots.add(np.zeros(len(spots.ts_ns), np.intp), spots.ts_ns, spots.price[:, None])
-        self._quote(rows.quotes, snap_ns)
-        valued = self._value(rows.prints, snap_ns, included=spots.included)
-        self._note_greeks(rows.greeks, snap_ns)
-        self._note_statistics(rows.statistics, snap_ns)
+        valued = _NO_PRINTS
+        if len(rows.definitions.contract):
+            self._define(rows.definitions, snap_ns)
+        if len(rows.quotes.contract):
+            self._quote(rows.quotes, snap_ns)
+        if len(rows.prints.contract):
+            valued = self._value(rows.prints, snap_ns, included=spots.included)
+        if len(rows.greeks.contract):
+            self._note_greeks(rows.greeks, snap_ns)
+        if len(rows.statistics.contract):
+            self._note_statistics(rows.statistics, snap_ns)
         self._quotes.age(snap_ns)
         self._spots.age(snap_ns)
         return valued
@@ -210,7 +216,7 @@ class Board:
 
     def gamma(self, terms: Terms, vol: Floats) -> Floats:
         """Return the gamma of options a point of the underlying's price, which is the spot's; NaN where unknown."""
-        growth = exact.exp(self._rules.spot_rate * terms.years)
+        growth = fastest_model().exp(self._rules.spot_rate * terms.years)
         gamma: Floats = option_model.value(terms, vol).gamma * growth * growth
         return gamma
 
@@ -236,22 +242,16 @@ class Board:
 
     def _slots_of(self, contracts: Contracts, now_ns: int) -> Keys:
         """Return the slot of each contract, -1 of those that have none; who comes first here is given one."""
-        found = np.full(len(contracts.names), -1, np.intp)
-        for index, name in enumerate(contracts.names):
-            slot = self._slots.get(name)
-            if slot is None:
-                strike, right, expires = (
-                    contracts.strike[index],
-                    contracts.right[index],
-                    self._expires_ns(contracts, index),
-                )
-                if np.isnan(strike) or not right or expires is None:
-                    continue
-                slot = self._put(
-                    name, float(strike), bool(right > 0), expires, counts=self._is_mine(expires), now_ns=now_ns
-                )
-            found[index] = slot
-        return found
+        return np.array([self._slot_of(contracts, index, now_ns) for index in range(len(contracts.names))], np.intp)
+
+    def _slot_of(self, contracts: Contracts, index: int, now_ns: int) -> int:
+        name = contracts.names[index]
+        if name in self._slots:
+            return self._slots[name]
+        strike, right, expires = contracts.strike[index], contracts.right[index], self._expires_ns(contracts, index)
+        if np.isnan(strike) or not right or expires is None:
+            return -1
+        return self._put(name, float(strike), bool(right > 0), expires, counts=self._is_mine(expires), now_ns=now_ns)
 
     def _is_mine(self, expires: int) -> bool:
         return is_written_on(self._written_on, expires)
@@ -323,12 +323,8 @@ class Board:
         price, size = rows.values["price"], rows.values["size"]
         whole = (slot >= 0) & (price > 0) & (size > 0)
         self.unnamed += int((slot < 0).sum())
-        slot, ts_ns, price, size = (
-            slot[whole],
-            rows.ts_ns[whole],
-            price[whole],
-            np.minimum(size[whole], MOST_SIZE).astype(np.int64),
-        )
+        slot, ts_ns, price = slot[whole], rows.ts_ns[whole], price[whole]
+        size = np.minimum(size[whole], MOST_SIZE).astype(np.int64)
         if not len(slot):
             return _NO_PRINTS
         spot = self._spots.at(np.zeros(len(slot), np.intp), ts_ns, included=included)[:, 0]
@@ -345,9 +341,9 @@ class Board:
 
     def _terms(self, slot: Keys, spot: Floats, now_ns: Longs) -> Terms:
         options = self._options
-        years = option_model.years_between(now_ns, options.expires_ns[slot])
+        years, exp = option_model.years_between(now_ns, options.expires_ns[slot]), fastest_model().exp
         years = np.clip(years, -1.0, 1.0)
-        discount, forward = exact.exp(-self._rules.rate * years), spot * exact.exp(self._rules.spot_rate * years)
+        discount, forward = exp(-self._rules.rate * years), spot * exp(self._rules.spot_rate * years)
         return Terms(forward, self.strikes[options.row[slot]], years, discount, options.is_call[slot])
 
     def _classified(

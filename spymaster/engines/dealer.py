@@ -126,9 +126,12 @@ class Dealer:
         self.turns = FlowTurns(rules)
         self._rules, self._tick = rules, tick
         self._flow = _Window(rules.flow_s * NS_PER_SECOND)
-        self._nets: deque[tuple[int, int]] = deque()  # of `flow_s` and a minute, at most one for each 250 ms
+        self._minute: deque[tuple[int, int]] = deque()  # nets of the newest, at most one for each 250 ms
+        self._before: deque[tuple[int, int]] = deque()  # likewise, of `flow_s` before that
+        self._before_net = 0
         self._open = np.empty(0, np.int64)
-        self._strikes = np.empty(0)
+        self._strikes = np.empty(0)  # by row, and their order
+        self._order = np.empty(0, np.intp)
         self._position = np.zeros((4, 0), np.int64)  # calls and puts by open interest, by volume; by strike's row
         self._flip: float | None = None
         self._spot: float | None = None
@@ -136,6 +139,10 @@ class Dealer:
         self._snap_ns: int | None = None
         self._how, self._vol_from = np.zeros(5, np.int64), np.zeros(5, np.int64)
         self._interest = self._valued = 0
+        # What is asked for at each snap, until it changes.
+        self._shown: Strikes | None = None
+        self._walls: Walls | None = None
+        self._fuel: Fuel | None = None
 
     def work(self, snap_ns: int, prints: Valued, board: Board, spot: float | None) -> None:
         """Count a snap's prints, and look at what is open if it is time.
@@ -146,10 +153,12 @@ class Dealer:
             board: where they were worked.
             spot: of the underlying, None where it is not known.
         """
-        self._strikes = board.strikes
-        self._open = _longer(self._open, len(board.strikes))
-        counts = board.counted(prints.slot, prints.ts_ns)
-        self._count(snap_ns, prints.take(counts), board)
+        if board.strikes is not self._strikes:  # as none is ever changed in place
+            self._strikes, self._order, self._shown = board.strikes, np.argsort(board.strikes), None
+            self._open = _longer(self._open, len(board.strikes))
+        if len(prints.slot):
+            self._count(snap_ns, prints.take(board.counted(prints.slot, prints.ts_ns)), board)
+        self._leave(snap_ns)
         self.turns.snap(snap_ns)
         period = self._rules.profile_s * NS_PER_SECOND
         due = self.looked_ns is None or snap_ns // period > self.looked_ns // period
@@ -161,16 +170,21 @@ class Dealer:
 
     def strikes(self) -> Strikes:
         """Return dealer gamma by strike, three ways."""
-        order = np.argsort(self._strikes)
-        unit = self._rules.multiplier / GAMMA_SCALE
-        flow = -self._flow.sums[NET], -self._open
-        columns = [_longer(one, len(order))[order] * unit for one in (*self._position, *flow)]
-        return Strikes._make((self._strikes[order], *columns))
+        if self._shown is None:
+            count = len(self._strikes)
+            columns = np.zeros((6, count), np.int64)
+            columns[:4, : self._position.shape[1]] = self._position
+            columns[4], columns[5] = -self._flow.of(count)[NET], -self._open
+            gamma = columns[:, self._order] * (self._rules.multiplier / GAMMA_SCALE)
+            self._shown = Strikes(self._strikes[self._order], *gamma)
+        return self._shown
 
     def walls(self) -> Walls:
         """Return the walls, as of the newest look."""
-        calls, puts = self._position[0:2] if self._by_interest else self._position[2:4]
-        return Walls(self._wall(calls, 1), self._wall(-puts, -1))
+        if self._walls is None:
+            calls, puts = self._position[0:2] if self._by_interest else self._position[2:4]
+            self._walls = Walls(self._wall(calls, 1), self._wall(-puts, -1))
+        return self._walls
 
     def flip(self) -> float | None:
         """Return GAMMA_FLIP as of the newest look; None where the profile does not cross zero within its prices."""
@@ -182,14 +196,13 @@ class Dealer:
 
     def pressure_change(self) -> float:
         """Return by how much `pressure` has changed in a minute."""
-        if self._snap_ns is None:
-            return 0.0
-        before = sum(net for at, net in self._nets if at <= self._snap_ns - MINUTE_NS)
-        return self.pressure() + before * self._rules.multiplier / GAMMA_SCALE
+        return self.pressure() + self._before_net * self._rules.multiplier / GAMMA_SCALE
 
     def fuel(self) -> Fuel:
         """Return the fuel of all strikes, one place."""
-        return self._fuel_of(self._flow.sums.sum(axis=1)[:, None])
+        if self._fuel is None:
+            self._fuel = self._fuel_of(self._flow.sums.sum(axis=1)[:, None])
+        return self._fuel
 
     def fuel_at(self, prices: Floats) -> Fuel:
         """Return the fuel of levels: of strikes within `near_ticks` of each.
@@ -197,9 +210,9 @@ class Dealer:
         Args:
             prices: (n) in points or dollars.
         """
-        order = np.argsort(self._strikes)
-        ladder, reach = self._strikes[order], (self._rules.near_ticks + 1e-6) * self._tick
-        sums = np.concatenate([np.zeros((3, 1), np.int64), self._flow.of(len(order))[:, order].cumsum(axis=1)], axis=1)
+        order, ladder = self._order, self._strikes[self._order]
+        reach, sums = (self._rules.near_ticks + 1e-6) * self._tick, np.zeros((3, len(order) + 1), np.int64)
+        self._flow.of(len(order))[:, order].cumsum(axis=1, out=sums[:, 1:])
         first = np.searchsorted(ladder, prices - reach, side="left")
         last = np.searchsorted(ladder, prices + reach, side="right")
         return self._fuel_of(sums[:, last] - sums[:, first])
@@ -222,18 +235,27 @@ class Dealer:
         np.add.at(self._open, row, sums[NET])
         since = -(2**62) if self._snap_ns is None else self._snap_ns + SNAP_NS
         step = np.maximum(-(-prints.ts_ns[known] // SNAP_NS) * SNAP_NS, since)
-        for at in np.unique(step).tolist():
+        for at in sorted(set(step.tolist())):
             here = step == at
             self._flow.add(at, row[here], sums[:, here])
             self.turns.add(at, sign[here], gross[here])
-            self._nets.append((at, int(sums[NET, here].sum())))
-        self._flow.end(snap_ns)
-        while self._nets and self._nets[0][0] <= snap_ns - MINUTE_NS - self._rules.flow_s * NS_PER_SECOND:
-            self._nets.popleft()
+            self._minute.append((at, int(sums[NET, here].sum())))
+            self._shown = self._fuel = None
+
+    def _leave(self, snap_ns: int) -> None:
+        """Let what is too old leave the flow."""
+        if self._flow.end(snap_ns):
+            self._shown = self._fuel = None
+        minute_ns = snap_ns - MINUTE_NS
+        while self._minute and self._minute[0][0] <= minute_ns:
+            self._before.append(self._minute.popleft())
+            self._before_net += self._before[-1][1]
+        while self._before and self._before[0][0] <= minute_ns - self._rules.flow_s * NS_PER_SECOND:
+            self._before_net -= self._before.popleft()[1]
 
     def _look(self, snap_ns: int, board: Board, spot: float) -> None:
         """Take the position at a moment, and the price at which it has no gamma."""
-        self.looked_ns, self._spot = snap_ns, spot
+        self.looked_ns, self._spot, self._shown, self._walls = snap_ns, spot, None, None
         standing = board.standing(snap_ns, spot)
         self._by_interest = board.interest_known
         gamma = board.gamma(standing.terms, standing.vol)
@@ -286,11 +308,13 @@ class _Window:
         self.sums[:, rows] += total
         self._steps.append((at_ns, rows, total))
 
-    def end(self, now_ns: int) -> None:
-        """Let what is older than the window leave it."""
+    def end(self, now_ns: int) -> bool:
+        """Let what is older than the window leave it; return whether something did."""
+        before = len(self._steps)
         while self._steps and self._steps[0][0] <= now_ns - self._length_ns:
             _, rows, total = self._steps.popleft()
             self.sums[:, rows] -= total
+        return len(self._steps) < before
 
     def of(self, count: int) -> Longs:
         """Return the sums of at least so many rows."""
@@ -310,4 +334,4 @@ def _crossing(prices: Floats, total: Longs, spot: float) -> float | None:
 
 
 def _longer(values: Longs, count: int) -> Longs:
-    return np.pad(values, (0, max(count - len(values), 0)))
+    return np.append(values, np.zeros(max(count - len(values), 0), np.int64))

@@ -13,15 +13,16 @@ Floats = NDArray[np.float64]
 
 ROOT_2PI: Final = 2.50662827463100050242
 
-_LN2_HIGH, _LN2_LOW, _PER_LN2 = 0.693147180369123816490, 1.90821492927058770002e-10, 1.44269504088896338700
-_LAST_POWER = 13  # of the series of exp
+LN2_HIGH, LN2_LOW, PER_LN2 = 0.693147180369123816490, 1.90821492927058770002e-10, 1.44269504088896338700
+LAST_POWER = 13  # of the series of exp
 _FARTHEST = 7.07  # standard deviations, where the approximation of the distribution ends
+# What follows is also compiled, see `option_model_compiled`.
 # Numerator and denominator of Hart's approximation to the normal distribution, highest power first.
-_HART_ABOVE = (
+HART_ABOVE = (
     3.52624965998911e-2, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871, 221.213596169931,
     220.206867912376,
 )  # fmt: skip
-_HART_BELOW = (
+HART_BELOW = (
     8.83883476483184e-2, 1.75566716318264, 16.064177579207, 86.7807322029461, 296.564248779674, 637.333633378831,
     793.826512519948, 440.413735824752,
 )  # fmt: skip
@@ -29,12 +30,12 @@ _HART_BELOW = (
 
 def exp(x: Floats) -> Floats:
     """Return e to the x, for x up to 700; below -745 that is 0."""
-    twos = x * _PER_LN2
+    twos = x * PER_LN2
     np.rint(twos, out=twos)
-    rest = x - twos * _LN2_HIGH
-    rest -= twos * _LN2_LOW
-    total = rest / _LAST_POWER
-    for power in range(_LAST_POWER - 1, 0, -1):
+    rest = x - twos * LN2_HIGH
+    rest -= twos * LN2_LOW
+    total = rest / LAST_POWER
+    for power in range(LAST_POWER - 1, 0, -1):
         total += 1
         total *= rest
         total /= power
@@ -50,7 +51,7 @@ def log(x: Floats) -> Floats:
         return _log_near(x)
     part, twos = np.frexp(x)
     twos = np.where(near, 0, twos)
-    return twos * _LN2_HIGH + (_log_near(np.where(near, x, part)) + twos * _LN2_LOW)
+    return twos * LN2_HIGH + (_log_near(np.where(near, x, part)) + twos * LN2_LOW)
 
 
 def _log_near(x: Floats) -> Floats:
@@ -77,11 +78,11 @@ def hart(size: Floats) -> tuple[Floats, Floats]:
 
     In digits, a / b has 13 up to 3 deviations, 7 up to 10, and still 5 at 37.
     """
-    above, below = np.full_like(size, _HART_ABOVE[0]), np.full_like(size, _HART_BELOW[0])
-    for factor in _HART_ABOVE[1:]:
+    above, below = np.full_like(size, HART_ABOVE[0]), np.full_like(size, HART_BELOW[0])
+    for factor in HART_ABOVE[1:]:
         above *= size
         above += factor
-    for factor in _HART_BELOW[1:]:
+    for factor in HART_BELOW[1:]:
         below *= size
         below += factor
     return above, below

@@ -25,6 +25,8 @@ from spymaster.engines.ledger import Longs
 
 _UNIT: Final = 1 << 20  # of a root
 
+_Step = tuple[int, int, int, int]  # its time; net, gross and squares
+
 
 class Turn(NamedTuple):
     """A flow_turn: its snap, and +1 where dealers turned long (customers sell), -1 where short."""
@@ -44,7 +46,7 @@ class FlowTurns:
         self.newest: Turn | None = None
         self._rules = rules
         self._window_ns = rules.turn_s * NS_PER_SECOND
-        self._steps: deque[tuple[int, tuple[int, int, int]]] = deque()  # at most one for each 250 ms of both windows
+        self._before, self._now = _Sums(), _Sums()
         self._held = 0
         self._held_ns = 0
 
@@ -59,15 +61,14 @@ class FlowTurns:
         square = np.sqrt(weight)
         root: Longs = np.rint(np.sqrt(square) * _UNIT).astype(np.int64)
         square = np.rint(square * _UNIT).astype(np.int64)
-        self._steps.append((at_ns, (int((root * sign).sum()), int(root.sum()), int(square.sum()))))
+        self._now.add((at_ns, int((root * sign).sum()), int(root.sum()), int(square.sum())))
 
     def snap(self, snap_ns: int) -> bool:
         """Return whether a snap is a turn; no prints after it have been counted."""
-        while self._steps and self._steps[0][0] <= snap_ns - 2 * self._window_ns:
-            self._steps.popleft()
-        middle = snap_ns - self._window_ns
-        before = _share([sums for at, sums in self._steps if at <= middle])
-        now = _share([sums for at, sums in self._steps if at > middle])
+        for step in self._now.leave(snap_ns - self._window_ns):
+            self._before.add(step)
+        self._before.leave(snap_ns - 2 * self._window_ns)
+        before, now = self._before.share(), self._now.share()
         if not self._opposite(before, now):
             return False
         dealers = -1 if now[0] > 0 else 1
@@ -83,7 +84,32 @@ class FlowTurns:
         return x1 * x2 < 0 and min(abs(x1), abs(x2)) >= least and abs(x1 - x2) >= errors * sqrt(e1 * e1 + e2 * e2)
 
 
-def _share(steps: list[tuple[int, int, int]]) -> tuple[float, float]:
-    """Return X and its error; of no prints 0 and 1."""
-    net, gross, squares = (sum(column) for column in zip(*steps, strict=True)) if steps else (0, 0, 0)
-    return (net / gross, sqrt(squares * _UNIT) / gross) if gross else (0.0, 1.0)
+class _Sums:
+    """Steps of one window, at most one for each 250 ms, and their sums."""
+
+    def __init__(self) -> None:
+        self._steps: deque[_Step] = deque()
+        self._net = self._gross = self._squares = 0
+
+    def add(self, step: _Step) -> None:
+        self._steps.append(step)
+        self._sum(step, 1)
+
+    def leave(self, until_ns: int) -> list[_Step]:
+        """Return the steps up to a time, which are no longer here."""
+        gone = []
+        while self._steps and self._steps[0][0] <= until_ns:
+            gone.append(self._steps.popleft())
+            self._sum(gone[-1], -1)
+        return gone
+
+    def share(self) -> tuple[float, float]:
+        """Return X and its error; of no prints 0 and 1."""
+        gross = self._gross
+        return (self._net / gross, sqrt(self._squares * _UNIT) / gross) if gross else (0.0, 1.0)
+
+    def _sum(self, step: _Step, times: int) -> None:
+        _, net, gross, squares = step
+        self._net, self._gross, self._squares = (
+            self._net + times * net, self._gross + times * gross, self._squares + times * squares,
+        )  # fmt: skip

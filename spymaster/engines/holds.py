@@ -11,12 +11,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from spymaster.engines.compiled import loops
 from spymaster.engines.ledger import SNAP_NS, Longs
 
 STATES: Final = ("VOID", "NEUTRAL", "WEAK", "CONSUMED", "VACUUM", "WALL", "ABSORPTION")
 VOID, NEUTRAL, WEAK, CONSUMED, VACUUM, WALL, ABSORPTION = range(len(STATES))
 
-_NEVER: Final = -(2**62)
+NEVER: Final = -(2**62)
+_NO_SIDES: Final = np.zeros(2, np.bool_)
 
 Bytes = NDArray[np.int8]
 
@@ -61,9 +63,9 @@ class Holds:
     """
 
     def __init__(self, hold_ns: Longs, hole_ns: int) -> None:
-        self._hold_ns, self._hole_ns = hold_ns, hole_ns
+        self._hold_ns, self._hole_ns, self._loops = hold_ns, hole_ns, loops()
         self._ids: tuple[Hashable, ...] = ()
-        never, none = np.full((1, len(STATES)), _NEVER), np.full(1, -1, np.int8)
+        never, none = np.full((1, len(STATES)), NEVER), np.full(1, -1, np.int8)
         self._memory = _Memory(none, np.full(1, VOID, np.int8), never, never, none, none, np.zeros(1, np.int64))
 
     def work(
@@ -83,13 +85,24 @@ class Holds:
             state: at this snap.
             vacant: (2) which sides hold VACUUM; None where it is held as any other state.
         """
+        if not len(ids) == len(side) == len(state):
+            raise ValueError("levels, sides and states of unequal numbers. Next: give each level a side and a state")
         self._remember(tuple(ids))
         last = _Memory._make(column[:-1] for column in self._memory)  # views, changed in place
-        every, turned = np.arange(len(ids)), last.side != side
+        if self._loops is not None:
+            by_side, sides = vacant is not None, _NO_SIDES if vacant is None else vacant
+            self._loops.hold(snap_ns, side, state, by_side, sides, self._hold_ns, self._hole_ns, *last)
+        else:
+            self._work(snap_ns, last, side, state, vacant)
+        return last.held.copy(), last.since.copy()
+
+    def _work(self, snap_ns: int, last: _Memory, side: Bytes, state: Bytes, vacant: NDArray[np.bool_] | None) -> None:
+        """Bring the memory to a snap: `loops.hold` in numpy."""
+        every, turned = np.arange(len(side)), last.side != side
         anew = turned | (last.state == VOID)
         kept = (np.arange(len(STATES)) == VACUUM) & (vacant is not None)
         begun, seen = last.begun, last.seen
-        seen[anew[:, None] & ~kept] = _NEVER
+        seen[anew[:, None] & ~kept] = NEVER
         stood = ~anew | kept[last.state]
         seen[every[stood], last.state[stood]] = snap_ns - SNAP_NS
 
@@ -109,7 +122,6 @@ class Holds:
         since = np.where(held > NEUTRAL, begun[every, held], stayed)
 
         last.side[:], last.state[:], last.thin[:], last.held[:], last.since[:] = side, state, thin, held, since
-        return held, since
 
     def _remember(self, ids: tuple[Hashable, ...]) -> None:
         """Bring the memory into the order of these levels."""

@@ -20,6 +20,7 @@ What waits is at most MOST_WAITING rows. Beyond, those that left first are lost;
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
+from spymaster.engines import option_rows, rows
 from spymaster.engines.deliveries import Deliveries
 from spymaster.engines.ledger import SNAP_NS
 from spymaster.engines.option_rows import SCHEMAS as OPTIONS
@@ -58,6 +60,7 @@ _LAST: Final = 2**63 - 1
 
 # What is said of options at any time of what was true before: none of it comes too late.
 _SAID_LATER: Final = {OPTIONS_GREEKS_SNAPSHOTS.name, REFERENCE_INSTRUMENTS.name, REFERENCE_STATISTICS.name}
+_COLUMNS: Final = {FUTURES_MBP10.name: rows.COLUMNS, **option_rows.COLUMNS}
 _FOLLOWED: Final = {FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name, STOCKS_QUOTES.name}
 
 Loss = Literal["skipped", "gap", "overflow"]
@@ -165,7 +168,7 @@ class Intake:
             self.put(stream, batch.slice(begin, at - begin))
             pieces.append(self.snap(snap_ns))
             begin = at
-        self.put(stream, batch.slice(begin))
+        self.put(stream, batch.slice(begin) if begin else batch)
         return pieces
 
     def put(self, stream: Stream, batch: pa.RecordBatch) -> None:
@@ -330,14 +333,25 @@ class Intake:
 
 
 def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, pa.RecordBatch]]:
-    """Return one batch for each stream."""
+    """Return one batch for each stream, of the columns that are worked: to join one costs what 300 of its rows do."""
     streams: dict[Stream, list[pa.RecordBatch]] = {}
     for stream, batch in batches:
         streams.setdefault(stream, []).append(batch)
-    return [
-        (stream, found[0] if len(found) == 1 else pa.Table.from_batches(found).combine_chunks().to_batches()[0])
-        for stream, found in streams.items()
-    ]
+    joined = []
+    for stream, found in streams.items():
+        table = pa.Table.from_batches(found).select(_worked(stream.schema))
+        (batch,) = table.to_batches() if len(found) == 1 else table.combine_chunks().to_batches()
+        joined.append((stream, batch))
+    return joined
+
+
+@cache
+def _worked(schema: str) -> list[str]:
+    """Return the columns of a schema that are of use from here on; of some all."""
+    names = SCHEMAS[schema].log.names
+    if schema not in _COLUMNS:
+        return names
+    return [name for name in names if name in {*_COLUMNS[schema], "ts_recv_ns", SCHEMAS[schema].partition_by}]
 
 
 def moves_clock(stream: Stream) -> bool:

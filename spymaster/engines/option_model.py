@@ -12,8 +12,13 @@ before expiration is worth nothing here: for ES and SPY it is worth something de
 What is computed is the one of call and put that is out of the money; the other follows by put-call parity, so that no
 digit of the time value is lost in the intrinsic value. An unknown number is NaN, never 0, and `unsolved` says why. All
 arithmetic is of `exact`, number by number: a result has the same bits on every machine, in whatever batch it is asked.
+
+There are two bodies, in numpy here and compiled by numba, equal in every bit: `fastest_model` says which is used.
 """
 
+import importlib.util
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,12 +32,12 @@ SOLVED, UNKNOWN, EXPIRED, NO_TIME_VALUE, TOO_DEAR = range(len(REASONS))
 GAMMA_SCALE: Final = 10**9  # of `gamma_profile`: parts of one gamma
 
 _BLOCK: Final = 8_192  # numbers worked at once: what they need stays in a core's cache
-_FARTHEST: Final = 37.0  # deviations; beyond, a density is 1e-298 and no product of it a float64 in full
-_DEAREST: Final = 0.999  # of the most that an option can be worth; more is no price, and its volatility has no end
-_WIDEST: Final = 12.0  # deviation, above that of `_DEAREST`
-_STEPS: Final = 60  # by then halving the bracket alone has found it
-_CLOSE: Final = 1e-7  # of the deviation: an error of that size is cubed by the step that shows it
-_ROUNDING: Final = 1e-9  # points by which a time value may fall short of the least one: 5.30 - 5.25 is below 0.05
+FARTHEST: Final = 37.0  # deviations; beyond, a density is 1e-298 and no product of it a float64 in full
+DEAREST: Final = 0.999  # of the most that an option can be worth; more is no price, and its volatility has no end
+WIDEST: Final = 12.0  # deviation, above that of `DEAREST`
+STEPS: Final = 60  # by then halving the bracket alone has found it
+CLOSE: Final = 1e-7  # of the deviation: an error of that size is cubed by the step that shows it
+ROUNDING: Final = 1e-9  # points by which a time value may fall short of the least one: 5.30 - 5.25 is below 0.05
 
 
 class Terms(NamedTuple):
@@ -77,16 +82,27 @@ def years_between(now_ns: int | NDArray[np.int64], expiry_ns: NDArray[np.int64])
     return (expiry_ns - now_ns) / NS_PER_YEAR
 
 
+class Model(NamedTuple):
+    """One body of the model: `exact.exp`, `value` and `implied`."""
+
+    exp: Callable[[Floats], Floats]
+    value: Callable[[Terms, Floats], Worth]
+    implied: Callable[[Terms, Floats, float | Floats], Floats]
+
+
+@lru_cache(maxsize=1)
+def fastest_model() -> Model:
+    """Return the model as numba compiles it, or as it stands here where numba has no package."""
+    if importlib.util.find_spec("numba") is None:
+        return IN_NUMPY
+    from spymaster.engines import option_model_compiled  # noqa: PLC0415 - loading numba takes most of a second
+
+    return option_model_compiled.load()
+
+
 def value(terms: Terms, vol: Floats) -> Worth:
     """Value options at their volatilities, 0.2 for 20 % a year."""
-    out = Worth(*(np.full(len(vol), np.nan) for _ in Worth._fields))
-    with np.errstate(invalid="ignore"):
-        known = np.flatnonzero(_live(terms) & (vol > 0) & (vol < np.inf))
-    for some in _blocks(known):
-        worth = _value(terms.of(some), vol[some])
-        for column, numbers in zip(out, worth, strict=True):
-            column[some] = numbers
-    return out
+    return fastest_model().value(terms, vol)
 
 
 def implied(terms: Terms, price: Floats, least_time_value: float | Floats) -> Floats:
@@ -97,6 +113,21 @@ def implied(terms: Terms, price: Floats, least_time_value: float | Floats) -> Fl
         price: of each, in points or dollars.
         least_time_value: in the same. Below it a price says nothing: half a tick more or less is another volatility.
     """
+    return fastest_model().implied(terms, price, least_time_value)
+
+
+def _value_all(terms: Terms, vol: Floats) -> Worth:
+    out = Worth(*(np.full(len(vol), np.nan) for _ in Worth._fields))
+    with np.errstate(invalid="ignore"):
+        known = np.flatnonzero(_live(terms) & (vol > 0) & (vol < np.inf))
+    for some in _blocks(known):
+        worth = _value(terms.of(some), vol[some])
+        for column, numbers in zip(out, worth, strict=True):
+            column[some] = numbers
+    return out
+
+
+def _imply_all(terms: Terms, price: Floats, least_time_value: float | Floats) -> Floats:
     vol = np.full(len(price), np.nan)
     for some in _blocks(np.flatnonzero(unsolved(terms, price, least_time_value) == SOLVED)):
         own = terms.of(some)
@@ -104,6 +135,9 @@ def implied(terms: Terms, price: Floats, least_time_value: float | Floats) -> Fl
         share = _time_value(own, price[some]) / (own.discount * low)
         vol[some] = _solve(np.abs(log(own.forward / own.strike)), share) / np.sqrt(own.years)
     return vol
+
+
+IN_NUMPY: Final = Model(exp, _value_all, _imply_all)
 
 
 def unsolved(terms: Terms, price: Floats, least_time_value: float | Floats) -> NDArray[np.int8]:
@@ -117,9 +151,9 @@ def unsolved(terms: Terms, price: Floats, least_time_value: float | Floats) -> N
         for column in (terms.forward, terms.strike, terms.discount):
             whole &= (column > 0) & (column < np.inf)
         over = _time_value(terms, price)
-        most = terms.discount * np.minimum(terms.forward, terms.strike) * _DEAREST
+        most = terms.discount * np.minimum(terms.forward, terms.strike) * DEAREST
         why = np.where(over > most, TOO_DEAR, SOLVED)
-        why[~((over > 0) & (over >= least_time_value - _ROUNDING))] = NO_TIME_VALUE
+        why[~((over > 0) & (over >= least_time_value - ROUNDING))] = NO_TIME_VALUE
     why[terms.years <= 0] = EXPIRED
     why[~whole] = UNKNOWN
     return why.astype(np.int8)
@@ -207,7 +241,7 @@ def _sides(far: Floats, deviation: Floats) -> tuple[Floats, Floats, Floats]:
     """
     shift = far / deviation
     upper = deviation / 2 - shift
-    sizes = np.stack([np.minimum(np.abs(upper), _FARTHEST), np.minimum(deviation / 2 + shift, 1e3 * _FARTHEST)])
+    sizes = np.stack([np.minimum(np.abs(upper), FARTHEST), np.minimum(deviation / 2 + shift, 1e3 * FARTHEST)])
     bell = _bell(sizes[0])
     above, below = hart(sizes)
     tail, lost = bell * above / below
@@ -222,16 +256,16 @@ def _solve(far: Floats, share: Floats) -> Floats:
     """
     deviation = np.maximum(np.sqrt(2 * far), share * ROOT_2PI)
     found = np.empty_like(share)
-    low, high = np.zeros_like(share), np.full_like(share, _WIDEST)
+    low, high = np.zeros_like(share), np.full_like(share, WIDEST)
     left = np.arange(len(share))
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         likely, lost, bell = _sides(far, deviation)
         over = likely - lost - share
         low, high = np.where(over > 0, low, deviation), np.where(over > 0, deviation, high)
         newton = over / (bell / ROOT_2PI)
         bend = far * far / (deviation * deviation * deviation) - deviation / 4
         step = newton / np.maximum(1 - newton * bend / 2, 0.5)
-        close = np.abs(step) <= _CLOSE * deviation
+        close = np.abs(step) <= CLOSE * deviation
         onward = deviation - step
         onward = np.where(close | ((onward > low) & (onward < high)), onward, (low + high) / 2)
         found[left] = onward
@@ -245,5 +279,5 @@ def _solve(far: Floats, share: Floats) -> Floats:
 
 def _bell(size: Floats) -> Floats:
     """Return exp(-size**2 / 2) for sizes of at least 0."""
-    size = np.minimum(size, _FARTHEST)
+    size = np.minimum(size, FARTHEST)
     return exp(size * size / -2)

@@ -5,7 +5,7 @@ snap in which it comes, not once for each row. Spreads, and what nothing names, 
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,27 +31,64 @@ OPEN_INTEREST, SETTLEMENT, VOLATILITY, DELTA = KINDS = (
 )  # fmt: skip
 NO_DAY: Final = -(2**31)
 _KEY: Final = ("ts_event_ns", "capture_id", "capture_seq")
-_TERMS: Final = ("strike", "right", "exp_date")
 _DELETED: Final = 2  # an update code of a statistic
+_OPTION: Final = ("option_symbol", "strike", "right", "exp_date")
+_PRINTED: Final = ("price", "size", "opt_bid", "opt_ask", "aggressor")
+_QUOTED: Final = ("bid_px", "ask_px")
+_GREEK: Final = ("implied_volatility", "open_interest", "shares_per_contract")
+_DEFINED: Final = ("expiration_ns", "unit_of_measure_qty", "underlying")
+_COUNTED: Final = ("kind", "price", "quantity")
+COLUMNS: Final = {  # that are of use here, by schema; the others need not be handed over
+    OPTIONS_TRADES.name: (*_KEY, *_OPTION, *_PRINTED),
+    OPTIONS_QUOTES.name: (*_KEY, *_OPTION, *_QUOTED),
+    OPTIONS_GREEKS_SNAPSHOTS.name: (*_KEY, *_OPTION, *_GREEK),
+    REFERENCE_INSTRUMENTS.name: (*_KEY, "contract", "strike", "instrument_class", *_DEFINED),
+    REFERENCE_STATISTICS.name: (*_KEY, "contract", "strike", "right", "exp_date", "update_code", *_COUNTED),
+}
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
 
-class Contracts(NamedTuple):
-    """The contracts that rows are of, each once.
+class Contracts:
+    """The contracts that rows are of, each once. Their terms are read when asked for, as of one that is known none is.
 
     Attributes:
         names: as the vendor writes them.
-        strike: NaN where the rows do not say.
-        right: +1 a call, -1 a put, 0 where the rows do not say; int8.
-        exp_day: days since 1970, NO_DAY where the rows do not say; int32.
     """
 
-    names: tuple[str, ...]
-    strike: Floats
-    right: NDArray[np.int8]
-    exp_day: Codes
+    def __init__(self, names: tuple[str, ...], rows: pa.RecordBatch, first: NDArray[np.intp]) -> None:
+        """Know the contracts.
+
+        Args:
+            names: of them.
+            rows: that say their terms.
+            first: of these the row that speaks for each.
+        """
+        self.names = names
+        self._rows, self._first = rows, first
+
+    @cached_property
+    def strike(self) -> Floats:
+        """NaN where the rows do not say."""
+        strike: Floats = self._said("strike").to_numpy(zero_copy_only=False)
+        return strike
+
+    @cached_property
+    def right(self) -> NDArray[np.int8]:
+        """+1 a call, -1 a put, 0 where the rows do not say."""
+        return np.array([{"C": 1, "P": -1}.get(right, 0) for right in self._said("right").to_pylist()], np.int8)
+
+    @cached_property
+    def exp_day(self) -> Codes:
+        """Days since 1970, NO_DAY where the rows do not say."""
+        if "exp_date" not in self._rows.schema.names:
+            return np.full(len(self.names), NO_DAY, np.int32)
+        days: Any = self._said("exp_date").cast(pa.int32()).fill_null(NO_DAY)
+        return days.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    def _said(self, column: str) -> Any:
+        return self._rows.column(column).take(self._first)
 
 
 class Rows(NamedTuple):
@@ -99,21 +136,18 @@ def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]]) -> OptionRows:
         found = batches.get(schema.name)
         if not found:
             return None
-        return found[0] if len(found) == 1 else pa.Table.from_batches(found).combine_chunks().to_batches()[0]
+        if len(found) == 1:
+            return found[0]
+        columns = list(COLUMNS[schema.name])
+        return pa.Table.from_batches([batch.select(columns) for batch in found]).combine_chunks().to_batches()[0]
 
     return OptionRows(
-        prints=_rows(of(OPTIONS_TRADES), "option_symbol", ("price", "size", "opt_bid", "opt_ask", "aggressor")),
-        quotes=_rows(of(OPTIONS_QUOTES), "option_symbol", ("bid_px", "ask_px")),
-        greeks=_rows(
-            of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol",
-            ("implied_volatility", "open_interest", "shares_per_contract"),
-        ),
-        definitions=_rows(
-            _plain_options(of(REFERENCE_INSTRUMENTS)), "contract",
-            ("expiration_ns", "unit_of_measure_qty", "underlying"),
-        ),
-        statistics=_rows(_standing(of(REFERENCE_STATISTICS)), "contract", ("kind", "price", "quantity")),
-    )  # fmt: skip
+        prints=_rows(of(OPTIONS_TRADES), "option_symbol", _PRINTED),
+        quotes=_rows(of(OPTIONS_QUOTES), "option_symbol", _QUOTED),
+        greeks=_rows(of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol", _GREEK),
+        definitions=_rows(_plain_options(of(REFERENCE_INSTRUMENTS)), "contract", _DEFINED),
+        statistics=_rows(_standing(of(REFERENCE_STATISTICS)), "contract", _COUNTED),
+    )
 
 
 def _plain_options(batch: pa.RecordBatch | None) -> pa.RecordBatch | None:
@@ -141,30 +175,13 @@ def _rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> 
         batch = batch.filter(pc.is_valid(batch.column(name)))
     ts_ns, capture, seq = (batch.column(key).to_numpy() for key in _KEY)
     order = np.lexsort((seq, capture, ts_ns))
-    coded: Any = batch.column(name).dictionary_encode()
-    found, first, code = np.unique(coded.indices.to_numpy()[order], return_index=True, return_inverse=True)
-    by_place = np.argsort(first)  # so that a contract's index does not depend on how rows arrived
-    index = np.empty(len(found), np.int32)
-    index[by_place] = np.arange(len(found))
-    names = coded.dictionary.take(pa.array(found[by_place])).to_pylist()
-    terms = [column for column in _TERMS if column in batch.schema.names]
-    contracts = _contracts(batch.select(terms).take(order[first[by_place]]), tuple(names))
+    # Numbered as they come in order, so that a contract's index does not depend on how rows arrived.
+    coded: Any = batch.column(name).take(order).dictionary_encode()
+    index: Codes = coded.indices.to_numpy()
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(index), prepend=-1))
+    contracts = Contracts(tuple(coded.dictionary.to_pylist()), batch, order[first])
     values = {column: _values(batch.column(column))[order] for column in columns}
-    return Rows(contracts, index[code], ts_ns[order], values)
-
-
-def _contracts(rows: pa.RecordBatch, names: tuple[str, ...]) -> Contracts:
-    """Return what the first row of each contract says of it."""
-    exp_day = np.full(len(names), NO_DAY, np.int32)
-    if "exp_date" in rows.schema.names:
-        exp_day = rows.column("exp_date").cast(pa.int32()).fill_null(NO_DAY).to_numpy(zero_copy_only=False)
-    rights: list[Any] = rows.column("right").to_pylist()
-    return Contracts(
-        names,
-        rows.column("strike").to_numpy(zero_copy_only=False),
-        np.array([{"C": 1, "P": -1}.get(right, 0) for right in rights], np.int8),
-        exp_day,
-    )
+    return Rows(contracts, index, ts_ns[order], values)
 
 
 def _values(column: pa.Array) -> NDArray[Any]:
@@ -177,5 +194,6 @@ def _values(column: pa.Array) -> NDArray[Any]:
 
 @cache
 def _no_rows(columns: tuple[str, ...]) -> Rows:
-    nobody = Contracts((), np.empty(0), np.empty(0, np.int8), np.empty(0, np.int32))
+    nothing = pa.RecordBatch.from_pylist([], pa.schema([OPTIONS_TRADES.log.field(name) for name in _OPTION]))
+    nobody = Contracts((), nothing, np.empty(0, np.intp))
     return Rows(nobody, np.empty(0, np.int32), np.empty(0, np.int64), {name: np.empty(0) for name in columns})

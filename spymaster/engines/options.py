@@ -85,6 +85,7 @@ class Options:
         self._board = Board(rules, written_on, half_days)
         self._dealer = Dealer(rules, market.tick)
         self._tick, self._reach, self._begin_ns = market.tick, levels.round_range_ticks, begin_ns
+        self._near: tuple[Floats, int, tuple[int, ...]] = (self._board.strikes, 0, ())  # strikes, spot, those near it
 
     def work(
         self, snap_ns: int, batches: Mapping[str, Sequence[pa.RecordBatch]], spots: Spots, spot: float | None
@@ -119,9 +120,12 @@ class Options:
         Args:
             spot: mid in half ticks.
         """
-        ticks = np.rint(self._board.strikes / self._tick)
-        near = np.abs(2 * ticks - spot) <= 2 * self._reach
-        return tuple(sorted(ticks[near].astype(np.int64).tolist()))
+        strikes = self._board.strikes
+        if strikes is not self._near[0] or spot != self._near[1]:
+            ticks = np.rint(strikes / self._tick)
+            near = np.abs(2 * ticks - spot) <= 2 * self._reach
+            self._near = strikes, spot, tuple(sorted(ticks[near].astype(np.int64).tolist()))
+        return self._near[2]
 
     def fuel_at(self, levels: LevelRows, rows: NDArray[np.intp]) -> Fuel:
         """Return the fuel of levels."""

@@ -26,8 +26,8 @@ _LEVELS: Final = range(1, BOOK_LEVELS + 1)
 _PRICES: Final = ("price", *(f"{side}_px_{level}" for side in _SIDES for level in _LEVELS))
 _SIZES: Final = ("size", *(f"{side}_sz_{level}" for side in _SIDES for level in _LEVELS))
 _BID_LEVELS, _ASK_LEVELS = slice(1, 1 + BOOK_LEVELS), slice(1 + BOOK_LEVELS, None)  # of these
-_COLUMNS: Final = ["contract", "action", "side", *_PLAIN, *_PRICES, *_SIZES]
-_SCHEMA: Final = pa.schema([FUTURES_MBP10.log.field(name) for name in _COLUMNS])
+COLUMNS: Final = ("contract", "action", "side", *_PLAIN, *_PRICES, *_SIZES)  # that are of use here
+_SCHEMA: Final = pa.schema([FUTURES_MBP10.log.field(name) for name in COLUMNS])
 
 Ints = NDArray[np.int32]
 
@@ -73,7 +73,7 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
         contract: the venue's symbol, e.g. ESZ5; rows of others and of none are left out.
         tick: the least difference of two prices, in the unit of the prices.
     """
-    table = pa.Table.from_batches([batch.select(_COLUMNS) for batch in batches], _SCHEMA)
+    table = pa.Table.from_batches([batch.select(list(COLUMNS)) for batch in batches], _SCHEMA)
     if table.num_rows == 0:
         return no_rows(), 0
     (whole,) = table.combine_chunks().to_batches()  # some fifty columns: a piece at a time costs more than its rows

@@ -132,3 +132,17 @@ def test_the_vendors_word_is_taken_where_the_venue_says_who_began():
     assert (truth.prints.how[sided] == VENUE).all()
     assert (truth.prints.sign == truth.side)[sided].all()
     assert profile_named("ES").options.multiplier == 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_compiled_loop_remembers_what_numpy_remembers(monkeypatch, seed):
+    fast = Memory(0.1)
+    monkeypatch.setattr("spymaster.engines.aggressor.loops", lambda: None)
+    plain, random = Memory(0.1), np.random.default_rng(seed)
+    for count in (0, 1, 10, 300, 2, 1_000):
+        slot = random.integers(0, 40, count)
+        price = random.integers(1, 5, count) / 4
+        iv = np.where(random.random(count) < 0.2, NO_IV, random.integers(1, 2 * IV_UNIT, count))
+        one, other = (by.follow(slot, price, iv) for by in (fast, plain))
+
+        assert [column.tobytes() for column in one] == [column.tobytes() for column in other]

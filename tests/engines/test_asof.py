@@ -1,12 +1,15 @@
 """As of: what was known of something when something else was, and nothing later."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spymaster.engines.asof import AsOf, latest
+from spymaster.engines.compiled import loops
 
 MS, KEPT = 1_000_000, 10
+loops()  # so that no example waits for it
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=12)
 
 
@@ -16,9 +19,12 @@ def plain(told, key, ts, included):
     return float(max(known)[1]) if known else None
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @given(pieces=st.lists(rows, max_size=4), asked=rows, included=st.booleans())
-def test_it_is_the_latest_row_at_or_before_any_time_that_is_kept_however_late_rows_come(pieces, asked, included):
-    asof, told = AsOf(1, KEPT * MS), []
+def test_it_is_the_latest_row_at_or_before_any_time_that_is_kept_however_late_rows_come(
+    compiled, pieces, asked, included
+):
+    asof, told = body(compiled, KEPT * MS), []
     for number, piece in enumerate(pieces):
         key, ts_ns = columns(piece)
         asof.add(key, ts_ns, np.arange(len(told), len(told) + len(piece), dtype=np.float64)[:, None])
@@ -33,12 +39,21 @@ def test_it_is_the_latest_row_at_or_before_any_time_that_is_kept_however_late_ro
     ]
 
 
+def body(compiled, keep_ns):
+    """Return one that looks up in a compiled loop, or in numpy."""
+    asof = AsOf(1, keep_ns)
+    if not compiled:
+        asof._loops = None
+    return asof
+
+
 def columns(piece):
     return np.array([key for key, _ in piece], np.intp), np.array([at for _, at in piece], np.int64) * MS
 
 
-def test_who_comes_later_than_is_kept_finds_the_newest_of_the_old_only_where_it_was_before():
-    asof = AsOf(1, 10)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_who_comes_later_than_is_kept_finds_the_newest_of_the_old_only_where_it_was_before(compiled):
+    asof = body(compiled, 10)
     asof.add(np.zeros(3, np.intp), np.array([1, 2, 100]), np.array([[1.0], [2.0], [3.0]]))
     asof.age(100)
 

@@ -146,3 +146,35 @@ def test_a_rank_is_the_share_of_earlier_snaps_with_less_and_half_of_those_with_a
     assert ranks[5:] == [(1 + 1) / 4, 1.0, (5 + 0.5) / 6]
     assert history._below[0, -1] == 7
     assert history._below.shape == (1, BINS + 1)
+
+
+def random_snaps(seed, levels=6, snaps=400):
+    """Yield levels that come, go, turn and are void, with what is seen of them, and which sides hold VACUUM."""
+    random = np.random.default_rng(seed)
+    at, side, state = BEGIN, random.integers(-1, 2, levels), random.integers(0, len(STATES), levels)
+    for _ in range(snaps):
+        at += SNAP_NS * int(random.choice([1, 1, 1, 1, 2, 9]))
+        change = random.random(levels) < 0.2
+        state = np.where(change, random.integers(0, len(STATES), levels), state)
+        side = np.where(random.random(levels) < 0.05, random.integers(-1, 2, levels), side)
+        here = np.flatnonzero(random.random(levels) < 0.98)
+        yield at, here.tolist(), side[here].astype(np.int8), state[here].astype(np.int8), random.random(2) < 0.5
+
+
+@pytest.mark.parametrize("by_side", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_compiled_loop_holds_what_numpy_holds(monkeypatch, seed, by_side):
+    fast = Holds(HOLD_NS.astype(np.int64), S)
+    monkeypatch.setattr("spymaster.engines.holds.loops", lambda: None)
+    plain = Holds(HOLD_NS.astype(np.int64), S)
+    seen = set()
+    for at, ids, side, state, vacant in random_snaps(seed):
+        one, other = (by.work(at, ids, side, state, vacant if by_side else None) for by in (fast, plain))
+        assert [column.tobytes() for column in one] == [column.tobytes() for column in other]
+        seen |= set(one[0].tolist())
+    assert seen == set(range(len(STATES)))
+
+
+def test_a_level_without_a_side_is_refused():
+    with pytest.raises(ValueError, match="unequal numbers"):
+        Holds(HOLD_NS.astype(np.int64), S).work(BEGIN, ["a", "b"], np.zeros(1, np.int8), np.zeros(2, np.int8))

@@ -1,5 +1,6 @@
 """The whole pipeline: no look-ahead, the same bits however rows come, symmetry, holes, halts, rolls, a real session."""
 
+import importlib.util
 from collections import Counter
 from functools import cache
 
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from spymaster.engines import compiled, ledger, option_model
 from spymaster.engines.judge import MOST_LEVELS
 from spymaster.engines.ledger import SNAP_NS
 from spymaster.engines.levels import Zone
@@ -406,3 +408,18 @@ def test_the_real_session_runs_through(real_data):
     assert Counter(rows.column("state").to_pylist()) == {"VOID": 17_613, "NEUTRAL": 9_917}
     assert set(rows.column("signal").to_pylist()) == {"NEUTRAL"}
     assert rows.column("score").null_count == 17_613
+
+
+def test_where_numba_has_no_package_the_same_bits_come_out(monkeypatch):
+    chosen = ledger.fastest_body, option_model.fastest_model, compiled.loops
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for choice in chosen:
+        choice.cache_clear()
+    try:
+        found = judged(short_market(), warm())
+    finally:
+        for choice in chosen:
+            choice.cache_clear()
+
+    assert len(found) == len(short_run())
+    assert all(map(same, found, short_run()))

@@ -4,7 +4,9 @@ The library is `blackscholes`: plain Python on `math.erf`, nothing of ours in it
 """
 
 import csv
+import importlib.util
 import io
+import itertools
 import zipfile
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,11 +23,13 @@ from spymaster.engines.expiry import expires_ns
 from spymaster.engines.option_model import (
     EXPIRED,
     GAMMA_SCALE,
+    IN_NUMPY,
     NO_TIME_VALUE,
     SOLVED,
     TOO_DEAR,
     UNKNOWN,
     Terms,
+    fastest_model,
     gamma_profile,
     implied,
     unsolved,
@@ -382,3 +386,61 @@ def records(path: Path) -> list[dbn.InstrumentDefMsg | dbn.BBOMsg]:
     with path.open("rb") as file:
         decoder.write(zstandard.ZstdDecompressor().stream_reader(file).read())
     return [record for record in decoder.decode() if not isinstance(record, dbn.Metadata)]
+
+
+# The two bodies
+
+
+def same_bits(one: Floats, other: Floats) -> bool:
+    """Whether numbers are equal in every bit; what is NaN is NaN in both."""
+    return np.where(np.isnan(one), -1.0, one).tobytes() == np.where(np.isnan(other), -1.0, other).tobytes()
+
+
+@pytest.mark.parametrize("wide", [0.02, 0.15, 1.0, 4.0])
+def test_the_compiled_model_is_that_of_numpy_in_every_bit(wide: float) -> None:
+    terms, vol = options(50_000, seed=7, wide=wide)
+    compiled = fastest_model()
+    worth = compiled.value(terms, vol)
+    price = worth.price + np.random.default_rng(8).choice([-0.05, 0.0, 0.05, 0.25], len(vol))
+
+    assert compiled is not IN_NUMPY
+    assert all(map(same_bits, worth, IN_NUMPY.value(terms, vol)))
+    assert same_bits(compiled.implied(terms, price, 0.05), IN_NUMPY.implied(terms, price, 0.05))
+
+
+def test_the_compiled_model_is_that_of_numpy_where_terms_say_nothing() -> None:
+    odd = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e-300, 1e300, 1.0, 50.0)
+    every = np.array(list(itertools.product(odd, repeat=4))).T
+    forward, strike, years, last = (np.ascontiguousarray(column) for column in every)
+    for discount, call in itertools.product((1.0, 0.0, np.nan), (True, False)):
+        terms = Terms(forward, strike, years, np.full(len(last), discount), np.full(len(last), call))
+        with np.errstate(all="ignore"):
+            valued, solved = IN_NUMPY.value(terms, last), IN_NUMPY.implied(terms, last, 0.05)
+
+        assert all(map(same_bits, fastest_model().value(terms, last), valued))
+        assert same_bits(fastest_model().implied(terms, last, 0.05), solved)
+
+
+def test_the_compiled_exponential_is_that_of_numpy_in_every_bit() -> None:
+    random = np.random.default_rng(9)
+    x = np.concatenate([random.uniform(-745, 700, 50_000), random.normal(0, 0.1, 50_000), [-5_000, -1e9, 0.0, -0.0]])
+
+    assert fastest_model().exp(x).tobytes() == IN_NUMPY.exp(x).tobytes()
+
+
+def test_terms_of_another_number_of_options_are_refused_before_anything_is_read() -> None:
+    terms, vol = options(3)
+
+    with pytest.raises(ValueError, match="unequal number of options"):
+        fastest_model().value(terms._replace(strike=terms.strike[:2]), vol)
+    with pytest.raises(ValueError, match="unequal number of options"):
+        fastest_model().implied(terms, vol[:2], 0.05)
+
+
+def test_where_numba_has_no_package_the_model_is_that_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    fastest_model.cache_clear()
+    try:
+        assert fastest_model() is IN_NUMPY
+    finally:
+        fastest_model.cache_clear()
