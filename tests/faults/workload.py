@@ -28,15 +28,20 @@ from spymaster import bus, cli, clock, daemon, events
 from spymaster.bus import Bus, Skipped
 from spymaster.compaction import compactor
 from spymaster.compaction.compactor import Compacted
+from spymaster.engines.profile import profile_named
 from spymaster.errors import StorageError
 from spymaster.events import Stream
 from spymaster.events.captures import Capture
 from spymaster.lake.locks import writer_locks
+from spymaster.query.sessions import calendar
 from spymaster.recording import lane
 from spymaster.recording.recorder import Recorder
 from tests.capturing import capture_rows
 from tests.faults import defects
 from tests.rows import delivered
+
+profile_named("ES")  # a child of another user may not read what Python loads on first use
+calendar()
 
 Report = Callable[[str], None]
 
