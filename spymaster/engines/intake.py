@@ -339,19 +339,20 @@ def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, 
         streams.setdefault(stream, []).append(batch)
     joined = []
     for stream, found in streams.items():
-        table = pa.Table.from_batches(found).select(_worked(stream.schema))
+        table = pa.Table.from_batches(found).select(_worked(stream))
         (batch,) = table.to_batches() if len(found) == 1 else table.combine_chunks().to_batches()
         joined.append((stream, batch))
     return joined
 
 
 @cache
-def _worked(schema: str) -> list[str]:
-    """Return the columns of a schema that are of use from here on; of some all."""
-    names = SCHEMAS[schema].log.names
-    if schema not in _COLUMNS:
+def _worked(stream: Stream) -> list[str]:
+    """Return the columns that are of use from here on; of some schemas all. A stream of one root names it."""
+    names = SCHEMAS[stream.schema].log.names
+    if stream.schema not in _COLUMNS:
         return names
-    return [name for name in names if name in {*_COLUMNS[schema], "ts_recv_ns", SCHEMAS[schema].partition_by}]
+    root = {SCHEMAS[stream.schema].partition_by} if stream.symbol == WILDCARD else set()
+    return [name for name in names if name in {*_COLUMNS[stream.schema], "ts_recv_ns", *root}]
 
 
 def moves_clock(stream: Stream) -> bool:
