@@ -17,6 +17,7 @@ import numpy as np
 from numba import int8, int32, int64, njit, types
 from numpy.typing import NDArray
 
+from spymaster.engines.compiled import compiled
 from spymaster.engines.ledger import (
     ADDED,
     BROKEN,
@@ -42,17 +43,10 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 @lru_cache(maxsize=1)
 def load() -> Body:
     """Compile the account, which takes seconds, or take it from numba's cache."""
-    try:
-        return _tried(cache=True)
-    except Exception:  # noqa: BLE001 - of a bad cache it may be any; without one the same is tried again, unguarded
-        return _tried(cache=False)
-
-
-def _tried(*, cache: bool) -> Body:
-    compiled = njit(_signature(), cache=cache, nogil=True)(account_rows)
+    accounted = compiled(account_rows, _signature())
 
     def account(rows: BookRows, state: State, bucket: Ints) -> None:
-        compiled(*(np.ascontiguousarray(column) for column in rows), *state, bucket)
+        accounted(*(np.ascontiguousarray(column) for column in rows), *state, bucket)
 
     return account
 
@@ -69,8 +63,8 @@ def _signature() -> Any:
 
 def _compiled(function: _Function) -> _Function:
     # Kept on disk with the function that calls it.
-    compiled: Any = njit(nogil=True, forceinline=True)(function)
-    return compiled  # type: ignore[no-any-return]
+    inner: Any = njit(nogil=True, forceinline=True)(function)
+    return inner  # type: ignore[no-any-return]
 
 
 def account_rows(

@@ -155,7 +155,8 @@ def _sides(far: float, deviation: float) -> tuple[float, float, float]:
     upper = deviation / 2 - shift
     size, beyond = min(abs(upper), FARTHEST), min(deviation / 2 + shift, 1e3 * FARTHEST)
     bell = _exp(size * size / -2)
-    tail, lost = bell * _above(size) / _below(size), bell * _above(beyond) / _below(beyond)
+    tail = bell * _polynomial(HART_ABOVE, size) / _polynomial(HART_BELOW, size)
+    lost = bell * _polynomial(HART_ABOVE, beyond) / _polynomial(HART_BELOW, beyond)
     return 1 - tail if upper > 0 else tail, lost, bell
 
 
@@ -217,16 +218,9 @@ def _log_near(x: float) -> float:
 
 
 @_inner
-def _above(size: float) -> float:
-    total = HART_ABOVE[0]
-    for factor in HART_ABOVE[1:]:
-        total = total * size + factor
-    return total
-
-
-@_inner
-def _below(size: float) -> float:
-    total = HART_BELOW[0]
-    for factor in HART_BELOW[1:]:
-        total = total * size + factor
+def _polynomial(factors: tuple[float, ...], x: float) -> float:
+    """Return its value, as `exact.hart` has it; the highest power's factor is the first."""
+    total = factors[0]
+    for factor in factors[1:]:
+        total = total * x + factor
     return total

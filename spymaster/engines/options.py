@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spymaster.engines import aggressor, board, fuel, profile
+from spymaster.engines import fuel, profile
 from spymaster.engines.board import Board, Spots
 from spymaster.engines.dealer import Dealer, Shares, Strikes, Walls
 from spymaster.engines.fuel import Fuel
@@ -179,14 +179,3 @@ def of_strikes(strikes: Strikes, prices: Floats) -> dict[str, Any]:
     place = np.minimum(np.searchsorted(strikes.strike, prices), len(strikes.strike) - 1)
     here = strikes.strike[place] == prices
     return {name: np.where(here, column[place], np.nan) for name, column in zip(_STRIKE, figures, strict=True)}
-
-
-def shares_document(shares: Shares) -> dict[str, Any]:
-    """Return what the figures rest on, as JSON: counts, by name."""
-    return {
-        "prints": shares.prints,
-        "aggressor": dict(zip(aggressor.HOW, shares.how.tolist(), strict=True)),
-        "volatility": dict(zip(board.VOL_FROM, shares.vol_from.tolist(), strict=True)),
-        "open_interest": shares.interest,
-        "open_interest_valued": shares.valued,
-    }

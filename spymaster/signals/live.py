@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from spymaster import clock
 from spymaster.bus import Bus, Published, Subscription
 from spymaster.control import JudgeGauges
-from spymaster.engines.intake import AHEAD_NS
+from spymaster.engines.intake import AHEAD_NS, moves_clock
 from spymaster.engines.judge import Judge
 from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
@@ -216,8 +219,10 @@ class LiveJudge:
 
     def _tell_signals(self, snap: Snap) -> None:
         """Tell the journal of each level whose signal is another one now."""
-        ids, signals = (list[Any](snap.levels.column(name).to_pylist()) for name in ("id", "signal"))
-        now: dict[str, str] = {name: signal for name, signal in zip(ids, signals, strict=True) if signal != NEUTRAL}
+        levels = snap.levels.select(["id", "signal"])
+        given = levels.filter(pc.not_equal(levels.column("signal"), pa.scalar(NEUTRAL)))  # of 64 levels one or two
+        ids, signals = (list[Any](given.column(name).to_pylist()) for name in ("id", "signal"))
+        now: dict[str, str] = dict(zip(ids, signals, strict=True))
         if now == self._told:
             return
         for name in sorted(now.keys() | self._told.keys()):
@@ -276,8 +281,11 @@ def _given(snap: Snap) -> dict[str, int]:
 
 
 def _newest_ns(item: Published) -> int | None:
-    """Return the newest time of rows of the market that can be; None where there is none."""
-    if item.stream == ZONES or item.batch.schema.get_field_index("ts_recv_ns") < 0:
+    """Return the newest time that can be of rows that make snaps due; None where there is none.
+
+    Definitions and statistics bear times of days before, of which nobody wants the session.
+    """
+    if not moves_clock(item.stream):
         return None
     ts_ns = item.batch.column("ts_event_ns").to_numpy()
     sound = ts_ns[ts_ns - AHEAD_NS <= item.batch.column("ts_recv_ns").to_numpy()]

@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS
+from spymaster.engines.aggressor import HOW
+from spymaster.engines.board import VOL_FROM
+from spymaster.engines.dealer import Shares
 from spymaster.engines.fuel import EFFECTS
-from spymaster.engines.options import shares_document
 from spymaster.engines.snap import SIGNALS, Snap
 
 MOST_IN_SIGHT: Final = 16  # levels of a snap: what a screen shows
@@ -60,12 +62,7 @@ def gamma_document(snap: Snap, profile: str, underlying: str) -> dict[str, Any]:
     (effect,) = fuel.effect.tolist()
     net, error = (None if np.isnan(one[0]) else float(one[0]) for one in (fuel.net, fuel.error))
     return {
-        "ts": snap.snap_ns // NS_PER_MS,
-        "ts_event_ns": snap.snap_ns,
-        underlying.lower(): {"spot": snap.spot, "bid": snap.bid, "ask": snap.ask},
-        "profile": profile,
-        "session": snap.session,
-        "contract": snap.contract,
+        **_head(snap, profile, underlying),
         "call_wall": gamma.walls.call,
         "put_wall": gamma.walls.put,
         "gamma_flip": gamma.flip,
@@ -74,12 +71,23 @@ def gamma_document(snap: Snap, profile: str, underlying: str) -> dict[str, Any]:
         "pressure_change": gamma.pressure_change,
         "fuel": {"effect": EFFECTS[effect], "net": net, "error": error, "prints": float(fuel.speak[0])},
         "flow_turn": None if gamma.turn_ns is None else {"ts_event_ns": gamma.turn_ns, "dealers": gamma.turn},
-        "shares": shares_document(gamma.shares),
+        "shares": _shares(gamma.shares),
         "refused": gamma.refused,
         "unnamed": gamma.unnamed,
         "strikes": [
             dict(zip(STRIKE_COLUMNS, row, strict=True)) for row in zip(*(one.tolist() for one in figures), strict=True)
         ],
+    }
+
+
+def _shares(shares: Shares) -> dict[str, Any]:
+    """Return what the figures rest on: counts, by name."""
+    return {
+        "prints": shares.prints,
+        "aggressor": dict(zip(HOW, shares.how.tolist(), strict=True)),
+        "volatility": dict(zip(VOL_FROM, shares.vol_from.tolist(), strict=True)),
+        "open_interest": shares.interest,
+        "open_interest_valued": shares.valued,
     }
 
 
@@ -98,6 +106,17 @@ def document(snap: Snap, profile: str, underlying: str, ids: Sequence[str] = ())
         levels = snap.levels.filter(pa.array(found, pa.bool_()))
     rows = levels.select([name for name in SIGNALS.names if name not in _OF_SNAP])
     return {
+        **_head(snap, profile, underlying),
+        "age_ns": snap.age_ns,
+        "whole_since_ns": snap.whole_since_ns,
+        "void_reason": snap.void_reason,
+        "levels": rows.to_pylist(),
+    }
+
+
+def _head(snap: Snap, profile: str, underlying: str) -> dict[str, Any]:
+    """Return whose snap it is, and of when."""
+    return {
         "ts": snap.snap_ns // NS_PER_MS,
         "ts_event_ns": snap.snap_ns,
         underlying.lower(): {"spot": snap.spot, "bid": snap.bid, "ask": snap.ask},
@@ -105,8 +124,4 @@ def document(snap: Snap, profile: str, underlying: str, ids: Sequence[str] = ())
         "profile_hash": snap.profile_hash,
         "session": snap.session,
         "contract": snap.contract,
-        "age_ns": snap.age_ns,
-        "whole_since_ns": snap.whole_since_ns,
-        "void_reason": snap.void_reason,
-        "levels": rows.to_pylist(),
     }
