@@ -21,6 +21,7 @@ What waits is at most MOST_WAITING rows. Beyond, those that left first are lost;
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -184,7 +185,8 @@ class Intake:
         """Look into what has left: all of a stream at once, since batches of a few rows cost what large ones do."""
         left, fits = self._left, self.waiting_rows <= self._most_waiting
         self._left, self._left_rows = [], 0
-        for stream, batch in _joined(left) if fits else left:  # where some are lost, in the order in which they left
+        # Where some are lost, in the order in which they left.
+        for stream, batch in _joined(left) if fits else chain.from_iterable(_joined([one]) for one in left):
             self._admit(stream, batch)
 
     def _admit(self, stream: Stream, batch: pa.RecordBatch) -> None:
@@ -286,10 +288,11 @@ class Intake:
         return list(zip(at.tolist(), (numbers[at] * SNAP_NS).tolist(), strict=True))
 
     def _mine(self, stream: Stream, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the root's rows of a stream that has several roots'."""
+        """Return the root's rows of a stream that has several roots', as they were in a stream of the root alone."""
         if stream.symbol != WILDCARD:
             return batch
-        return batch.filter(pa.array(self._are_mine(stream, batch)))
+        alone = Stream(stream.schema, self._roots[stream.schema])
+        return batch.filter(pa.array(self._are_mine(stream, batch))).select(_worked(alone))
 
     def _are_mine(self, stream: Stream, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         return _equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
