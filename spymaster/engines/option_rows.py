@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.engines.ledger import Longs
-from spymaster.engines.rows import in_order
+from spymaster.engines.rows import in_order, joined
 from spymaster.events import (
     OPTIONS_GREEKS_SNAPSHOTS,
     OPTIONS_QUOTES,
@@ -139,9 +139,7 @@ def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]]) -> OptionRows:
 
     def of(schema: EventSchema) -> pa.RecordBatch | None:
         found = batches.get(schema.name)
-        if not found:
-            return None
-        return found[0] if len(found) == 1 else pa.concat_batches(found)  # type: ignore[attr-defined]  # the stubs lack it
+        return joined(found) if found else None
 
     return OptionRows(
         prints=_rows(of(OPTIONS_TRADES), "option_symbol", _PRINTED),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spymaster.events.market import BOOK_LEVELS, FUTURES_MBP10
+from spymaster.events.market import BOOK_LEVELS
 
 SIDES = BID, ASK = range(2)  # the first index wherever something has two sides
 NO_PRICE: Final = -(2**31)
@@ -27,7 +27,6 @@ _PRICES: Final = ("price", *(f"{side}_px_{level}" for side in _SIDES for level i
 _SIZES: Final = ("size", *(f"{side}_sz_{level}" for side in _SIDES for level in _LEVELS))
 _BID_LEVELS, _ASK_LEVELS = slice(1, 1 + BOOK_LEVELS), slice(1 + BOOK_LEVELS, None)  # of these
 COLUMNS: Final = ("contract", "action", "side", *_PLAIN, *_PRICES, *_SIZES)  # that are of use here
-_SCHEMA: Final = pa.schema([FUTURES_MBP10.log.field(name) for name in COLUMNS])
 
 Ints = NDArray[np.int32]
 
@@ -69,14 +68,13 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     take the level for canceled.
 
     Args:
-        batches: of `futures.mbp10`, in any order.
+        batches: of `futures.mbp10`, with the same columns, in any order.
         contract: the venue's symbol, e.g. ESZ5; rows of others and of none are left out.
         tick: the least difference of two prices, in the unit of the prices.
     """
-    table = pa.Table.from_batches([batch.select(list(COLUMNS)) for batch in batches], _SCHEMA)
-    if table.num_rows == 0:
+    if not sum(batch.num_rows for batch in batches):
         return no_rows(), 0
-    (whole,) = table.combine_chunks().to_batches()  # some fifty columns: a piece at a time costs more than its rows
+    whole = joined(batches)  # some fifty columns: a piece at a time costs more than its rows
     mine = _equal(whole.column("contract"), contract)
     prices, sizes, plain = (
         np.stack([values_of(whole.column(name)) for name in names])[:, mine] for names in (_PRICES, _SIZES, _PLAIN)
@@ -94,6 +92,11 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     )  # fmt: skip
     order = in_order(ts_ns, capture, seq)
     return (rows if order is None else rows.take(order)), int(off.sum())
+
+
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of one or more batches with the same columns."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # no stub
 
 
 def _equal(letters: pa.Array, letter: str) -> NDArray[np.bool_]:
