@@ -130,23 +130,27 @@ class OptionRows(NamedTuple):
     statistics: Rows
 
 
-def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]]) -> OptionRows:
+def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]], begin_ns: int = 0) -> OptionRows:
     """Return what a snap has of options, by schema; batches of other schemas are left alone.
 
     Args:
         batches: by schema, those of one with the same columns, in any order; of one underlying.
+        begin_ns: rows of earlier times are left out.
     """
 
     def of(schema: EventSchema) -> pa.RecordBatch | None:
         found = batches.get(schema.name)
         return joined(found) if found else None
 
+    def rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> Rows:
+        return _no_rows(columns) if batch is None else _rows(batch, name, columns, begin_ns)
+
     return OptionRows(
-        prints=_rows(of(OPTIONS_TRADES), "option_symbol", _PRINTED),
-        quotes=_rows(of(OPTIONS_QUOTES), "option_symbol", _QUOTED),
-        greeks=_rows(of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol", _GREEK),
-        definitions=_rows(_plain_options(of(REFERENCE_INSTRUMENTS)), "contract", _DEFINED),
-        statistics=_rows(_standing(of(REFERENCE_STATISTICS)), "contract", _COUNTED),
+        prints=rows(of(OPTIONS_TRADES), "option_symbol", _PRINTED),
+        quotes=rows(of(OPTIONS_QUOTES), "option_symbol", _QUOTED),
+        greeks=rows(of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol", _GREEK),
+        definitions=rows(_plain_options(of(REFERENCE_INSTRUMENTS)), "contract", _DEFINED),
+        statistics=rows(_standing(of(REFERENCE_STATISTICS)), "contract", _COUNTED),
     )
 
 
@@ -168,20 +172,22 @@ def _standing(batch: pa.RecordBatch | None) -> pa.RecordBatch | None:
     return batch.filter(pc.and_(useful, pc.is_valid(batch.column("right"))))
 
 
-def _rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> Rows:
-    if batch is None or batch.num_rows == 0:
-        return _no_rows(columns)
+def _rows(batch: pa.RecordBatch, name: str, columns: tuple[str, ...], begin_ns: int) -> Rows:
     if batch.column(name).null_count:
         batch = batch.filter(pc.is_valid(batch.column(name)))
     order = in_order(*(batch.column(key).to_numpy() for key in _KEY))
     if order is not None:
         batch = batch.take(order)
+    ts_ns = batch.column("ts_event_ns").to_numpy()
+    if len(ts_ns) and ts_ns[0] < begin_ns:
+        first = int(np.searchsorted(ts_ns, begin_ns))
+        batch, ts_ns = batch.slice(first), ts_ns[first:]
     # Numbered as they come in order, so that a contract's index does not depend on how rows arrived.
     coded: Any = batch.column(name).dictionary_encode()
     index: Codes = coded.indices.to_numpy()
     contracts = Contracts(tuple(coded.dictionary.to_pylist()), batch, index)
     values = {column: _values(batch.column(column)) for column in columns}
-    return Rows(contracts, index, batch.column("ts_event_ns").to_numpy(), values)
+    return Rows(contracts, index, ts_ns, values)
 
 
 def _values(column: pa.Array) -> NDArray[Any]:
