@@ -22,11 +22,10 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from itertools import chain
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
@@ -61,7 +60,8 @@ _LAST: Final = 2**63 - 1
 
 # What is said of options at any time of what was true before: none of it comes too late.
 _SAID_LATER: Final = {OPTIONS_GREEKS_SNAPSHOTS.name, REFERENCE_INSTRUMENTS.name, REFERENCE_STATISTICS.name}
-_COLUMNS: Final = {FUTURES_MBP10.name: rows.COLUMNS, **option_rows.COLUMNS}
+_TRADES: Final = ("ts_event_ns", "capture_id", "capture_seq", "contract", "size")
+_COLUMNS: Final = {FUTURES_MBP10.name: rows.COLUMNS, FUTURES_TRADES.name: _TRADES, **option_rows.COLUMNS}
 _FOLLOWED: Final = {FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name, STOCKS_QUOTES.name}
 
 Loss = Literal["skipped", "gap", "overflow"]
@@ -295,7 +295,7 @@ class Intake:
         return batch.filter(pa.array(self._are_mine(stream, batch))).select(_worked(alone))
 
     def _are_mine(self, stream: Stream, batch: pa.RecordBatch) -> NDArray[np.bool_]:
-        return _equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
+        return rows.equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
 
     def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
         ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
@@ -396,9 +396,3 @@ def _split(waiting: _Waiting, snap_ns: int) -> tuple[pa.RecordBatch | None, _Wai
     later = ts_ns[~due]
     rest = _Waiting(schema, batch.filter(pa.array(~due)), later, bool((later[1:] >= later[:-1]).all()))
     return batch.filter(pa.array(due)), rest
-
-
-def _equal(column: pa.Array, text: str) -> NDArray[np.bool_]:
-    found: Any = pc.equal(column, pa.scalar(text))
-    equal: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
-    return equal

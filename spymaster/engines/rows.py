@@ -75,17 +75,17 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     if not sum(batch.num_rows for batch in batches):
         return no_rows(), 0
     whole = joined(batches)  # some fifty columns: a piece at a time costs more than its rows
-    mine = _equal(whole.column("contract"), contract)
+    mine = equal(whole.column("contract"), contract)
     prices, sizes, plain = (
         np.stack([values_of(whole.column(name)) for name in names])[:, mine] for names in (_PRICES, _SIZES, _PLAIN)
     )
     ticks, off = whole_ticks(prices, tick)
     ts_ns, capture, seq, flags, snapshot = plain
     kind = np.where(flags & _LAST_OF_EVENT, BOOK, OTHER).astype(np.int8)
-    kind[_equal(whole.column("action"), "T")[mine]] = PRINT
+    kind[equal(whole.column("action"), "T")[mine]] = PRINT
     kind[snapshot != 0] = SNAPSHOT
     letters = whole.column("side")
-    side = (_equal(letters, "B").astype(np.int8) - _equal(letters, "A"))[mine] * (kind == PRINT)
+    side = (equal(letters, "B").astype(np.int8) - equal(letters, "A"))[mine] * (kind == PRINT)
     rows = BookRows(
         ts_ns, kind, side, ticks[0], sizes[0], _by_row(ticks[_BID_LEVELS]), _by_row(ticks[_ASK_LEVELS]),
         _by_row(sizes[_BID_LEVELS]), _by_row(sizes[_ASK_LEVELS]),
@@ -94,15 +94,25 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     return (rows if order is None else rows.take(order)), int(off.sum())
 
 
+def volume(batches: Sequence[pa.RecordBatch], contract: str, begin_ns: int) -> int:
+    """Return how many of a contract were traded by rows of `futures.trades`, one batch or more, since a time."""
+    whole = joined(batches)
+    mine = equal(whole.column("contract"), contract) & (whole.column("ts_event_ns").to_numpy() >= begin_ns)
+    return int(values_of(whole.column("size"))[mine].sum(dtype=np.int64))
+
+
 def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Return the rows of one or more batches with the same columns."""
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # no stub
 
 
-def _equal(letters: pa.Array, letter: str) -> NDArray[np.bool_]:
-    found: Any = pc.equal(letters, pa.scalar(letter))
-    equal: NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
-    return equal
+def equal(texts: pa.Array, text: str) -> NDArray[np.bool_]:
+    """Return which texts are this one; null is not."""
+    found: Any = pc.equal(texts, pa.scalar(text))
+    if found.null_count:
+        found = pc.fill_null(found, False)
+    same: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return same
 
 
 def values_of(column: pa.Array) -> NDArray[Any]:
