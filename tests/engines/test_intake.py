@@ -23,7 +23,9 @@ SNAP = 250 * MS
 BEGIN = 7_065_655_200 * SNAP  # 2025-12-22 14:30 UTC
 BOOKS, TRADES = Stream("futures.mbp10", "ES"), Stream("futures.trades", "ES")
 STATUS, GAPS = Stream("reference.status", "ES"), Stream("system.gaps", "spymaster")
-SCHEMAS = {schema.name: schema for schema in (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, SYSTEM_GAPS)}
+SCHEMAS = {
+    schema.name: schema for schema in (FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES, REFERENCE_STATUS, SYSTEM_GAPS)
+}
 FIRST, LAST = -(2**63), 2**63 - 1
 
 
@@ -137,6 +139,20 @@ def test_of_a_stream_of_several_roots_the_rows_of_this_one_count():
     (piece,) = intake.take(every, batch(every, {**mine, "ts_event_ns": BEGIN + SECOND}))
     assert (after(zero), after(piece), numbers(piece)) == (0, SECOND - SNAP, [100 * MS])
     assert piece.seen == {(every, 1): 90 * SECOND}
+
+
+@pytest.mark.parametrize("schema", [FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES])
+def test_rows_of_a_schema_have_the_same_columns_from_whichever_stream_and_however_many_wait(schema):
+    own, every, intake = Stream(schema.name, "ES"), Stream(schema.name, "ALL"), Intake("ES", most_waiting=3)
+    row = {"ts_event_ns": BEGIN + SECOND, schema.partition_by: "ES"}
+    intake.put(own, batch(own, row))
+    intake.snap(BEGIN)  # through which it waits, so that it is not joined with the others
+    for stream in (every, own, every):  # one more than may wait
+        intake.put(stream, batch(stream, row))
+    found = intake.snap(BEGIN + SECOND).batches[schema.name]
+
+    assert len(found) == 3
+    assert len({tuple(each.schema.names) for each in found}) == 1
 
 
 def test_what_waits_is_bounded_and_those_that_left_first_are_lost():
