@@ -80,6 +80,19 @@ class Missing(NamedTuple):
     schema: str = FUTURES_MBP10.name
 
 
+class Seen(NamedTuple):
+    """How far a stream's capture had left.
+
+    Attributes:
+        last_seq: the `capture_seq` of the last row.
+        newest_ns: the highest event time among the rows since the snap before; None where none of them can be, and of
+            gaps, whose times are our clock's.
+    """
+
+    last_seq: int
+    newest_ns: int | None
+
+
 class Piece(NamedTuple):
     """What one snap has to work.
 
@@ -91,7 +104,7 @@ class Piece(NamedTuple):
         late: rows among them that came after the snap of their time, by stream.
         ahead: rows since the snap before that were left out for a wrong time, by stream.
         again: rows since the snap before that were left out as another capture had told them, by stream.
-        seen: the last `capture_seq` that had left of each stream's captures, of those that moved since the snap before.
+        seen: how far each stream's captures had left, of those that moved since the snap before.
     """
 
     snap_ns: int
@@ -101,7 +114,7 @@ class Piece(NamedTuple):
     late: Mapping[Stream, int]
     ahead: Mapping[Stream, int]
     again: Mapping[Stream, int]
-    seen: Mapping[tuple[Stream, int], int]
+    seen: Mapping[tuple[Stream, int], Seen]
 
 
 class _Waiting(NamedTuple):
@@ -146,8 +159,8 @@ class Intake:
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
         self._again: Counter[Stream] = Counter()
-        self._deliveries: dict[Stream, Deliveries] = {}  # of the streams that are wanted, a handful
-        self._seen: dict[tuple[Stream, int], int] = {}
+        self._deliveries: dict[str, Deliveries] = {}  # by schema: a replay has a wildcard's rows by their root
+        self._seen: dict[tuple[Stream, int], Seen] = {}
 
     @property
     def waiting_rows(self) -> int:
@@ -218,7 +231,7 @@ class Intake:
         if not len(ts_ns) or stream.schema not in _FOLLOWED:
             return batch, ts_ns, clocked
         captures, instruments = batch.column("capture_id").to_numpy(), _instruments(batch)
-        found = self._deliveries.setdefault(stream, Deliveries()).follow(captures, instruments, ts_ns, clocked)
+        found = self._deliveries.setdefault(stream.schema, Deliveries()).follow(captures, instruments, ts_ns, clocked)
         if self._misses(*stream):
             for begin_ns, end_ns in found.missing:
                 self._miss(Missing(begin_ns, end_ns, "gap", stream.schema))
@@ -260,7 +273,9 @@ class Intake:
             if later is not None:
                 rest.append(later)
         latest = snap_ns + SNAP_NS + GRACE_NS  # of rows that can have left before the one that made this snap due
-        missing = tuple(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
+        missing = tuple(
+            sorted(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
+        )
         counts = dict(self._late), dict(self._ahead), dict(self._again)
         piece = Piece(snap_ns, self.snap_ns, batches, missing, *counts, self._seen)
         self._waiting, self._waiting_rows = rest, sum(len(each.ts_ns) for each in rest)
@@ -298,10 +313,19 @@ class Intake:
         return rows.equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
 
     def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
-        ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
-        turns = ids[1:] != ids[:-1]
-        for at in (*(np.flatnonzero(turns).tolist() if turns.any() else ()), len(ids) - 1):
-            self._seen[stream, int(ids[at])] = int(numbers[at])
+        ids, numbers, ts_ns, recv_ns = (
+            batch.column(name).to_numpy() for name in ("capture_id", "capture_seq", "ts_event_ns", "ts_recv_ns")
+        )
+        sound = ts_ns if stream.schema != SYSTEM_GAPS.name else np.full(len(ts_ns), _NEVER)
+        sound = np.where(ts_ns - AHEAD_NS <= recv_ns, sound, _NEVER)
+        turns = np.flatnonzero(ids[1:] != ids[:-1]) + 1
+        firsts = np.append(0, turns)
+        newest = np.maximum.reduceat(sound, firsts).tolist()
+        for first, last, newest_ns in zip(firsts.tolist(), [*(turns - 1).tolist(), len(ids) - 1], newest, strict=True):
+            key = stream, int(ids[first])
+            before = self._seen.get(key, Seen(-1, None)).newest_ns
+            known = [ns for ns in (before, newest_ns) if ns is not None and ns != _NEVER]
+            self._seen[key] = Seen(int(numbers[last]), max(known, default=None))
 
     def _note_gaps(self, batch: pa.RecordBatch) -> None:
         """Note gaps of what is missed; one without a span reaches as far as a row may."""

@@ -26,7 +26,7 @@ from spymaster.engines import barrier, fuel, options, score, snap
 from spymaster.engines.barrier import Barrier, Ladder, flow_of
 from spymaster.engines.board import Spots
 from spymaster.engines.intake import Intake, Piece
-from spymaster.engines.ledger import Body, Ledger
+from spymaster.engines.ledger import SNAP_NS, Body, Ledger
 from spymaster.engines.levels import LevelRows, Levels, Zone
 from spymaster.engines.market import Earlier, Market, MarketState, Prints
 from spymaster.engines.options import Options
@@ -93,6 +93,8 @@ class Judge:
         self._half_days, self._body = half_days, body
         self._stock = _stock_of(profile)
         self._intake = Intake(profile.book.symbol, self._stock)
+        if sessions:
+            self._intake.snap_ns = sessions[0].begin_ns - SNAP_NS  # a snap before would take rows from the first one
         self._day: _Day | None = None
         self._since_ns = since_ns
         self._rolled = False

@@ -26,7 +26,7 @@ from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.schema import field, optional
 from spymaster.lake import layout, parquet
-from spymaster.lake.layout import Tier
+from spymaster.lake.layout import Tier, Within
 from spymaster.paths import Partition
 
 VERSION: Final = 1
@@ -47,6 +47,12 @@ _NAMED: Final = {
     "points_fuel": "break_score_fuel",
     "score_raw": "break_score_raw",
     "score": "break_score_smooth",
+}
+_MEANT: Final = {  # where SIGNALS speaks of another column by the name that it has there
+    "break_score_barrier": "points: break_score_raw is 50, and these, and those of tape and fuel",
+    "break_score_tape": "points of the tape",
+    "break_score_fuel": "points of fuel",
+    "barrier_replenishment_rank": "rank of barrier_replenishment_ratio_5s in its own history, 0 to 1",
 }
 _GIVEN: Final = frozenset({"ts_event_ns", "underlying", "level_id", "level_price"})  # by whoever writes a row
 _OF_SNAP: Final = (
@@ -89,7 +95,8 @@ FROM: Final = {name: column for name, (_, column) in _SOURCES.items()}  # column
 
 def _renamed(name: str) -> pa.Field:
     column = SIGNALS.field(FROM[name])
-    return pa.field(name, column.type, nullable=name not in _GIVEN, metadata=column.metadata)
+    meaning = {"meaning": _MEANT[name]} if name in _MEANT else column.metadata
+    return pa.field(name, column.type, nullable=name not in _GIVEN, metadata=meaning)
 
 
 def _columns() -> list[pa.Field]:
@@ -212,6 +219,31 @@ def place_of(table: pa.Table) -> tuple[Partition, str]:
     begins = datetime.fromtimestamp(first_ns // clock.NS_PER_SECOND, UTC)
     partition = Partition(LEVELS_SIGNALS.name, "underlying", underlying, f"{begins:%Y-%m-%d}", begins.hour)
     return partition, paths.gold_name(clock.part_stamp(first_ns))
+
+
+def begun_within(data_root: Path, underlying: str, begin_ns: int, end_ns: int) -> dict[int, Path]:
+    """Return the parts of an underlying whose first snap lies in a span, by its time, in order.
+
+    Args:
+        data_root: the lake.
+        underlying: whose prices they are.
+        begin_ns: the first time, UTC nanoseconds.
+        end_ns: the first after.
+    """
+    first, last = (clock.utc_text(at)[:13] for at in (begin_ns, end_ns))
+    found = {}
+    for partition in layout.partitions(data_root, LEVELS_SIGNALS, Within(underlying, first, last), [Tier.GOLD]):
+        folder = layout.path(data_root, Tier.GOLD, partition.folder)
+        for name in layout.part_names(data_root, Tier.GOLD, partition):
+            found[_first_ns(partition.date, name)] = folder / name
+    return {at: found[at] for at in sorted(found) if begin_ns <= at < end_ns}
+
+
+def _first_ns(date: str, name: str) -> int:
+    """Return the time that a part's name says."""
+    moment = datetime.strptime(f"{date} {name}", "%Y-%m-%d part-%H%M%S_%f.parquet").replace(tzinfo=UTC)
+    whole = moment.replace(microsecond=0)
+    return int(whole.timestamp()) * clock.NS_PER_SECOND + moment.microsecond * 1_000
 
 
 def encoded(table: pa.Table, footer: Footer) -> memoryview:
