@@ -30,6 +30,8 @@ from spymaster.lake.layout import Tier, Within
 from spymaster.paths import Partition
 
 VERSION: Final = 1
+DAEMON_SPAN_S: Final = 60  # of event time: a part of the daemon's
+DAEMON_ROWS: Final = 10_000  # more than that has of levels in sight
 SORTED_BY: Final = "ts_event_ns"  # then, within a snap, by price
 
 # A group is a prefix of columns, and an object of the JSON. A column of SIGNALS is of the group that the nearest of

@@ -20,8 +20,6 @@ from spymaster.lake.layout import Tier
 from spymaster.signals.payload import flatten
 
 MOST_WAITING: Final = 16  # parts that the disk refused; a minute each in the daemon. Beyond, the oldest is abandoned
-DAEMON_SPAN_S: Final = 60  # of event time: a part of the daemon
-DAEMON_ROWS: Final = 10_000  # more than that has of levels in sight
 
 Tell = Callable[[str], None]
 

@@ -13,11 +13,10 @@ from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
 from spymaster.errors import LayoutError
 from spymaster.lake import gold
-from spymaster.lake.gold import Footer, Parts
+from spymaster.lake.gold import DAEMON_ROWS, DAEMON_SPAN_S, Footer, Parts
 from spymaster.signals import contract, payload
 from spymaster.signals.begun import code_hash
 from spymaster.signals.chain import Chain, chains_of
-from spymaster.signals.gold import DAEMON_ROWS, DAEMON_SPAN_S
 from spymaster.signals.sight import Sight
 from spymaster.signals.warm_up import WarmUp
 
