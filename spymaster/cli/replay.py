@@ -98,9 +98,7 @@ def _document(found: "Check | None") -> dict[str, Any] | None:
 
 def _print(certificate: Mapping[str, Any]) -> None:
     inputs, outputs, void = (certificate[name] for name in ("inputs", "outputs", "void"))
-    by = (
-        "as they are on record" if certificate["snaps_by"] == "record" else "by when rows were known"
-    )
+    by = "as they are on record" if certificate["snaps_by"] == "record" else "by when rows were known"
     print(f"certificate {certificate['sha256']}")
     print(
         f"session   {certificate['session']}, {certificate['profile']} {certificate['profile_hash']}, "
