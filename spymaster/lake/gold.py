@@ -48,6 +48,12 @@ _NAMED: Final = {
     "score_raw": "break_score_raw",
     "score": "break_score_smooth",
 }
+_MEANT: Final = {  # where SIGNALS speaks of another column by the name that it has there
+    "break_score_barrier": "points: break_score_raw is 50, and these, and those of tape and fuel",
+    "break_score_tape": "points of the tape",
+    "break_score_fuel": "points of fuel",
+    "barrier_replenishment_rank": "rank of barrier_replenishment_ratio_5s in its own history, 0 to 1",
+}
 _GIVEN: Final = frozenset({"ts_event_ns", "underlying", "level_id", "level_price"})  # by whoever writes a row
 _OF_SNAP: Final = (
     field("underlying", pa.string(), "whose prices these are"),
@@ -89,7 +95,8 @@ FROM: Final = {name: column for name, (_, column) in _SOURCES.items()}  # column
 
 def _renamed(name: str) -> pa.Field:
     column = SIGNALS.field(FROM[name])
-    return pa.field(name, column.type, nullable=name not in _GIVEN, metadata=column.metadata)
+    meaning = {"meaning": _MEANT[name]} if name in _MEANT else column.metadata
+    return pa.field(name, column.type, nullable=name not in _GIVEN, metadata=meaning)
 
 
 def _columns() -> list[pa.Field]:
