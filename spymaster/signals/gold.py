@@ -173,8 +173,8 @@ class SignalsWriter:
     def _abandon(self, rows: int, because: str) -> None:
         self.abandoned_rows += rows
         self._tell(
-            f"{rows:,} rows of {LEVELS_SIGNALS.name} are in no part of Gold: {because}. What they come from is "
-            f"recorded. Next: spymaster run makes their part again when it starts"
+            f"{rows:,} rows of {LEVELS_SIGNALS.name} are in no part of Gold: {because}. All others are. Next: publish "
+            f"them again; a daemon does, from system.snaps, when it starts"
         )
 
     async def _publish(self) -> None:
