@@ -26,7 +26,7 @@ from spymaster.errors import LayoutError
 from spymaster.events import EventSchema
 from spymaster.events.schema import field, optional
 from spymaster.lake import layout, parquet
-from spymaster.lake.layout import Tier
+from spymaster.lake.layout import Tier, Within
 from spymaster.paths import Partition
 
 VERSION: Final = 1
@@ -219,6 +219,31 @@ def place_of(table: pa.Table) -> tuple[Partition, str]:
     begins = datetime.fromtimestamp(first_ns // clock.NS_PER_SECOND, UTC)
     partition = Partition(LEVELS_SIGNALS.name, "underlying", underlying, f"{begins:%Y-%m-%d}", begins.hour)
     return partition, paths.gold_name(clock.part_stamp(first_ns))
+
+
+def begun_within(data_root: Path, underlying: str, begin_ns: int, end_ns: int) -> dict[int, Path]:
+    """Return the parts of an underlying whose first snap lies in a span, by its time, in order.
+
+    Args:
+        data_root: the lake.
+        underlying: whose prices they are.
+        begin_ns: the first time, UTC nanoseconds.
+        end_ns: the first after.
+    """
+    first, last = (clock.utc_text(at)[:13] for at in (begin_ns, end_ns))
+    found = {}
+    for partition in layout.partitions(data_root, LEVELS_SIGNALS, Within(underlying, first, last), [Tier.GOLD]):
+        folder = layout.path(data_root, Tier.GOLD, partition.folder)
+        for name in layout.part_names(data_root, Tier.GOLD, partition):
+            found[_first_ns(partition.date, name)] = folder / name
+    return {at: found[at] for at in sorted(found) if begin_ns <= at < end_ns}
+
+
+def _first_ns(date: str, name: str) -> int:
+    """Return the time that a part's name says."""
+    moment = datetime.strptime(f"{date} {name}", "%Y-%m-%d part-%H%M%S_%f.parquet").replace(tzinfo=UTC)
+    whole = moment.replace(microsecond=0)
+    return int(whole.timestamp()) * clock.NS_PER_SECOND + moment.microsecond * 1_000
 
 
 def encoded(table: pa.Table, footer: Footer) -> memoryview:

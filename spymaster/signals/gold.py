@@ -20,7 +20,8 @@ from spymaster.lake.layout import Tier
 from spymaster.signals.payload import flatten
 
 MOST_WAITING: Final = 16  # parts that the disk refused; a minute each in the daemon. Beyond, the oldest is abandoned
-MAX_BYTES: Final = 64 << 20  # of the bus's queue: two minutes of the busiest snaps
+DAEMON_SPAN_S: Final = 60  # of event time: a part of the daemon
+DAEMON_ROWS: Final = 10_000  # more than that has of levels in sight
 
 Tell = Callable[[str], None]
 
@@ -88,7 +89,7 @@ class SignalsWriter:
         """
         if bus is None or self._reading is not None:
             return
-        self._subscription = bus.subscribe(MAX_BYTES, wants=lambda stream: stream.schema == LEVELS_SIGNALS.name)
+        self._subscription = bus.subscribe(wants=lambda stream: stream.schema == LEVELS_SIGNALS.name)
         self._reading = asyncio.create_task(self._follow(self._subscription))
 
     async def stop(self) -> None:
