@@ -106,12 +106,11 @@ def test_rows_of_other_streams_are_not_waited_for(tmp_path):
     assert following(tmp_path, at(1), others).rows == 2
 
 
-def test_what_the_bus_skipped_spoils_its_part_and_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(written, "MAX_BYTES", 1)  # so that the newest batch alone waits
+def test_what_the_bus_skipped_spoils_its_part_and_is_told(tmp_path):
     lines = []
 
     async def run():
-        bus, by = ReadBus(), writer(tmp_path, tell=lines.append)
+        bus, by = ReadBus(max_bytes=1), writer(tmp_path, tell=lines.append)  # the newest batch alone waits
         await by.start(bus)
         await published(bus, at(1, 60, 61))
         bus.publish(ES, at(62))
@@ -181,11 +180,12 @@ def test_what_the_disk_refuses_is_tried_again_and_told(tmp_path, monkeypatch):
 
     async def mended(bus, by):
         await asyncio.sleep(0.05)
-        assert by.waiting_rows == 6
+        assert by.waiting_rows == 8
+        assert len(lines) == 2  # once a part, and not once a snap
         disk.refuses = False
 
-    by = following(tmp_path, at(1, 60, 120), mended, tell=lines.append)
-    assert parts(tmp_path) == [[1], [60], [120]]
+    by = following(tmp_path, at(1, 60, 60.5, 120), mended, tell=lines.append)
+    assert parts(tmp_path) == [[1], [60, 60.5], [120]]
     assert by.abandoned_rows == 0
     assert "No space left" in lines[0]
     assert "It is tried again" in lines[0]
