@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from spymaster import clock
 from spymaster.bus import Bus, Published, Skipped, Subscription
+from spymaster.control import GoldGauges
 from spymaster.errors import LayoutError, StorageError, UsageError
 from spymaster.lake.gold import GOLD, LEVELS_SIGNALS, NOBODY, Footer, Parts, publish
 from spymaster.lake.layout import Tier
@@ -114,7 +115,8 @@ class SignalsWriter:
             UsageError: it does not fit; nothing of it was written.
             StorageError: the disk refused a part; it is tried again with the next.
         """
-        await self._publish(self._put(flatten(payload)))
+        if finished := self._put(flatten(payload)):
+            await self._publish(finished)
 
     async def flush(self) -> None:
         """Publish what there is, though its part be not finished; durable on return.
@@ -126,6 +128,18 @@ class SignalsWriter:
         refused, self._finished = [*self._finished], deque()
         await self._publish([*refused, *cut])
 
+    def gauges(self) -> GoldGauges:
+        """Return what `spymaster status` shows of it."""
+        return {
+            "following": self._reading is not None and not self._reading.done(),
+            "snaps": self.snaps,
+            "parts": self.parts,
+            "waiting_rows": self.waiting_rows,
+            "abandoned_rows": self.abandoned_rows,
+            "flushed_ns": self.flushed_ns,
+            "flushed_age_s": None if self.flushed_s is None else round(clock.monotonic_s() - self.flushed_s, 1),
+        }
+
     def get_gold_path(self) -> str:
         """Return the folder that Gold lies in."""
         return str(Tier.GOLD.of(self._data_root))
@@ -133,6 +147,8 @@ class SignalsWriter:
     async def _follow(self, subscription: Subscription) -> None:
         async for item in subscription:
             finished = self._take(item) if isinstance(item, Published) else self._skip(item)
+            if not finished:
+                continue
             try:
                 await self._publish(finished)
             except StorageError as error:
@@ -179,8 +195,6 @@ class SignalsWriter:
         Raises:
             StorageError: the disk refused; that part and those behind it wait for the next.
         """
-        if not finished:
-            return
         self._finished += finished
         async with self._publishing:
             while self._finished:
