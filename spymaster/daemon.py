@@ -143,6 +143,7 @@ class Daemon:
             "state": "draining" if self._deliveries.stopping.is_set() else "recording",
             "uptime_s": round(clock.monotonic_s() - self._started_s, 1),
             "judge": None if self.judge is None else self.judge.gauges(),
+            "gold": None if self.gold is None else self.gold.gauges(),
             **gauges(self.recorder),
         }
 

@@ -27,7 +27,7 @@ from spymaster.query import naming, sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly, guarded
 from spymaster.query.statements import SETTINGS, Statements
-from spymaster.query.views import Views, plain, quote, silver_views
+from spymaster.query.views import GOLD, Views, plain, quote, silver_views
 from spymaster.wal import folder
 
 STREAM_ROWS: Final = 65_536  # of a batch: 35 MB of books, of which a few are held
@@ -235,6 +235,8 @@ class Lake:
                 self._tables[schema.name].require_known_parts()
             if names is None or not names.isdisjoint([f"bronze_{name}", *silver_views(schema)]):
                 self._views.show_tiers(schema)
+        if names is None or GOLD in names:
+            self._views.show_gold()
 
     def empty_views(self, query: str) -> list[tuple[str, bool]]:
         """Return the views of market data that a query names and that have no row, and whether a compaction helps."""

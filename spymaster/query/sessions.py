@@ -278,6 +278,8 @@ def columns(schema: EventSchema) -> str:
     asset = schema.name.partition(".")[0]
     if asset == "system":
         return "null::date as session_date, null::boolean as is_rth"
+    if "session" in schema.log.names:  # it says so itself
+        return "try_cast(session as date) as session_date, is_rth(ts_event_ns) as is_rth"
     cme, us = "cme_session_date(ts_event_ns)", "us_session_date(ts_event_ns)"
     by_venue = (
         f"case when source in ({_listed(CME_SOURCES)}) then {cme} when source in ({_listed(US_SOURCES)}) then {us} "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -9,9 +10,13 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
+from spymaster.lake.gold import FILES, LEVELS_SIGNALS
 from spymaster.lake.layout import Tier, escape_glob
 from spymaster.query import naming, sessions
 from spymaster.query.one_table import Snapshot
+
+GOLD: Final = "levels_signals"  # the view's name
+_FILES: Final = {Tier.SILVER: layout.SILVER_FILE, Tier.GOLD: layout.GOLD_PATTERN}
 
 
 class Views:
@@ -27,6 +32,11 @@ class Views:
             self._view(f"bronze_{plain(schema.name)}", schema, schema.bronze, [])
             for view in silver_views(schema):
                 self._view(view, schema, silver.columns_of(schema), [])
+        self._view(GOLD, LEVELS_SIGNALS, FILES, [])
+
+    def show_gold(self) -> None:
+        """Make the view of the signals in Gold."""
+        self._view(GOLD, LEVELS_SIGNALS, FILES, self._tier(LEVELS_SIGNALS, Tier.GOLD))
 
     def show_tiers(self, schema: EventSchema) -> None:
         """Make the views of a schema's tiers."""
@@ -43,7 +53,7 @@ class Views:
             return []
         folder = escape_glob(layout.schema_folder(self._data_root, tier, schema))
         levels = "*/*/*" if schema.hourly else "*/*"
-        files = layout.SILVER_FILE if tier is Tier.SILVER else layout.PART_PATTERN
+        files = _FILES.get(tier, layout.PART_PATTERN)
         return [_read(schema, [f"{folder}/{levels}/{files}"], without)]
 
     def show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema, *, counted: bool) -> None:

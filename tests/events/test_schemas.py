@@ -8,6 +8,7 @@ import pytest
 from spymaster import events
 from spymaster.errors import UsageError
 from spymaster.lake import silver
+from spymaster.lake.gold import FILES
 
 ALL = pytest.mark.parametrize("schema", events.SCHEMAS.values(), ids=lambda schema: schema.name)
 
@@ -57,7 +58,8 @@ FOREIGN_TO_TABLE_FORMATS = (
 
 
 def published():
-    """Yield the columns of every file that we publish: Bronze's and Silver's."""
+    """Yield the columns of every file that we publish: Bronze's, Silver's and Gold's."""
+    yield pytest.param(FILES, id="gold")
     for schema in events.SCHEMAS.values():
         yield pytest.param(schema.bronze, id=f"bronze {schema.name}")
         if schema.kind == "market":
