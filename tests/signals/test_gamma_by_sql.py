@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from spymaster.engines.option_model import Terms, implied, value
 from spymaster.engines.option_rows import SCHEMAS
 from spymaster.engines.profile import profile_named
 from spymaster.events import (
@@ -88,9 +90,13 @@ def strikes_of(rows):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def recording(tmp_path_factory):
+    return recorded(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture(scope="module")
+def told(recording):
     """Return what the judge says of its last snap, and what SQL does: single figures by name, and strikes."""
-    recording = recorded(tmp_path_factory.mktemp("recorded"))
     snap = WarmUp(recording.data, recording.wal, ES, SESSION, FRONT).catch_up({}).snap
     figures, strikes = {}, []
     with Lake(recording.data, recording.wal) as lake:
@@ -147,3 +153,43 @@ def test_pressure_and_fuel_are_the_same(told):
     assert said["pressure_change"] not in (0.0, said["pressure"])
     for name in ("net", "error", "prints"):
         assert by_sql[f"fuel_{name}"] == pytest.approx(said["fuel"][name], rel=1e-6)
+
+
+def test_the_exchanges_volatility_and_delta_are_ours(told, recording):
+    """What is left is a tick of the settlement, half a tick of the future's, and that nothing is discounted there."""
+    with Lake(recording.data, recording.wal) as lake:
+        (forward,) = lake.execute("""
+            select price from reference_statistics where contract = 'ESZ5' and kind = 'settlement_price'
+        """).fetchone()
+        rows = lake.execute("""
+            with said as (
+                pivot (select contract, kind, price, ts_event_ns from reference_statistics where price is not null)
+                on kind using last(price)
+            )
+            select s.*, strike, instrument_class = 'C' as is_call, (expiration_ns - s.ts_event_ns) / 1e9 as seconds
+            from said s join reference_instruments d on d.contract = s.contract and record = 'definition'
+            where volatility > 0
+        """).fetchnumpy()
+    years = rows["seconds"] / (365 * 86_400)
+    forwards = np.full(len(years), forward)
+    terms = Terms(forwards, rows["strike"], years, np.exp(-ES.options.rate * years), rows["is_call"])
+    vol = implied(terms, rows["settlement_price"], ES.options.least_time_value_ticks * ES.options.tick)
+    known = ~np.isnan(vol)
+    vols = np.abs(vol - rows["volatility"])[known]
+    deltas = np.abs(value(terms, vol).delta - rows["delta"])[known]
+
+    assert known.sum() == told[1]["compared"] > 200
+    assert np.median(vols) == pytest.approx(told[1]["vol_apart"], rel=1e-6)
+    assert np.median(deltas) == pytest.approx(told[1]["delta_apart"], rel=1e-6)
+    assert np.median(vols) < 0.001 < vols.max() < 0.02
+    assert np.median(deltas) < 0.001 < deltas.max() < 0.01
+
+
+def test_where_the_exchange_says_no_volatility_none_is_compared():
+    """As of all the real files that we have."""
+    names = "symbol varchar, contract varchar, kind varchar, price double, ts_event_ns bigint, update_code int"
+    with duckdb.connect() as lake:
+        lake.execute(BLOCKS[0] + BLOCKS[1])
+        lake.execute(f"create table reference_statistics ({names}, session_date date)")
+        lake.execute("create table options (option varchar, strike double, is_call bool, expires_ns bigint)")
+        assert lake.execute(BLOCKS[-1]).fetchall() == [(0, None, None)]
