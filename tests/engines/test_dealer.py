@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from spymaster.engines.board import Board
-from spymaster.engines.dealer import PRICES, Dealer
+from spymaster.engines.dealer import PRICES, Dealer, _crossing
 from spymaster.engines.fuel import AMPLIFY, DAMPEN, NEUTRAL
 from spymaster.engines.option_rows import option_rows
 from spymaster.engines.profile import profile_named
@@ -119,6 +119,21 @@ def test_of_two_strikes_with_as_much_gamma_the_wall_is_the_nearer_then_the_outer
     dealer._position = np.array([[5, 5], [-5, -5], [0, 0], [0, 0]])
 
     assert dealer.walls() == walls
+
+
+@pytest.mark.parametrize(
+    ("total", "flip"),
+    [
+        ([0, 0, 4, 4, -4, 0], 103.5), ([0, 3, 3, 0, 0], None), ([0, 0, -2, -2, -2, 0], None), ([6, 0, 0, -6], 101.5),
+        ([1, -1, -1, -1, -1, -1, 1], 100.5), ([0, 0], None), ([], None),
+    ],
+)  # fmt: skip
+def test_the_flip_lies_between_opposite_signs_and_zeros_are_none(total, flip):
+    profile = np.array(total, np.int64)
+    prices = 100.0 + np.arange(len(total))
+
+    assert _crossing(prices, profile, 100.0) == flip
+    assert _crossing(prices, -profile, 100.0) == flip
 
 
 def test_by_volume_where_no_open_interest_is_known():
