@@ -1,6 +1,7 @@
 """How well options are understood, against what the simulator alone knows: `python -m tests.long fuel`.
 
-Of ES and of SPY, some markets of a quarter of an hour at each rate, on seeds that nothing was chosen on:
+Of ES and of SPY, some markets of a quarter of an hour at each rate, from seed 401 on. `turn_share` was chosen on seeds
+21 to 32, since at .7 it had missed the bar on these and on those; nothing else was.
 
 - who began a print: with quotes, of the prints that are told by them; without, of those told by their volatility. Both
   of prints that somebody began; a tenth are inside the quote, and nobody did.
@@ -8,6 +9,8 @@ Of ES and of SPY, some markets of a quarter of an hour at each rate, on seeds th
 - flow_turn: how many of the planted were seen, and of those seen were planted, in time and direction (`turn_scores`).
 
 The bounds take prints for independent of each other. Those of one market are not: its price moves much or little.
+
+The whole took six minutes on two cores that others used as well: every bar held (2026-12-01).
 """
 
 from collections.abc import Callable, Iterator
