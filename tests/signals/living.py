@@ -9,9 +9,11 @@ from spymaster.lake.gold import DAEMON_ROWS, DAEMON_SPAN_S
 from spymaster.signals.gold import SignalsWriter
 from spymaster.signals.live import LiveJudge
 from spymaster.signals.start import footer_of
+from tests.signals.recordings import batched
 
 SIM = profile_named("SIM")
-_FIRST = 200  # batches until the judge is waited for: ten seconds of a session
+_TOGETHER = 16  # batches that share a sync, some 0.8 s of a session
+_FIRST = 10  # of these, until the judge is waited for
 
 
 class Living:
@@ -39,13 +41,13 @@ class Living:
         """Record and publish batches, the judge never far behind; end by a stop, or as a kill does."""
         await self._gold.start(self._bus)
         judging = asyncio.create_task(self.judge.run())
-        for at, (stream, part) in enumerate(batches):
-            self._recording.write([(stream, part)])
-            self._bus.publish(stream, [part])
+        for at, together in enumerate(batched(batches, _TOGETHER)):
+            self._recording.write(together)
+            for stream, part in together:
+                self._bus.publish(stream, [part])
             if at == _FIRST:
                 await self._until(lambda: self.judge.gauges()["state"] == "judging", judging)
-            elif at % 16 == 0:
-                await asyncio.sleep(0.02)  # two of its pauses
+            await asyncio.sleep(0.02)  # two of its pauses
         if end == "stop":
             self.judge.finish()
             await judging

@@ -126,7 +126,7 @@ class Recording:
 
     def record(self, batches, pieces=5):
         """Write and drain rows, a few parts for each stream."""
-        for piece in _batched(batches, len(batches) // pieces + 1):
+        for piece in batched(batches, len(batches) // pieces + 1):
             self.write(piece).drain()
         return self
 
@@ -138,7 +138,7 @@ class Recording:
         return found
 
 
-def _batched(values, count):
+def batched(values, count):
     for at in range(0, len(values), count):
         yield values[at : at + count]
 
