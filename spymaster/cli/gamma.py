@@ -40,12 +40,13 @@ def gamma_command(
     if form is Format.JSON:
         print_json(found)
         return
-    for line in _head(found):
+    for line in head(found):
         print(line)
-    show_rows(COLUMNS, _rows(found), form)
+    show_rows(COLUMNS, rows(found), form)
 
 
-def _head(found: Mapping[str, Any]) -> list[str]:
+def head(found: Mapping[str, Any]) -> list[str]:
+    """Return whose snap it is; walls and flip; pressure and fuel; what they rest on: a line each."""
     shares, fuel, turn = found["shares"], found["fuel"], found["flow_turn"]
     looked = "never" if found["looked_ns"] is None else f"{clock.utc_text(found['looked_ns'])[11:19]} UTC"
     told = ", ".join(f"{count:,} {how}" for how, count in shares["aggressor"].items() if count)
@@ -57,8 +58,9 @@ def _head(found: Mapping[str, Any]) -> list[str]:
         f"flip {_price(found['gamma_flip'])}; looked at {looked}",
         f"pressure {found['pressure']:,.0f} units a point, {found['pressure_change']:+,.0f} in a minute; "
         f"fuel {fuel['effect']}{net}",
-        f"{shares['prints']:,} prints; aggressor by {told or 'nothing'}; volatility by {vols or 'nothing'}; "
-        f"{shares['open_interest_valued']:,} of {shares['open_interest']:,} contracts of open interest valued",
+        f"{shares['prints']:,} prints; aggressor by {told or 'nothing'}",
+        f"volatility by {vols or 'nothing'}; {shares['open_interest_valued']:,} of {shares['open_interest']:,} "
+        f"contracts of open interest valued",
     ]
     if turn is not None:
         lines.append(
@@ -75,10 +77,10 @@ def _price(price: float | None) -> str:
     return "none" if price is None else f"{price:g}"
 
 
-def _rows(found: Mapping[str, Any]) -> list[list[Any]]:
+def rows(found: Mapping[str, Any], most: int = MOST_SHOWN) -> list[list[Any]]:
     """Return the strikes nearest to the spot, the highest first."""
     spot = levels.spot(found)
-    near = sorted(found["strikes"], key=lambda row: 0.0 if spot is None else abs(row["strike"] - spot))[:MOST_SHOWN]
+    near = sorted(found["strikes"], key=lambda row: 0.0 if spot is None else abs(row["strike"] - spot))[:most]
     named = {found["call_wall"]: "CALL_WALL", found["put_wall"]: "PUT_WALL"}
     if found["call_wall"] == found["put_wall"] is not None:
         named[found["call_wall"]] = "CALL_WALL, PUT_WALL"
@@ -103,13 +105,13 @@ def _draw(found: Mapping[str, Any], file: Path) -> None:
         raise UsageError(
             "drawing needs matplotlib, which is not installed. Nothing was drawn. Next: pip install 'spymaster[plots]'"
         ) from None
-    rows = _rows(found)
-    strikes = [row[0] for row in rows]
+    near = rows(found)
+    strikes = [row[0] for row in near]
     figure = Figure(figsize=(9, 7), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     titles = ("open interest", "volume", "flow since the open")
     for part, title, column in zip(axes, titles, (1, 2, 4), strict=True):
-        values = [row[column] for row in rows]
+        values = [row[column] for row in near]
         part.barh(
             strikes, values, height=_height(strikes), color=["#2a78b5" if value > 0 else "#c2473d" for value in values]
         )

@@ -3,13 +3,13 @@
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypedDict
 
 from spymaster import clock
-from spymaster.cli import levels
+from spymaster.cli import gamma, levels
 from spymaster.cli.output import Count
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REFRESH_S = 0.5
 MAX_WAITING: Final = 100  # writes to the terminal; beyond, the new ones are lost
 CLOSE_S: Final = 2.0  # how long the last may take
+MOST_STRIKES: Final = 6  # of the live screen; `spymaster gamma` has more
 GAUGES: Final = ["stream", "rows", "appended, not durable", "durable, not in Bronze", "in Bronze"]
 
 
@@ -160,7 +161,7 @@ def _level_table(daemon: "Daemon") -> "list[Table]":
         return []
     from rich.table import Table
 
-    from spymaster.signals.sight import document
+    from spymaster.signals.sight import document, gamma_document
 
     profile = daemon.judge.profile
     snap = document(daemon.judge.snap, profile.name, profile.market.underlying)
@@ -169,6 +170,22 @@ def _level_table(daemon: "Daemon") -> "list[Table]":
         table.add_column(column, justify="left" if column in levels.TEXTS else "right")
     for row in levels.rows(snap["levels"]):
         table.add_row(*("" if value is None else str(value) for value in row))
+    return [table, *gamma_tables(gamma_document(daemon.judge.snap, profile.name, profile.market.underlying))]
+
+
+def gamma_tables(found: Mapping[str, Any]) -> "list[Table]":
+    """Return dealer gamma of the strikes next to the spot; nothing while none is known."""
+    from rich.table import Table
+
+    rows = gamma.rows(found, MOST_STRIKES)
+    if not rows:
+        return []
+    table = Table(title="dealer gamma by strike")
+    for column in gamma.COLUMNS:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    table.caption = "\n".join(gamma.head(found)[1:])
     return [table]
 
 

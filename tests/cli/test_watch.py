@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from docs import make_reference, signals_schema
+from spymaster.cli import gamma, screen
 from spymaster.lake import gold
 from spymaster.lake.gold import NOBODY
 from tests.command_line import clean_environment, spymaster
@@ -106,6 +107,9 @@ def test_gamma_is_by_strike_three_ways_with_what_it_rests_on(ask):
     assert lines[1].startswith("call wall ")
     assert "aggressor by" in lines[3]
     assert any(line.startswith("strike |") for line in lines)
+    (table,) = screen.gamma_tables(found)
+    assert (table.row_count, table.caption.splitlines()) == (screen.MOST_STRIKES, gamma.head(found)[1:])
+    assert screen.gamma_tables({**found, "strikes": []}) == []
 
 
 @pytest.mark.parametrize(("arguments", "line"), [
