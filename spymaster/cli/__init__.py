@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import typer.exceptions
 
-from spymaster.cli import ask, gamma, look, machine, prove, record, refine, simulate, watch
+from spymaster.cli import ask, datasets, gamma, look, machine, prove, record, refine, simulate, watch
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -59,6 +59,7 @@ app.command("run")(record.run)
 app.command("backfill")(record.backfill)
 app.command("recover")(record.recover_command)
 app.command("compact")(refine.compact_command)
+app.command("datasets")(datasets.datasets_command)
 app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
 app.command("signals")(watch.signals_command)
