@@ -1,10 +1,10 @@
-"""`datasets`: what is made of whole sessions."""
+"""`datasets`: what is made of whole sessions, for whoever studies or trains on it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spymaster.cli.options import AsFormat, AsJson, DataRoot, chosen, load
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     FINDINGS,
@@ -29,24 +29,28 @@ def datasets_command(
     every: Annotated[bool, typer.Option("--all", help="Every session.")] = False,
     only: Annotated[str | None, typer.Option(help="Only this data set, e.g. ohlcv.")] = None,
     data_root: DataRoot = None,
+    wal_root: WalRoot = None,
     form: AsFormat = None,
     as_json: AsJson = False,
 ) -> int:
-    """Make bars and books of sessions, of those that changed. Exit 0 done, 1 a session was refused, 4 could not.
+    """Make the data sets of sessions, of those that changed. Exit 0 done, 1 a session was refused, 4 could not.
 
-    They are made of Silver as it is: run `compact` before. Each is a view: ohlcv, book_1s.
+    Bars and books are made of Silver as it is: run `compact` before. Levels and touches are those of setting PROFILE.
+    Each data set is a view: ohlcv, book_1s, levels, touches, controls, outcomes.
 
     Example: spymaster datasets --date 2025-12-22
     """
     from spymaster.compaction import compactor
+    from spymaster.engines.profile import profile_named
     from spymaster.signals.datasets import build
 
     form = chosen(form, as_json=as_json)
     if (date is None) == (not every):
         raise UsageError("name one date, or all. Nothing was made. Next: spymaster datasets --date YYYY-MM-DD or --all")
-    loaded = load(data_root, None)
+    loaded = load(data_root, wal_root)
     with compactor.lock(loaded.data_root), progress("sessions", as_json=form is Format.JSON) as advance:
-        found = build.make(loaded.data_root, date=date, only=only, progress=advance)
+        profile = profile_named(loaded.profile)
+        found = build.make(loaded.data_root, loaded.wal_root, profile, date=date, only=only, progress=advance)
     if form is Format.JSON:
         print_json({"datasets": [_document(each) for each in found]})
     else:

@@ -96,6 +96,13 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     return (rows if order is None else rows.take(order)), int(off.sum())
 
 
+def mids_of(rows: BookRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return times and mids, in half ticks, of the sound books among some rows: both sides there, and not crossed."""
+    bid, ask = rows.bid_px[:, 0], rows.ask_px[:, 0]
+    sound = (rows.kind == BOOK) & (bid != NO_PRICE) & (bid < ask)
+    return rows.ts_ns[sound], bid[sound].astype(np.int64) + ask[sound]
+
+
 def _equal(letters: pa.Array, letter: str) -> NDArray[np.bool_]:
     found: Any = pc.equal(letters, pa.scalar(letter))
     equal: NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spymaster import durable, paths
+from spymaster.engines.snap import SIGNALS
 from spymaster.errors import LayoutError
 from spymaster.events import FUTURES_MBP10
-from spymaster.events.schema import field
+from spymaster.events.schema import field, optional
 from spymaster.lake import layout, parquet
 
 _INPUTS: Final = "spymaster_inputs"
@@ -96,7 +97,71 @@ BOOK_1S: Final = _data_set(
     "second_ns",
 )
 
-DATASETS: Final = {each.name: each for each in (OHLCV, BOOK_1S)}
+_JUDGED: Final = [
+    field("underlying", pa.string(), "whose prices they are"),
+    field("profile", pa.string(), "by whose numbers they were judged"),
+    _DATE,
+]
+_TOUCH_ID: Final = field("touch_id", pa.string(), "SHA-256 of profile hash, date, level and snap, 32 digits of it")
+_KNOWN: Final = [
+    field("known_by", pa.string(), "what says which rows its snap had seen: record, or rule where nothing is recorded"),
+    field("mark", pa.string(), "snap, published when its time came, or warm, worked after it by a judge begun late"),
+]
+
+
+def _of_signals(*names: str) -> list[pa.Field]:
+    return [SIGNALS.field(name) for name in names]
+
+
+LEVELS: Final = _data_set(
+    "levels",
+    1,
+    _JUDGED,
+    [
+        *_of_signals("id", "ids", "kinds", "price", "fixed", "level_whole"),
+        field("from_ns", pa.int64(), "the first snap at which it stood so, UTC nanoseconds"),
+        field("to_ns", pa.int64(), "the last one, without a snap between that had it otherwise"),
+    ],
+    "from_ns",
+)
+
+TOUCHES: Final = _data_set("touches", 1, _JUDGED, [_TOUCH_ID, *_KNOWN, *SIGNALS], "snap_ns")
+
+CONTROLS: Final = _data_set(
+    "controls",
+    1,
+    _JUDGED,
+    [
+        _TOUCH_ID,
+        *_KNOWN,
+        *_of_signals(
+            "snap_ns", "profile_hash", "contract", "spot", "bid", "ask", "void_reason", "id", "ids", "kinds", "price",
+            "direction", "distance_ticks", "touches",
+        ),
+    ],
+    "snap_ns",
+)  # fmt: skip
+
+OUTCOMES: Final = _data_set(
+    "outcomes",
+    1,
+    _JUDGED,
+    [
+        _TOUCH_ID,
+        field("outcome", pa.string(), "BREAK, REJECT, NEITHER within the horizon; UNKNOWN as the price was not known"),
+        field("decided_ns", pa.int64(), "the event that decided, or the horizon's end, UTC nanoseconds"),
+        field("outcome_known_ns", pa.int64(), "the snap that had it: before, nobody knew, UTC nanoseconds"),
+        optional("beyond_ticks", pa.float64(), "the farthest mid beyond the level until then; 0 if none; UNKNOWN null"),
+        optional("back_ticks", pa.float64(), "likewise on the side that it came from"),
+        field("data_whole", pa.bool_(), "no snap from the touch to that one was void"),
+        optional("unknown_because", pa.string(), "why the price was not known"),
+    ],
+    "outcome_known_ns",
+)
+
+DATASETS: Final = {each.name: each for each in (OHLCV, BOOK_1S, LEVELS, TOUCHES, CONTROLS, OUTCOMES)}
+TOUCHING: Final = (TOUCHES, CONTROLS)  # their views have the outcome beside each touch
+JOINED: Final = OUTCOMES.columns.names[OUTCOMES.columns.get_field_index(_TOUCH_ID.name) + 1 :]
 
 
 def publish(

@@ -9,7 +9,7 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
-from spymaster.lake.datasets import DATASETS, DataSet
+from spymaster.lake.datasets import DATASETS, JOINED, OUTCOMES, TOUCHING, DataSet
 from spymaster.lake.layout import Tier, escape_glob
 from spymaster.query import naming, sessions
 from spymaster.query.one_table import Snapshot
@@ -29,7 +29,7 @@ class Views:
             for view in silver_views(schema):
                 self._view(view, schema, silver.columns_of(schema), [])
         for dataset in DATASETS.values():
-            self._show(dataset.name, self._dataset(dataset, there=False))
+            self._show(dataset.name, self._dataset(dataset, dict.fromkeys(DATASETS, False)))
 
     def show_tiers(self, schema: EventSchema) -> None:
         """Make the views of a schema's tiers."""
@@ -42,13 +42,29 @@ class Views:
 
     def show_datasets(self, names: Collection[str] | None) -> None:
         """Make the views of data sets, those that are among some names, or all."""
-        for dataset in DATASETS.values():
-            if names is None or dataset.name in names:
-                there = bool(layout.dataset_files(self._data_root, dataset.name))
-                self._show(dataset.name, self._dataset(dataset, there=there))
+        wanted = [dataset for dataset in DATASETS.values() if names is None or dataset.name in names]
+        there = {name: bool(wanted) and bool(layout.dataset_files(self._data_root, name)) for name in DATASETS}
+        for dataset in wanted:
+            self._show(dataset.name, self._dataset(dataset, there))
 
-    def _dataset(self, dataset: DataSet, *, there: bool) -> str:
-        """Return the query whose rows are a data set's, in no order where there are several files."""
+    def _dataset(self, dataset: DataSet, there: Mapping[str, bool]) -> str:
+        """Return the query whose rows are a data set's, in no order where there are several files; touches have theirs.
+
+        Args:
+            dataset: which one.
+            there: of each data set whether it has a file.
+        """
+        rows = self._dataset_files(dataset, there=there[dataset.name])
+        if dataset not in TOUCHING:
+            return rows
+        outcomes = self._dataset_files(OUTCOMES, there=there[OUTCOMES.name])
+        keys, names = ", ".join([*OUTCOMES.keys, "touch_id"]), ", ".join(JOINED)
+        # By all keys, so that a condition on a date spares the outcomes of others; and named before the join, in which
+        # DuckDB would take the names of types for columns.
+        named = f"with touched as not materialized ({rows}), known as not materialized ({outcomes})"
+        return f"{named} select touched.*, {names} from touched left join known using ({keys})"  # noqa: S608
+
+    def _dataset_files(self, dataset: DataSet, *, there: bool) -> str:
         names = ", ".join(f'"{name}"' for name in dataset.columns.names)
         none = self._none_of(dataset.columns)
         if not there:

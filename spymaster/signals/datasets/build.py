@@ -1,25 +1,32 @@
 """Makes the data sets of sessions, those whose inputs changed.
 
-A session is a unit: late rows of one change its own files and no other's. The caller holds Silver's lock, so that no
-compaction replaces what is read, and nobody else makes the same files.
+A session is a unit: bars and books of one rest on its own files of Silver; what is made of snaps, on its own rows and
+on what it takes over from the sessions before it. The caller holds Silver's lock, so that no compaction replaces what
+is read, and nobody else makes the same files.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from spymaster import paths
+from spymaster.engines.profile import Profile
+from spymaster.engines.session import Session
 from spymaster.errors import LayoutError, UsageError
 from spymaster.events import Stream
 from spymaster.lake import datasets
-from spymaster.lake.datasets import BOOK_1S, OHLCV, DataSet
-from spymaster.lake.layout import Tier
-from spymaster.signals.datasets import of_silver
+from spymaster.lake.datasets import BOOK_1S, DATASETS, OHLCV, DataSet
+from spymaster.lake.layout import RECEIVED, Tier
+from spymaster.signals.datasets import judged, of_silver
+from spymaster.signals.datasets.inputs import Inputs, code_hash
+from spymaster.signals.datasets.snaps import Snaps
+from spymaster.signals.feed import quoting_of
 
 Progress = Callable[[int, int], None]
-NAMES = (OHLCV.name, BOOK_1S.name)
 
 
 class Made(NamedTuple):
@@ -31,7 +38,7 @@ class Made(NamedTuple):
         status: `made`; `unchanged`, as its inputs are; or `refused`.
         rows: made; 0 where none were.
         size_bytes: of the file that was made.
-        seconds: it took.
+        seconds: it took; of data sets that are made together, each.
         reason: why it was refused.
     """
 
@@ -45,37 +52,78 @@ class Made(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """A session's work: what it makes, for whom, and how."""
+    """A session's work.
+
+    Attributes:
+        makes: which data sets, all of them together.
+        of: the values of their keys.
+        inputs: returns the digest of what they are made of.
+        make: makes them; returns the rows of each, and what else their footers say.
+    """
 
     makes: Sequence[DataSet]
     of: tuple[str, ...]
-    run: Callable[[], list[Made]]
+    inputs: Callable[[], str]
+    make: Callable[[], tuple[Sequence[pa.Table], Mapping[str, str]]]
+
+    def run(self, data_root: Path) -> list[Made]:
+        """Make what changed.
+
+        Raises:
+            LayoutError: a file does not read.
+            OSError: the disk refused; the file is as it was.
+        """
+        began, inputs = time.perf_counter(), self.inputs()
+        if all(datasets.inputs_of(data_root, each, self.of) == inputs for each in self.makes):
+            return [Made(each.name, self.of, "unchanged") for each in self.makes]
+        tables, said = self.make()
+        sizes = [
+            datasets.publish(data_root, each, self.of, rows, inputs, said)
+            for each, rows in zip(self.makes, tables, strict=True)
+        ]
+        seconds = (time.perf_counter() - began) / len(self.makes)
+        return [
+            Made(each.name, self.of, "made", rows.num_rows, size, seconds)
+            for each, rows, size in zip(self.makes, tables, sizes, strict=True)
+        ]
 
 
 def make(
-    data_root: Path, *, date: str | None = None, only: str | None = None, progress: Progress | None = None
+    data_root: Path,
+    wal_root: Path,
+    profile: Profile,
+    *,
+    date: str | None = None,
+    only: str | None = None,
+    progress: Progress | None = None,
 ) -> list[Made]:
     """Make the data sets of a session, or of all.
 
     Args:
         data_root: the lake.
+        wal_root: its log.
+        profile: whose levels are judged.
         date: the session's; every session of the lake if None.
-        only: the name of one data set.
+        only: the name of one data set; those that are made of snaps are made together.
         progress: called with (sessions done, of how many), each counted once for what is made of it together.
 
     Raises:
         UsageError: the date is none, or there is no such data set.
+        WalError: the log cannot be read.
         OSError: the disk refused; what was made before is whole.
     """
     if date is not None:
         paths.check_date(date)
-    if only not in {None, *NAMES}:
-        raise UsageError(f"there is no data set {only!r}. Nothing was made. Next: name one of {', '.join(NAMES)}")
-    jobs = [job for job in _jobs(data_root, date) if only is None or only in {each.name for each in job.makes}]
+    if only not in {None, *DATASETS}:
+        raise UsageError(f"there is no data set {only!r}. Nothing was made. Next: name one of {', '.join(DATASETS)}")
+    wanted = DATASETS if only is None else {only}
+    jobs = list(_of_silver(data_root, date, [each for each in (OHLCV, BOOK_1S) if each.name in wanted]))
+    if any(each.name in wanted for each in judged.MADE):
+        jobs += _of_snaps(data_root, wal_root, profile, date)
     done: list[Made] = []
     for number, job in enumerate(jobs, 1):
         try:
-            done += job.run()
+            done += job.run(data_root)
         except LayoutError as error:
             done += [Made(each.name, job.of, "refused", reason=str(error)) for each in job.makes]
         if progress is not None:
@@ -83,21 +131,42 @@ def make(
     return done
 
 
-def _jobs(data_root: Path, date: str | None) -> Iterator[_Job]:
-    contract_of = cache(partial(of_silver.contract_of, data_root))
-    for dataset in (OHLCV, BOOK_1S):
+def _of_silver(data_root: Path, date: str | None, wanted: Sequence[DataSet]) -> Iterator[_Job]:
+    contract_of = cache(partial(of_silver.contract_of, data_root))  # of a session, for both
+    for dataset in wanted:
         for root in of_silver.ROOTS:
             stream = Stream(of_silver.SOURCES[dataset.name].name, root)
-            for hours in of_silver.hours_of(data_root, stream, [Tier.SILVER], date):
-                contract = partial(contract_of, root, hours.session)
-                yield _Job([dataset], hours.values, partial(_of_silver, data_root, dataset, hours, contract))
+            for hours in of_silver.hours_of(data_root, stream, [Tier.SILVER], "cme", date):
+                yield _job_of_silver(data_root, dataset, hours, partial(contract_of, root, hours.session))
 
 
-def _of_silver(data_root: Path, dataset: DataSet, hours: of_silver.Hours, contract_of: Callable[[], str]) -> list[Made]:
-    began, contract = time.perf_counter(), contract_of()
-    inputs = of_silver.inputs_of(data_root, dataset, hours, contract)
-    if datasets.inputs_of(data_root, dataset, hours.values) == inputs:
-        return [Made(dataset.name, hours.values, "unchanged")]
-    rows = of_silver.rows_of(data_root, dataset, hours, contract)
-    size = datasets.publish(data_root, dataset, hours.values, rows, inputs, {"spymaster_contract": contract})
-    return [Made(dataset.name, hours.values, "made", rows.num_rows, size, time.perf_counter() - began)]
+def _job_of_silver(data_root: Path, dataset: DataSet, hours: of_silver.Hours, contract_of: Callable[[], str]) -> _Job:
+    def make() -> tuple[Sequence[pa.Table], Mapping[str, str]]:
+        contract = contract_of()
+        return [of_silver.rows_of(data_root, dataset, hours, contract)], {"spymaster_contract": contract}
+
+    return _Job([dataset], hours.values, lambda: of_silver.inputs_of(data_root, dataset, hours, contract_of()), make)
+
+
+def _of_snaps(data_root: Path, wal_root: Path, profile: Profile, date: str | None) -> Iterator[_Job]:
+    inputs, market = Inputs(data_root, wal_root, profile), profile.market
+    for hours in of_silver.hours_of(data_root, quoting_of(profile)[-1], RECEIVED, market.calendar, date):
+        of = market.underlying, profile.name, hours.session.date
+        make = partial(_judged, data_root, wal_root, profile, hours.session)
+        yield _Job(judged.MADE, of, partial(inputs.digest, hours.session), make)
+
+
+def _judged(
+    data_root: Path, wal_root: Path, profile: Profile, session: Session
+) -> tuple[Sequence[pa.Table], Mapping[str, str]]:
+    past = Snaps(data_root, wal_root, profile, session)
+    known_by = "record" if past.recorded else "rule"
+    found = judged.collect(past.snaps(), profile, session, known_by)
+    said = {
+        "spymaster_contract": past.contract,
+        "spymaster_profile": profile.name,
+        "spymaster_profile_hash": profile.profile_hash,
+        "spymaster_code_hash": code_hash(),
+        "spymaster_known_by": known_by,
+    }
+    return [found.of(each) for each in judged.MADE], said

@@ -24,7 +24,7 @@ from spymaster.lake import layout, silver
 from spymaster.lake.datasets import BOOK_1S, OHLCV, DataSet
 from spymaster.lake.layout import Tier, Within
 from spymaster.paths import Partition
-from spymaster.query.sessions import session_at
+from spymaster.query.sessions import Market, session_at
 from spymaster.signals.contract import front
 from spymaster.signals.datasets import bars, books
 
@@ -60,15 +60,17 @@ def within(day: str | None, symbol: str) -> Within:
     return Within(symbol, f"{first}T00", f"{last}T23")
 
 
-def hours_of(data_root: Path, stream: Stream, tiers: Sequence[Tier], day: str | None = None) -> list[Hours]:
-    """Return the sessions of which a stream of futures has hours in a tier, in order; the one of a date if it is given.
+def hours_of(
+    data_root: Path, stream: Stream, tiers: Sequence[Tier], market: Market, day: str | None = None
+) -> list[Hours]:
+    """Return the sessions of which a stream has hours in some tiers, in order; the one of a date if it is given.
 
     Of Silver's tier each of its partitions has a file.
     """
     found: dict[Session, list[Partition]] = {}
     schema = events.SCHEMAS[stream.schema]
     for own in layout.partitions(data_root, schema, within(day, stream.symbol), tiers):
-        session = session_at(begin_of_hour(own), "cme")
+        session = session_at(begin_of_hour(own), market)
         has_file = Tier.SILVER not in tiers or silver.file_of(data_root, own).exists()
         if session is not None and has_file and day in {None, session.date}:
             found.setdefault(session, []).append(own)

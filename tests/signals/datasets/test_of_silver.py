@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from spymaster import connect
+from spymaster.engines.profile import profile_named
 from spymaster.events import FUTURES_MBP10, FUTURES_TRADES
 from spymaster.lake import datasets, layout
 from spymaster.lake.datasets import BOOK_1S, OHLCV
 from spymaster.lake.parquet import damage
 from spymaster.proof.silver import list_files
-from spymaster.signals.datasets import bars, books, build
+from spymaster.signals.datasets import bars, books, build, of_silver
 from spymaster.signals.datasets.bars import Thresholds, Trades
 from tests.command_line import spymaster
 from tests.signals.recordings import BEFORE, BEGIN_NS, FRONT, SECOND, SESSION, TRADES, Recording, market, parted
@@ -36,6 +37,13 @@ def recorded(tmp_path_factory):
 def lake(recorded, tmp_path, monkeypatch):
     monkeypatch.setitem(bars.THRESHOLDS, "ES", SMALL)
     return shutil.copytree(recorded.data, tmp_path / "lake")
+
+
+def make(data_root, only=None):
+    """Make bars and books, or one of both."""
+    names = [only] if only else ["ohlcv", "book_1s"]
+    log = data_root.parent / "no log"
+    return [one for name in names for one in build.make(data_root, log, profile_named("SIM"), only=name)]
 
 
 def file_of(lake, dataset, date=SESSION.date):
@@ -76,7 +84,7 @@ def made(lake, bar, date=SESSION.date):
 
 
 def test_bars_of_time_are_those_of_sql(lake):
-    build.make(lake)
+    make(lake)
 
     for bar, span in TIMES.items():
         number = f"ts_event_ns // {span}"
@@ -94,7 +102,7 @@ def test_bars_of_time_are_those_of_sql(lake):
     ],
 )
 def test_bars_of_volume_ticks_and_dollars_are_those_of_sql(lake, bar, number, least):
-    build.make(lake)
+    make(lake)
 
     expected = bars_in_sql(lake, bar, number)
     assert sorted(made(lake, bar)) == sorted(expected)
@@ -132,7 +140,7 @@ def test_no_trade_makes_no_bar():
 
 
 def test_the_last_whole_book_of_each_second_is_that_of_sql(lake):
-    build.make(lake)
+    make(lake)
 
     columns = ", ".join(name for name in BOOK_1S.columns.names if name not in ("date", "second_ns"))
     expected = in_sql(
@@ -167,7 +175,7 @@ def test_a_book_that_is_not_whole_is_passed_over():
 
 
 def test_a_session_has_one_file_that_vouches_for_itself_and_verify_passes_it_over(lake):
-    found = build.make(lake)
+    found = make(lake)
 
     assert [(one.dataset, one.of, one.status) for one in found] == [
         (name, of, "made") for name in ("ohlcv", "book_1s") for of in BOTH
@@ -184,21 +192,21 @@ def test_a_session_has_one_file_that_vouches_for_itself_and_verify_passes_it_ove
 
 
 def test_what_was_deleted_is_made_again_to_the_same_bytes(lake):
-    build.make(lake)
+    make(lake)
     files = [file_of(lake, dataset, date) for dataset in (OHLCV, BOOK_1S) for _, date in BOTH]
     first = [file.read_bytes() for file in files]
     shutil.rmtree(layout.dataset_folder(lake, "ohlcv"))
     file_of(lake, BOOK_1S).unlink()
 
-    assert [one.status for one in build.make(lake)] == ["made", "made", "unchanged", "made"]
+    assert [one.status for one in make(lake)] == ["made", "made", "unchanged", "made"]
     assert [file.read_bytes() for file in files] == first
 
 
 def test_a_second_run_does_nothing(lake):
-    build.make(lake)
+    make(lake)
     before = {file: layout.token(file) for file in layout.dataset_folder(lake, "").rglob("*.parquet")}
 
-    assert {one.status for one in build.make(lake)} == {"unchanged"}
+    assert {one.status for one in make(lake)} == {"unchanged"}
     assert {file: layout.token(file) for file in before} == before
     assert len(before) == 4
 
@@ -208,28 +216,28 @@ def test_rows_that_came_late_make_their_session_again_and_no_other(tmp_path, mon
     early, late = parted(market(45), BEGIN_NS + 20 * SECOND)
     recording = Recording(tmp_path).record(early)
     compacted(recording.data)
-    build.make(recording.data)
+    make(recording.data)
     recording.record([(stream, rows) for stream, rows in late if stream == TRADES])
     compacted(recording.data)
 
-    found = {(one.dataset, one.of[-1]): one.status for one in build.make(recording.data)}
+    found = {(one.dataset, one.of[-1]): one.status for one in make(recording.data)}
     assert found == {
         ("ohlcv", BEFORE.date): "unchanged", ("ohlcv", SESSION.date): "made",
         ("book_1s", BEFORE.date): "unchanged", ("book_1s", SESSION.date): "unchanged",
     }  # fmt: skip
     whole = Recording(tmp_path / "whole").record(market(45))
     compacted(whole.data)
-    build.make(whole.data)
+    make(whole.data)
     assert pq.read_table(file_of(recording.data, OHLCV)).equals(pq.read_table(file_of(whole.data, OHLCV)))
 
 
 def test_another_threshold_or_contract_makes_a_session_again(lake, monkeypatch):
-    build.make(lake)
+    make(lake)
     monkeypatch.setitem(bars.THRESHOLDS, "ES", SMALL._replace(ticks=16))
-    assert {one.status for one in build.make(lake, only="ohlcv")} == {"made"}
+    assert {one.status for one in make(lake, only="ohlcv")} == {"made"}
 
-    monkeypatch.setattr(build.of_silver, "contract_of", lambda *_: "ESH6")
-    assert [one.status for one in build.make(lake, only="book_1s")] == ["made", "made"]
+    monkeypatch.setattr(of_silver, "contract_of", lambda *_: "ESH6")
+    assert [one.status for one in make(lake, only="book_1s")] == ["made", "made"]
     assert in_sql(lake, "select distinct contract from book_1s") == [("ESH6",)]
 
 
@@ -251,15 +259,15 @@ def test_a_damaged_file_of_silver_refuses_its_session_alone(lake):
 
 def test_the_command_makes_one_session_or_all_and_says_what(lake):
     root = ("--data-root", str(lake))
-    one = spymaster("datasets", "--date", SESSION.date, *root, "--json")
+    one = spymaster("datasets", "--date", SESSION.date, "--only", "ohlcv", *root, "--json")
 
     assert one.returncode == 0
     assert [(each["dataset"], each["of"], each["date"], each["status"]) for each in one.document["datasets"]] == [
-        (name, ["ES"], SESSION.date, "made") for name in ("ohlcv", "book_1s")
+        ("ohlcv", ["ES"], SESSION.date, "made")
     ]
-    every = spymaster("datasets", "--all", *root)
+    every = spymaster("datasets", "--all", "--only", "ohlcv", *root)
     assert every.returncode == 0
-    assert "4 files of sessions, 2 of them new or changed." in every.stdout
+    assert "2 files of sessions, 1 of them new or changed." in every.stdout
     for wrong in (["--all", "--only", "bars"], [], ["--all", "--date", SESSION.date], ["--date", "2025-13-01"]):
         refused = spymaster("datasets", *wrong, *root)
         assert refused.returncode == 4
@@ -270,7 +278,7 @@ def test_the_views_are_there_without_a_file_and_have_a_sessions_rows_with_it(lak
     assert in_sql(lake, "select count(*) from ohlcv") == in_sql(lake, "select count(*) from book_1s") == [(0,)]
 
     with connect(lake, lake.parent / "no log") as opened:
-        build.make(lake)
+        make(lake)
         query = "select symbol, date::varchar, count(*) from {} group by all order by all"
         assert [row[:2] for row in opened.sql(query.format("ohlcv")).fetchall()] == BOTH
         assert [row[:2] for row in opened.sql(query.format("book_1s")).fetchall()] == BOTH
