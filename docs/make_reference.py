@@ -1,4 +1,4 @@
-"""Makes docs/interfaces.md and docs/schemas.md from the code, so that they say what it does: `make docs`.
+"""Makes docs/interfaces.md, docs/schemas.md and the JSON schema of signals from the code: `make docs`.
 
 What a page says stands in a docstring, an option's help, a setting's description or a column's meaning, and is mended
 there. The pages are the same on every supported Python, so types are spelled here and not by `repr`.
@@ -21,6 +21,7 @@ from pydantic import SecretStr
 import spymaster
 from docs.markdown import MADE, cell, one_line
 from docs.schema_page import schemas
+from docs.signals_schema import NAME, signals
 from spymaster import cli, errors
 from spymaster.settings import Settings
 
@@ -289,7 +290,7 @@ def _settings() -> Iterator[str]:
         yield f"| `{name.upper()}` | {kind} | {default} | {cell(field.description or '')} |"
 
 
-PAGES: Final = {"interfaces.md": interfaces, "schemas.md": schemas}
+PAGES: Final = {"interfaces.md": interfaces, "schemas.md": schemas, NAME: signals}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

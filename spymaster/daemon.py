@@ -4,9 +4,9 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
-from typing import Any, Final
+from typing import Any
 
 from spymaster import clock
 from spymaster.bus import Bus
@@ -21,12 +21,13 @@ from spymaster.recording.deliveries import Deliveries
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import Recovered
+from spymaster.recording.told import told_of_recovery
 from spymaster.settings import Settings
 from spymaster.signals.answers import Answers
+from spymaster.signals.gold import DAEMON_ROWS, DAEMON_SPAN_S, SignalsWriter
 from spymaster.signals.live import LiveJudge
+from spymaster.signals.start import footer_of
 from spymaster.sources import open_feeds
-
-MAX_TOLD_HOLES: Final = 10  # of a recovery, and notes on files; `system.gaps` has all holes
 
 
 class Daemon:
@@ -36,6 +37,7 @@ class Daemon:
         bus: where durable rows are published; subscribe before `run`.
         recorder: what makes rows durable.
         judge: the signals; None where nothing is judged.
+        gold: what writes them; likewise.
     """
 
     def __init__(
@@ -84,9 +86,24 @@ class Daemon:
         self._deliveries = Deliveries(self.recorder, settings.data_root, speed)
         commands: dict[str, Command] = {"status": self._answer_status}
         self.judge: LiveJudge | None = None
+        self.gold: SignalsWriter | None = None
         if profile is not None:
             self.judge = LiveJudge(
-                profile, settings.data_root, settings.wal_root, self.bus, journal, at_the_end=speed == 0
+                profile,
+                settings.data_root,
+                settings.wal_root,
+                self.bus,
+                partial(self.recorder.own.append, in_reserve=False),
+                journal,
+                partial(self.recorder.health.problem, "gold"),
+                at_the_end=speed == 0,
+            )
+            self.gold = SignalsWriter(
+                settings.data_root,
+                buffer_limit=DAEMON_ROWS,
+                flush_interval_seconds=DAEMON_SPAN_S,
+                footer=footer_of(profile),
+                tell=partial(self.recorder.health.problem, "gold"),
             )
             commands |= Answers(self.judge, self.recorder.own.append).commands
         self._control = ControlServer(settings.wal_root, commands)
@@ -139,12 +156,12 @@ class Daemon:
             StorageError: the disk refused; what was acknowledged is safe.
         """
         recovered = await self.recorder.start(self._tell_started)
-        self._tell_recovered(recovered)
+        told_of_recovery(recovered, self.recorder.health, clock.monotonic_s() - self._started_s)
         daily, error = Daily(self.recorder), None
         days = asyncio.create_task(daily.run())
         judging = asyncio.create_task(self._judge_levels())
         try:
-            await self._record(recovered, duration_s)
+            await self._record(recovered, duration_s, judging)
         except BaseException as ended:
             error = str(ended) or type(ended).__name__
             raise
@@ -154,7 +171,7 @@ class Daemon:
             daily.tell()
             self._tell_ended(error)
 
-    async def _record(self, recovered: Recovered, duration_s: float | None) -> None:
+    async def _record(self, recovered: Recovered, duration_s: float | None, judging: asyncio.Task[None]) -> None:
         if self._strict and recovered.exit_code:
             with suppress(BronzeRefusedError):  # nothing is lost, and the damage says more
                 await self.recorder.stop()
@@ -176,8 +193,11 @@ class Daemon:
             await feeds
             with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
                 await self.recorder.flush()  # here too, so that `status` shows how it drains
+            await self._end_judging(judging)  # while rows of our own are recorded
         except BaseException:
             self.stop("it failed")  # whatever waits for room or for its turn ends too
+            if self.judge is not None:
+                self.judge.stop()
             self._control.close()
             await _cancel(ends)
             with suppress(StorageError):  # what ended the run says more than what that kept from being drained
@@ -199,33 +219,6 @@ class Daemon:
             data_root=self._settings.data_root.absolute(),
         )
 
-    def _tell_recovered(self, recovered: Recovered) -> None:
-        """Say what the start found, and now of damage what the exit code says only once the run is over."""
-        found = recovered.salvage
-        self._journal.event(
-            "recovery.found",
-            rows=found.rows,
-            segments=len(found.sealed),
-            torn_bytes=found.torn_bytes,
-            missing=len(found.holes),
-            seconds=round(clock.monotonic_s() - self._started_s, 3),
-        )
-        for note in found.notes[:MAX_TOLD_HOLES]:
-            self._journal.event("recovery.note", text=note)
-        holes = [hole for hole in found.holes if hole.acknowledged]
-        for hole in holes[:MAX_TOLD_HOLES]:
-            self._alarm_of_damage(
-                f"damage {hole.gap_id}",
-                f"acknowledged rows were found damaged: {hole.describe()}. The sound rows are in Bronze, the bytes in "
-                f"quarantine. Next: spymaster verify",
-            )
-        if (rest := len(holes) - MAX_TOLD_HOLES) > 0:
-            self._alarm_of_damage("damage", f"acknowledged rows were found damaged in {rest} more places")
-
-    def _alarm_of_damage(self, about: str, line: str) -> None:
-        self._journal.event("damage.found", about=about, text=line)
-        self.recorder.health.alarm(about, line, told=True)
-
     def _tell_ended(self, error: str | None) -> None:
         self._journal.event(
             "run.ended",
@@ -237,23 +230,33 @@ class Daemon:
         )
 
     async def _end_judging(self, judging: asyncio.Task[None]) -> None:
-        """Let what waits on the bus be judged, which is closed; or the session that was recorded as fast as it goes."""
+        """Let what waits on the bus be judged, or the session that was recorded as fast as it goes."""
         if self.judge is not None:
+            self.judge.finish()
             await asyncio.wait({judging}, timeout=self.judge.most_s_to_end)
             self.judge.stop()
         await _cancel([judging])
 
     async def _judge_levels(self) -> None:
-        if self.judge is None:
+        if self.judge is None or self.gold is None:
             return
+        await self.gold.start(self.bus)
         try:
             await self.judge.run()
+            await self._end_gold(self.gold)
         except Exception as error:  # noqa: BLE001 - whatever a defect raises: no recording ends for it
             self.recorder.health.problem(
                 "judge",
                 f"levels are judged no more ({type(error).__name__}: {error}). The recording goes on. Next: start it "
                 f"again; report it if that does not mend it",
             )
+
+    async def _end_gold(self, gold: SignalsWriter) -> None:
+        """Let Gold's part end where it is on record that the judge stopped."""
+        try:
+            await gold.stop()
+        except StorageError as error:
+            self.recorder.health.problem("gold", str(error))
 
     async def _open_control(self) -> None:
         try:

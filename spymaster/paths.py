@@ -24,6 +24,7 @@ _PARTITION = re.compile(
     r"/date=(?P<date>\d{4}-\d\d-\d\d)(?:/hour=(?P<hour>\d\d))?"
 )
 _PART = re.compile(r"part-\d{6}_\d{6}-[0-9a-f]{8}(?:\.\d+)?\.parquet")
+_GOLD = re.compile(r"part-\d{6}_\d{6}\.parquet")
 
 
 def encode_symbol(symbol: str) -> str:
@@ -132,6 +133,16 @@ def part_name(stamp: str, segment: str, again: int = 0) -> str:
 def is_part_name(name: str) -> bool:
     """Whether a part may have this name."""
     return _PART.fullmatch(name) is not None
+
+
+def gold_name(stamp: str) -> str:
+    """Return the name of a part of Gold, by the time of its first snap."""
+    return f"part-{stamp}.parquet"
+
+
+def is_gold_name(name: str) -> bool:
+    """Whether a part of Gold may have this name."""
+    return _GOLD.fullmatch(name) is not None
 
 
 def parse_part(relative: str) -> Partition | None:

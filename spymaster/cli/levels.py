@@ -42,11 +42,11 @@ def rows(levels: Sequence[Mapping[str, Any]]) -> list[list[object]]:
             level["price"],
             ", ".join(level["ids"]),
             level["distance_ticks"],
-            level["held_state"] or level["state"],
-            None if level["score"] is None else round(level["score"], 1),
+            level["barrier"]["held_state"] or level["barrier"]["state"],
+            None if level["break_score_smooth"] is None else round(level["break_score_smooth"], 1),
             None if level["signal"] == "NEUTRAL" else level["signal"],
             round(level["confidence"], 2),
-            level["level_void_reason"],
+            level["barrier"]["void_reason"],
         ]
         for level in reversed(levels)
     ]

@@ -79,15 +79,17 @@ class AsOf:
 
     def age(self, now_ns: int) -> None:
         """Let rows from before `now_ns` - `keep_ns` count as old ones, of which the newest of each key is kept."""
-        if not len(self._ts_ns):
+        before_ns = now_ns - self._keep_ns
+        if len(self._ts_ns) > _MOST_KEPT:
+            before_ns = max(before_ns, int(np.sort(self._ts_ns)[-_MOST_KEPT - 1]) + 1)
+        if self._loops is not None:
+            known = self._key, self._ts_ns, self._values, self._old_ns, self._old
+            left = self._loops.age(*known, before_ns)
+            self._key, self._ts_ns, self._values = self._key[:left], self._ts_ns[:left], self._values[:left]
             return
-        old = self._ts_ns < now_ns - self._keep_ns
-        if len(old) - int(old.sum()) > _MOST_KEPT:
-            old |= self._ts_ns <= np.sort(self._ts_ns)[-_MOST_KEPT - 1]
-        if not old.any():
-            return
+        old = self._ts_ns < before_ns
         key, ts_ns, values = self._key[old], self._ts_ns[old], self._values[old]
-        last = np.append(key[1:] != key[:-1], True)
+        last = np.append(key[1:] != key[:-1], True)[: len(key)]
         key, ts_ns, values = key[last], ts_ns[last], values[last]
         newer = ts_ns >= self._old_ns[key]
         self._old[key[newer]], self._old_ns[key[newer]] = values[newer], ts_ns[newer]

@@ -335,9 +335,9 @@ class Board:
         vol, vol_from = self._valued_at(slot, ts_ns, terms, price, own)
         gamma = self.gamma(terms, vol)
         np.add.at(self._options.volume, slot, size)
-        known = ~np.isnan(gamma)
-        fixed = np.rint(np.minimum(np.where(known, gamma, 0.0), MOST_GAMMA) * GAMMA_SCALE).astype(np.int64)
-        return Valued(ts_ns, slot, size, price, sign, how, vol, vol_from, np.where(known, fixed, UNKNOWN_GAMMA))
+        fixed = np.rint(np.minimum(gamma, MOST_GAMMA) * GAMMA_SCALE)
+        gamma_fixed = np.where(np.isnan(gamma), UNKNOWN_GAMMA, fixed).astype(np.int64)
+        return Valued(ts_ns, slot, size, price, sign, how, vol, vol_from, gamma_fixed)
 
     def _terms(self, slot: Keys, spot: Floats, now_ns: Longs) -> Terms:
         options = self._options
@@ -350,9 +350,10 @@ class Board:
         self, rows: Rows, whole: NDArray[np.bool_], slot: Keys, ts_ns: Longs, price: Floats, own: Floats
     ) -> tuple[Signs, Signs]:
         quoted = self._quotes.at(slot, ts_ns)
-        given = np.stack([rows.values["opt_bid"][whole], rows.values["opt_ask"][whole]], axis=1)
-        bid, ask = np.where(np.isnan(given).all(axis=1)[:, None], quoted, given).T
-        iv = np.where(np.isnan(own), NO_IV, np.rint(np.nan_to_num(own) * IV_UNIT)).astype(np.int64)
+        bid, ask = rows.values["opt_bid"][whole], rows.values["opt_ask"][whole]
+        unsaid = np.isnan(bid) & np.isnan(ask)
+        bid, ask = np.where(unsaid, quoted[:, 0], bid), np.where(unsaid, quoted[:, 1], ask)
+        iv = np.where(np.isnan(own), NO_IV, np.rint(own * IV_UNIT)).astype(np.int64)
         mean, tick = self._memory.follow(slot, price, iv)
         said = rows.values["aggressor"][whole].astype(np.int8)
         return aggressor.classify(aggressor.Told(said, price, bid, ask, iv, mean, tick))
@@ -363,17 +364,16 @@ class Board:
         pair = options.pair[slot]
         good = ~np.isnan(own) & (_time_value(terms, price) >= (rules.least_time_value_ticks - 1e-6) * rules.tick)
         printed = latest(pair, good)
-        strike = np.where(printed >= 0, own[printed], self._vols.last[pair])
-        fresh = ts_ns - options.snapshot_ns[slot] <= rules.greeks_s * NS_PER_SECOND
-        found = (
-            np.where(fresh, options.snapshot_vol[slot], np.nan), np.where(good, own, np.nan), strike,
-            self._vols.of(pair),
-        )  # fmt: skip
-        vol, vol_from = np.full(len(slot), np.nan), np.full(len(slot), NONE, np.int8)
-        for name in (NEAR, STRIKE, PRINT, SNAPSHOT):
-            known = ~np.isnan(found[name])
-            vol, vol_from = np.where(known, found[name], vol), np.where(known, np.int8(name), vol_from)
-        vol_from = np.where(np.isnan(terms.forward), np.int8(NONE), vol_from)
+        vol = np.where(printed >= 0, own[printed], self._vols.last[pair])
+        vol_from = np.where(good, PRINT, STRIKE).astype(np.int8)
+        said = options.snapshot_vol[slot]
+        fresh = (ts_ns - options.snapshot_ns[slot] <= rules.greeks_s * NS_PER_SECOND) & ~np.isnan(said)
+        vol[fresh], vol_from[fresh] = said[fresh], SNAPSHOT
+        missing = np.isnan(vol)
+        if missing.any():
+            vol[missing] = self._vols.of(pair[missing])
+            vol_from[missing] = np.where(np.isnan(vol[missing]), NONE, NEAR)
+        vol_from[np.isnan(terms.forward)] = NONE
         self._vols.note(pair[good], own[good])
         return vol, vol_from
 

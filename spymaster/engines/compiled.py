@@ -16,6 +16,7 @@ class Loops(NamedTuple):
     hold: Callable[..., None]
     follow: Callable[..., None]
     look_up: Callable[..., None]
+    age: Callable[..., int]
 
 
 @lru_cache(maxsize=1)
@@ -26,11 +27,12 @@ def loops() -> Loops | None:
     from spymaster.engines import loops as plain  # noqa: PLC0415 - loading numba takes most of a second
 
     return Loops(
-        compiled(plain.hold, plain.HOLD), compiled(plain.follow, plain.FOLLOW), compiled(plain.look_up, plain.LOOK_UP)
-    )
+        compiled(plain.hold, plain.HOLD), compiled(plain.follow, plain.FOLLOW),
+        compiled(plain.look_up, plain.LOOK_UP), compiled(plain.age, plain.AGE),
+    )  # fmt: skip
 
 
-def compiled(function: Callable[..., None], signature: Any) -> Any:
+def compiled(function: Callable[..., Any], signature: Any) -> Any:
     """Compile a function for one signature, now."""
     from numba import njit  # noqa: PLC0415 - as above
 

@@ -210,7 +210,7 @@ class Dealer:
         Args:
             prices: (n) in points or dollars.
         """
-        order, ladder = self._order, self._strikes[self._order]
+        order, ladder = self._order, self.strikes().strike
         reach, sums = (self._rules.near_ticks + 1e-6) * self._tick, np.zeros((3, len(order) + 1), np.int64)
         self._flow.of(len(order))[:, order].cumsum(axis=1, out=sums[:, 1:])
         first = np.searchsorted(ladder, prices - reach, side="left")
@@ -231,7 +231,7 @@ class Dealer:
         weight = prints.gamma[known] * prints.size[known]
         gross = weight / GAMMA_SCALE
         light = np.minimum(gross, MOST_WEIGHT)
-        sums = np.stack([weight * sign, weight, np.rint(light * light * _SQUARE).astype(np.int64)])
+        sums = np.array((weight * sign, weight, np.rint(light * light * _SQUARE).astype(np.int64)))
         np.add.at(self._open, row, sums[NET])
         since = -(2**62) if self._snap_ns is None else self._snap_ns + SNAP_NS
         step = np.maximum(-(-prints.ts_ns[known] // SNAP_NS) * SNAP_NS, since)
@@ -300,7 +300,8 @@ class _Window:
 
     def add(self, at_ns: int, row: Keys, values: Longs) -> None:
         """Add prints of a step, later than those before."""
-        rows, place = np.unique(row, return_inverse=True)
+        rows = np.flatnonzero(np.bincount(row))
+        place = np.searchsorted(rows, row)
         total = np.zeros((3, len(rows)), np.int64)
         for one, column in zip(total, values, strict=True):
             np.add.at(one, place, column)

@@ -52,13 +52,11 @@ def fuel(net: NDArray[np.int64], gross: NDArray[np.int64], squares: Floats, shar
         share: least size of X.
         errors: least multiple of e.
     """
-    traded = gross > 0
-    whole = np.where(traded, gross, 1).astype(np.float64)
-    x = np.where(traded, net / whole, np.nan)
-    error = np.where(traded, np.sqrt(squares) / whole, np.nan)
-    enough = traded & (np.abs(x) >= share) & (np.abs(x) >= errors * error)
+    whole = np.where(gross > 0, gross, np.nan)  # what was not traded compares as false
+    x, error = net / whole, np.sqrt(squares) / whole
+    enough = np.abs(x) >= np.maximum(share, errors * error)
     effect = np.where(enough, np.where(x > 0, AMPLIFY, DAMPEN), NEUTRAL).astype(np.int8)
-    speak = np.where(traded & (squares > 0), whole * whole / np.maximum(squares, 1e-300), 0.0)
+    speak = np.where((whole > 0) & (squares > 0), whole * whole / np.maximum(squares, 1e-300), 0.0)
     return Fuel(effect, x, error, speak)
 
 

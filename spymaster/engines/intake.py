@@ -21,11 +21,11 @@ What waits is at most MOST_WAITING rows. Beyond, those that left first are lost;
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, Literal, NamedTuple
+from itertools import chain
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_MS, NS_PER_SECOND
@@ -60,7 +60,8 @@ _LAST: Final = 2**63 - 1
 
 # What is said of options at any time of what was true before: none of it comes too late.
 _SAID_LATER: Final = {OPTIONS_GREEKS_SNAPSHOTS.name, REFERENCE_INSTRUMENTS.name, REFERENCE_STATISTICS.name}
-_COLUMNS: Final = {FUTURES_MBP10.name: rows.COLUMNS, **option_rows.COLUMNS}
+_TRADES: Final = ("ts_event_ns", "capture_id", "capture_seq", "contract", "size")
+_COLUMNS: Final = {FUTURES_MBP10.name: rows.COLUMNS, FUTURES_TRADES.name: _TRADES, **option_rows.COLUMNS}
 _FOLLOWED: Final = {FUTURES_MBP10.name, FUTURES_TRADES.name, STOCKS_TRADES.name, STOCKS_QUOTES.name}
 
 Loss = Literal["skipped", "gap", "overflow"]
@@ -79,6 +80,19 @@ class Missing(NamedTuple):
     schema: str = FUTURES_MBP10.name
 
 
+class Seen(NamedTuple):
+    """How far a stream's capture had left.
+
+    Attributes:
+        last_seq: the `capture_seq` of the last row.
+        newest_ns: the highest event time among the rows since the snap before; None where none of them can be, and of
+            gaps, whose times are our clock's.
+    """
+
+    last_seq: int
+    newest_ns: int | None
+
+
 class Piece(NamedTuple):
     """What one snap has to work.
 
@@ -90,7 +104,7 @@ class Piece(NamedTuple):
         late: rows among them that came after the snap of their time, by stream.
         ahead: rows since the snap before that were left out for a wrong time, by stream.
         again: rows since the snap before that were left out as another capture had told them, by stream.
-        seen: the last `capture_seq` that had left of each stream's captures, of those that moved since the snap before.
+        seen: how far each stream's captures had left, of those that moved since the snap before.
     """
 
     snap_ns: int
@@ -100,7 +114,7 @@ class Piece(NamedTuple):
     late: Mapping[Stream, int]
     ahead: Mapping[Stream, int]
     again: Mapping[Stream, int]
-    seen: Mapping[tuple[Stream, int], int]
+    seen: Mapping[tuple[Stream, int], Seen]
 
 
 class _Waiting(NamedTuple):
@@ -145,8 +159,8 @@ class Intake:
         self._late: Counter[Stream] = Counter()
         self._ahead: Counter[Stream] = Counter()
         self._again: Counter[Stream] = Counter()
-        self._deliveries: dict[Stream, Deliveries] = {}  # of the streams that are wanted, a handful
-        self._seen: dict[tuple[Stream, int], int] = {}
+        self._deliveries: dict[str, Deliveries] = {}  # by schema: a replay has a wildcard's rows by their root
+        self._seen: dict[tuple[Stream, int], Seen] = {}
 
     @property
     def waiting_rows(self) -> int:
@@ -184,7 +198,8 @@ class Intake:
         """Look into what has left: all of a stream at once, since batches of a few rows cost what large ones do."""
         left, fits = self._left, self.waiting_rows <= self._most_waiting
         self._left, self._left_rows = [], 0
-        for stream, batch in _joined(left) if fits else left:  # where some are lost, in the order in which they left
+        # Where some are lost, in the order in which they left.
+        for stream, batch in _joined(left) if fits else chain.from_iterable(_joined([one]) for one in left):
             self._admit(stream, batch)
 
     def _admit(self, stream: Stream, batch: pa.RecordBatch) -> None:
@@ -216,7 +231,7 @@ class Intake:
         if not len(ts_ns) or stream.schema not in _FOLLOWED:
             return batch, ts_ns, clocked
         captures, instruments = batch.column("capture_id").to_numpy(), _instruments(batch)
-        found = self._deliveries.setdefault(stream, Deliveries()).follow(captures, instruments, ts_ns, clocked)
+        found = self._deliveries.setdefault(stream.schema, Deliveries()).follow(captures, instruments, ts_ns, clocked)
         if self._misses(*stream):
             for begin_ns, end_ns in found.missing:
                 self._miss(Missing(begin_ns, end_ns, "gap", stream.schema))
@@ -258,7 +273,9 @@ class Intake:
             if later is not None:
                 rest.append(later)
         latest = snap_ns + SNAP_NS + GRACE_NS  # of rows that can have left before the one that made this snap due
-        missing = tuple(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
+        missing = tuple(
+            sorted(span._replace(end_ns=latest) if span.end_ns == _LAST else span for span in self._missing)
+        )
         counts = dict(self._late), dict(self._ahead), dict(self._again)
         piece = Piece(snap_ns, self.snap_ns, batches, missing, *counts, self._seen)
         self._waiting, self._waiting_rows = rest, sum(len(each.ts_ns) for each in rest)
@@ -286,19 +303,29 @@ class Intake:
         return list(zip(at.tolist(), (numbers[at] * SNAP_NS).tolist(), strict=True))
 
     def _mine(self, stream: Stream, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the root's rows of a stream that has several roots'."""
+        """Return the root's rows of a stream that has several roots', as they were in a stream of the root alone."""
         if stream.symbol != WILDCARD:
             return batch
-        return batch.filter(pa.array(self._are_mine(stream, batch)))
+        alone = Stream(stream.schema, self._roots[stream.schema])
+        return batch.filter(pa.array(self._are_mine(stream, batch))).select(_worked(alone))
 
     def _are_mine(self, stream: Stream, batch: pa.RecordBatch) -> NDArray[np.bool_]:
-        return _equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
+        return rows.equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
 
     def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
-        ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
-        turns = ids[1:] != ids[:-1]
-        for at in (*(np.flatnonzero(turns).tolist() if turns.any() else ()), len(ids) - 1):
-            self._seen[stream, int(ids[at])] = int(numbers[at])
+        ids, numbers, ts_ns, recv_ns = (
+            batch.column(name).to_numpy() for name in ("capture_id", "capture_seq", "ts_event_ns", "ts_recv_ns")
+        )
+        sound = ts_ns if stream.schema != SYSTEM_GAPS.name else np.full(len(ts_ns), _NEVER)
+        sound = np.where(ts_ns - AHEAD_NS <= recv_ns, sound, _NEVER)
+        turns = np.flatnonzero(ids[1:] != ids[:-1]) + 1
+        firsts = np.append(0, turns)
+        newest = np.maximum.reduceat(sound, firsts).tolist()
+        for first, last, newest_ns in zip(firsts.tolist(), [*(turns - 1).tolist(), len(ids) - 1], newest, strict=True):
+            key = stream, int(ids[first])
+            before = self._seen.get(key, Seen(-1, None)).newest_ns
+            known = [ns for ns in (before, newest_ns) if ns is not None and ns != _NEVER]
+            self._seen[key] = Seen(int(numbers[last]), max(known, default=None))
 
     def _note_gaps(self, batch: pa.RecordBatch) -> None:
         """Note gaps of what is missed; one without a span reaches as far as a row may."""
@@ -393,9 +420,3 @@ def _split(waiting: _Waiting, snap_ns: int) -> tuple[pa.RecordBatch | None, _Wai
     later = ts_ns[~due]
     rest = _Waiting(schema, batch.filter(pa.array(~due)), later, bool((later[1:] >= later[:-1]).all()))
     return batch.filter(pa.array(due)), rest
-
-
-def _equal(column: pa.Array, text: str) -> NDArray[np.bool_]:
-    found: Any = pc.equal(column, pa.scalar(text))
-    equal: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
-    return equal

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
@@ -27,12 +26,12 @@ from spymaster.engines import barrier, fuel, options, score, snap
 from spymaster.engines.barrier import Barrier, Ladder, flow_of
 from spymaster.engines.board import Spots
 from spymaster.engines.intake import Intake, Piece
-from spymaster.engines.ledger import Body, Ledger
+from spymaster.engines.ledger import SNAP_NS, Body, Ledger
 from spymaster.engines.levels import LevelRows, Levels, Zone
 from spymaster.engines.market import Earlier, Market, MarketState, Prints
 from spymaster.engines.options import Options
 from spymaster.engines.profile import Profile
-from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, mids_of, no_rows
+from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, mids_of, no_rows, volume
 from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
@@ -94,6 +93,8 @@ class Judge:
         self._half_days, self._body = half_days, body
         self._stock = _stock_of(profile)
         self._intake = Intake(profile.book.symbol, self._stock)
+        if sessions:
+            self._intake.snap_ns = sessions[0].begin_ns - SNAP_NS  # a snap before would take rows from the first one
         self._day: _Day | None = None
         self._since_ns = since_ns
         self._rolled = False
@@ -267,7 +268,7 @@ class _Day:
         self._ahead.update(piece.ahead)
         self._again.update(piece.again)
         if FUTURES_TRADES.name in piece.batches:
-            self._traded += _traded(piece.batches[FUTURES_TRADES.name], self._contract, self.session.begin_ns)
+            self._traded += volume(piece.batches[FUTURES_TRADES.name], self._contract, self.session.begin_ns)
         if not len(rows.ts_ns):
             return
         self._rows += len(rows.ts_ns)
@@ -424,15 +425,6 @@ def _begun_stock(profile: Profile, session: Session) -> Stock | None:
     if profile.book.ratio_s is None:
         return None
     return Stock(session, profile.market.tick, profile.score.stale_s, profile.book.ratio_s)
-
-
-def _traded(batches: Sequence[pa.RecordBatch], contract: str, begin_ns: int) -> int:
-    total = 0
-    for batch in batches:
-        mine = pc.equal(batch.column("contract"), pa.scalar(contract))
-        mine = pc.and_(mine, pc.greater_equal(batch.column("ts_event_ns"), pa.scalar(begin_ns)))
-        total += pc.sum(batch.column("size").filter(mine)).as_py() or 0
-    return total
 
 
 def _nearest(levels: LevelRows) -> NDArray[np.intp]:

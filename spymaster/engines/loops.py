@@ -32,6 +32,7 @@ LOOK_UP: Final = types.void(
     _read(int64), _read(int64), float64[:, ::1], _read(int64), float64[:, ::1],
     _read(int64), _read(int64), boolean, float64[:, ::1],
 )  # fmt: skip
+AGE: Final = int64(int64[::1], int64[::1], float64[:, ::1], int64[::1], float64[:, ::1], int64)
 
 
 def hold(
@@ -108,3 +109,18 @@ def look_up(
             found[at] = values[low - 1]
         elif asked < len(old_ns) and old_ns[asked] <= last_ns:
             found[at] = old[asked]
+
+
+def age(
+    kept: Longs, kept_ns: Longs, values: NDArray[np.float64], old_ns: Longs, old: NDArray[np.float64], before_ns: int
+) -> int:
+    """Let rows from before a time be old ones and close up the others, see `AsOf.age`; return how many these are."""
+    left = 0
+    for at in range(len(kept)):
+        key = kept[at]
+        if kept_ns[at] >= before_ns:
+            kept[left], kept_ns[left], values[left] = key, kept_ns[at], values[at]
+            left += 1
+        elif kept_ns[at] >= old_ns[key]:
+            old[key], old_ns[key] = values[at], kept_ns[at]
+    return left

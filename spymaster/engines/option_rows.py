@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.engines.ledger import Longs
+from spymaster.engines.rows import in_order, joined
 from spymaster.events import (
     OPTIONS_GREEKS_SNAPSHOTS,
     OPTIONS_QUOTES,
@@ -57,16 +58,16 @@ class Contracts:
         names: as the vendor writes them.
     """
 
-    def __init__(self, names: tuple[str, ...], rows: pa.RecordBatch, first: NDArray[np.intp]) -> None:
+    def __init__(self, names: tuple[str, ...], rows: pa.RecordBatch, index: Codes) -> None:
         """Know the contracts.
 
         Args:
-            names: of them.
-            rows: that say their terms.
-            first: of these the row that speaks for each.
+            names: of them, in the order in which they first come.
+            rows: that say their terms; the first one of each speaks for it.
+            index: of each row's contract.
         """
         self.names = names
-        self._rows, self._first = rows, first
+        self._rows, self._index = rows, index
 
     @cached_property
     def strike(self) -> Floats:
@@ -86,6 +87,10 @@ class Contracts:
             return np.full(len(self.names), NO_DAY, np.int32)
         days: Any = self._said("exp_date").cast(pa.int32()).fill_null(NO_DAY)
         return days.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _first(self) -> pa.Array:
+        return pa.array(np.searchsorted(np.maximum.accumulate(self._index), np.arange(len(self.names))))
 
     def _said(self, column: str) -> Any:
         return self._rows.column(column).take(self._first)
@@ -125,28 +130,27 @@ class OptionRows(NamedTuple):
     statistics: Rows
 
 
-def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]]) -> OptionRows:
+def option_rows(batches: Mapping[str, Sequence[pa.RecordBatch]], begin_ns: int = 0) -> OptionRows:
     """Return what a snap has of options, by schema; batches of other schemas are left alone.
 
     Args:
-        batches: by schema, in any order; of one underlying.
+        batches: by schema, those of one with the same columns, in any order; of one underlying.
+        begin_ns: rows of earlier times are left out.
     """
 
     def of(schema: EventSchema) -> pa.RecordBatch | None:
         found = batches.get(schema.name)
-        if not found:
-            return None
-        if len(found) == 1:
-            return found[0]
-        columns = list(COLUMNS[schema.name])
-        return pa.Table.from_batches([batch.select(columns) for batch in found]).combine_chunks().to_batches()[0]
+        return joined(found) if found else None
+
+    def rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> Rows:
+        return _no_rows(columns) if batch is None else _rows(batch, name, columns, begin_ns)
 
     return OptionRows(
-        prints=_rows(of(OPTIONS_TRADES), "option_symbol", _PRINTED),
-        quotes=_rows(of(OPTIONS_QUOTES), "option_symbol", _QUOTED),
-        greeks=_rows(of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol", _GREEK),
-        definitions=_rows(_plain_options(of(REFERENCE_INSTRUMENTS)), "contract", _DEFINED),
-        statistics=_rows(_standing(of(REFERENCE_STATISTICS)), "contract", _COUNTED),
+        prints=rows(of(OPTIONS_TRADES), "option_symbol", _PRINTED),
+        quotes=rows(of(OPTIONS_QUOTES), "option_symbol", _QUOTED),
+        greeks=rows(of(OPTIONS_GREEKS_SNAPSHOTS), "option_symbol", _GREEK),
+        definitions=rows(_plain_options(of(REFERENCE_INSTRUMENTS)), "contract", _DEFINED),
+        statistics=rows(_standing(of(REFERENCE_STATISTICS)), "contract", _COUNTED),
     )
 
 
@@ -168,20 +172,22 @@ def _standing(batch: pa.RecordBatch | None) -> pa.RecordBatch | None:
     return batch.filter(pc.and_(useful, pc.is_valid(batch.column("right"))))
 
 
-def _rows(batch: pa.RecordBatch | None, name: str, columns: tuple[str, ...]) -> Rows:
-    if batch is None or batch.num_rows == 0:
-        return _no_rows(columns)
+def _rows(batch: pa.RecordBatch, name: str, columns: tuple[str, ...], begin_ns: int) -> Rows:
     if batch.column(name).null_count:
         batch = batch.filter(pc.is_valid(batch.column(name)))
-    ts_ns, capture, seq = (batch.column(key).to_numpy() for key in _KEY)
-    order = np.lexsort((seq, capture, ts_ns))
+    order = in_order(*(batch.column(key).to_numpy() for key in _KEY))
+    if order is not None:
+        batch = batch.take(order)
+    ts_ns = batch.column("ts_event_ns").to_numpy()
+    if len(ts_ns) and ts_ns[0] < begin_ns:
+        first = int(np.searchsorted(ts_ns, begin_ns))
+        batch, ts_ns = batch.slice(first), ts_ns[first:]
     # Numbered as they come in order, so that a contract's index does not depend on how rows arrived.
-    coded: Any = batch.column(name).take(order).dictionary_encode()
+    coded: Any = batch.column(name).dictionary_encode()
     index: Codes = coded.indices.to_numpy()
-    first = np.flatnonzero(np.diff(np.maximum.accumulate(index), prepend=-1))
-    contracts = Contracts(tuple(coded.dictionary.to_pylist()), batch, order[first])
-    values = {column: _values(batch.column(column))[order] for column in columns}
-    return Rows(contracts, index, ts_ns[order], values)
+    contracts = Contracts(tuple(coded.dictionary.to_pylist()), batch, index)
+    values = {column: _values(batch.column(column)) for column in columns}
+    return Rows(contracts, index, ts_ns, values)
 
 
 def _values(column: pa.Array) -> NDArray[Any]:
@@ -195,5 +201,5 @@ def _values(column: pa.Array) -> NDArray[Any]:
 @cache
 def _no_rows(columns: tuple[str, ...]) -> Rows:
     nothing = no_rows(pa.schema([OPTIONS_TRADES.log.field(name) for name in _OPTION]))
-    nobody = Contracts((), nothing, np.empty(0, np.intp))
+    nobody = Contracts((), nothing, np.empty(0, np.int32))
     return Rows(nobody, np.empty(0, np.int32), np.empty(0, np.int64), {name: np.empty(0) for name in columns})

@@ -19,11 +19,10 @@ from spymaster.engines.dealer import Dealer, Shares, Strikes, Walls
 from spymaster.engines.fuel import Fuel
 from spymaster.engines.levels import LevelRows
 from spymaster.engines.market import Named
-from spymaster.engines.option_rows import SCHEMAS, option_rows
+from spymaster.engines.option_rows import option_rows
 from spymaster.engines.profile import Kind
 
 _STRIKE: Final = ("gamma_open_interest", "gamma_volume", "gamma_flow", "gamma_flow_open")
-_NO_ROWS: Final = option_rows({})
 
 Floats = NDArray[np.float64]
 
@@ -98,12 +97,7 @@ class Options:
             spots: prices of the underlying since the snap before.
             spot: the mid at the snap, in points or dollars; None where it is not known.
         """
-        mine = {
-            schema.name: [_since(batch, self._begin_ns) for batch in batches[schema.name]]
-            for schema in SCHEMAS
-            if schema.name in batches
-        }
-        rows = option_rows(mine) if mine else _NO_ROWS
+        rows = option_rows(batches, self._begin_ns)
         self._dealer.work(snap_ns, self._board.work(snap_ns, rows, spots), self._board, spot)
 
     def named(self) -> list[Named]:
@@ -140,11 +134,6 @@ class Options:
             None if turn is None else turn.snap_ns, None if turn is None else turn.dealers, dealer.looked_ns,
             dealer.shares(), self._board.refused, self._board.unnamed,
         )  # fmt: skip
-
-
-def _since(batch: pa.RecordBatch, begin_ns: int) -> pa.RecordBatch:
-    fresh = batch.column("ts_event_ns").to_numpy() >= begin_ns
-    return batch if fresh.all() else batch.filter(pa.array(fresh))
 
 
 def of_gamma(gamma: Gamma, snap_ns: int) -> dict[str, Any]:

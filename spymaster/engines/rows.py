@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spymaster.events.market import BOOK_LEVELS, FUTURES_MBP10
+from spymaster.events.market import BOOK_LEVELS
 
 SIDES = BID, ASK = range(2)  # the first index wherever something has two sides
 NO_PRICE: Final = -(2**31)
@@ -27,7 +27,6 @@ _PRICES: Final = ("price", *(f"{side}_px_{level}" for side in _SIDES for level i
 _SIZES: Final = ("size", *(f"{side}_sz_{level}" for side in _SIDES for level in _LEVELS))
 _BID_LEVELS, _ASK_LEVELS = slice(1, 1 + BOOK_LEVELS), slice(1 + BOOK_LEVELS, None)  # of these
 COLUMNS: Final = ("contract", "action", "side", *_PLAIN, *_PRICES, *_SIZES)  # that are of use here
-_SCHEMA: Final = pa.schema([FUTURES_MBP10.log.field(name) for name in COLUMNS])
 
 Ints = NDArray[np.int32]
 
@@ -69,25 +68,24 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     take the level for canceled.
 
     Args:
-        batches: of `futures.mbp10`, in any order.
+        batches: of `futures.mbp10`, with the same columns, in any order.
         contract: the venue's symbol, e.g. ESZ5; rows of others and of none are left out.
         tick: the least difference of two prices, in the unit of the prices.
     """
-    table = pa.Table.from_batches([batch.select(list(COLUMNS)) for batch in batches], _SCHEMA)
-    if table.num_rows == 0:
+    if not sum(batch.num_rows for batch in batches):
         return no_rows(), 0
-    (whole,) = table.combine_chunks().to_batches()  # some fifty columns: a piece at a time costs more than its rows
-    mine = _equal(whole.column("contract"), contract)
+    whole = joined(batches)  # some fifty columns: a piece at a time costs more than its rows
+    mine = equal(whole.column("contract"), contract)
     prices, sizes, plain = (
         np.stack([values_of(whole.column(name)) for name in names])[:, mine] for names in (_PRICES, _SIZES, _PLAIN)
     )
     ticks, off = whole_ticks(prices, tick)
     ts_ns, capture, seq, flags, snapshot = plain
     kind = np.where(flags & LAST_OF_EVENT, BOOK, OTHER).astype(np.int8)
-    kind[_equal(whole.column("action"), "T")[mine]] = PRINT
+    kind[equal(whole.column("action"), "T")[mine]] = PRINT
     kind[snapshot != 0] = SNAPSHOT
     letters = whole.column("side")
-    side = (_equal(letters, "B").astype(np.int8) - _equal(letters, "A"))[mine] * (kind == PRINT)
+    side = (equal(letters, "B").astype(np.int8) - equal(letters, "A"))[mine] * (kind == PRINT)
     rows = BookRows(
         ts_ns, kind, side, ticks[0], sizes[0], _by_row(ticks[_BID_LEVELS]), _by_row(ticks[_ASK_LEVELS]),
         _by_row(sizes[_BID_LEVELS]), _by_row(sizes[_ASK_LEVELS]),
@@ -103,10 +101,25 @@ def mids_of(rows: BookRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return rows.ts_ns[sound], bid[sound].astype(np.int64) + ask[sound]
 
 
-def _equal(letters: pa.Array, letter: str) -> NDArray[np.bool_]:
-    found: Any = pc.equal(letters, pa.scalar(letter))
-    equal: NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
-    return equal
+def volume(batches: Sequence[pa.RecordBatch], contract: str, begin_ns: int) -> int:
+    """Return how many of a contract were traded by rows of `futures.trades`, one batch or more, since a time."""
+    whole = joined(batches)
+    mine = equal(whole.column("contract"), contract) & (whole.column("ts_event_ns").to_numpy() >= begin_ns)
+    return int(values_of(whole.column("size"))[mine].sum(dtype=np.int64))
+
+
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of one or more batches with the same columns."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # type: ignore[attr-defined]  # no stub
+
+
+def equal(texts: pa.Array, text: str) -> NDArray[np.bool_]:
+    """Return which texts are this one; null is not."""
+    found: Any = pc.equal(texts, pa.scalar(text))
+    if found.null_count:
+        found = pc.fill_null(found, False)
+    same: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
+    return same
 
 
 def values_of(column: pa.Array) -> NDArray[Any]:

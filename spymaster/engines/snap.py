@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.engines import barrier, holds, runway, score
+from spymaster.engines.intake import Seen
 from spymaster.engines.ledger import WINDOWS_S
 from spymaster.engines.levels import LevelRows
 from spymaster.engines.market import MarketState
@@ -182,7 +183,7 @@ class Snap(NamedTuple):
         whole_since_ns: nothing is missing since then.
         void_reason: why all levels are void; None where they are not.
         counters: of the session.
-        seen: the last `capture_seq` that had left of the captures that moved since the snap before.
+        seen: how far the captures had left that moved since the snap before.
         market: the market's state.
         levels: a row for each level, ascending by price, of the schema SIGNALS.
         gamma: of the underlying's options.
@@ -201,7 +202,7 @@ class Snap(NamedTuple):
     whole_since_ns: int
     void_reason: str | None
     counters: Counters
-    seen: Mapping[tuple[Stream, int], int]
+    seen: Mapping[tuple[Stream, int], Seen]
     market: MarketState
     levels: pa.RecordBatch
     gamma: Gamma

@@ -17,7 +17,7 @@ from spymaster.events.market import (
     STOCKS_TRADES,
 )
 from spymaster.events.schema import EventSchema, Stream
-from spymaster.events.system import SYSTEM_CAPTURES, SYSTEM_GAPS, SYSTEM_SYMBOL, SYSTEM_ZONES
+from spymaster.events.system import SYSTEM_CAPTURES, SYSTEM_GAPS, SYSTEM_SNAPS, SYSTEM_SYMBOL, SYSTEM_ZONES
 
 SCHEMAS: Final = {
     schema.name: schema
@@ -34,6 +34,7 @@ SCHEMAS: Final = {
         REFERENCE_STATUS,
         SYSTEM_CAPTURES,
         SYSTEM_GAPS,
+        SYSTEM_SNAPS,
         SYSTEM_ZONES,
     )
 }
@@ -84,6 +85,7 @@ __all__ = [
     "STOCKS_TRADES",
     "SYSTEM_CAPTURES",
     "SYSTEM_GAPS",
+    "SYSTEM_SNAPS",
     "SYSTEM_SYMBOL",
     "SYSTEM_ZONES",
     "EventSchema",

@@ -1,4 +1,4 @@
-"""Our own events, in the same WAL and lake: what was delivered, what is known to be missing, the user's hot zones.
+"""Our own events, in the same WAL and lake: deliveries, what is known to be missing, hot zones, what snaps had seen.
 
 Their symbol and source are `spymaster`, and their capture is the process run, which has no end row.
 """
@@ -64,4 +64,34 @@ SYSTEM_ZONES = event_schema(
     hourly=False,
     kind="own",
     identity=("symbol", "price", None, None, "underlying", "zone", "event"),
+)
+
+SYSTEM_SNAPS = event_schema(
+    "system.snaps",
+    [
+        field("symbol", pa.string(), "spymaster"),
+        field("profile", pa.string(), "by whose numbers it was judged, e.g. ES"),
+        field("snap_ns", pa.int64(), "event time of the snap, UTC nanoseconds; of a start that of the session's begin"),
+        field("mark", pa.string(), "start, warm (worked, not published), snap or stop"),
+        optional("of_schema", pa.string(), "a stream of which rows left since the snap before"),
+        optional("of_symbol", pa.string(), "its symbol"),
+        optional("of_capture_id", pa.int64(), "whose rows"),
+        optional("last_seq", pa.int64(), "capture_seq of the last row that had left"),
+        optional("newest_ns", pa.int64(), "the highest event time among them that can be, UTC nanoseconds"),
+        optional("begun", pa.string(), "of a start: what the judge was begun with, as JSON"),
+    ],
+    hourly=False,
+    kind="own",
+    identity=(
+        "symbol",
+        None,
+        None,
+        "last_seq",
+        "profile",
+        "snap_ns",
+        "mark",
+        "of_schema",
+        "of_symbol",
+        "of_capture_id",
+    ),
 )

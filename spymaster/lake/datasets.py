@@ -104,7 +104,7 @@ _JUDGED: Final = [
 ]
 _TOUCH_ID: Final = field("touch_id", pa.string(), "SHA-256 of profile hash, date, level and snap, 32 digits of it")
 _KNOWN: Final = [
-    field("known_by", pa.string(), "what says which rows its snap had seen: record, or rule where nothing is recorded"),
+    field("known_by", pa.string(), "what says which rows its snap had seen: record, or known time where none is"),
     field("mark", pa.string(), "snap, published when its time came, or warm, worked after it by a judge begun late"),
 ]
 

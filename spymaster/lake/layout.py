@@ -4,6 +4,7 @@
     archive/bronze/  parts that were moved out of the way, laid out as Bronze; `archive` may link to another disk
     silver/          laid out as Bronze, one file a partition: .../part-0000.parquet
     silver/datasets/ what is made of sessions, `datasets.py`; `silver/features/` is kept free beside it
+    gold/            levels/signals/underlying=X/date=YYYY-MM-DD/hour=HH/part-HHMMSS_micros.parquet
     quarantine/      messages that nobody could read
 
 A place is a key: below a tier everything is named by a relative path with forward slashes, which a part keeps when it
@@ -29,6 +30,7 @@ from spymaster.events import EventSchema
 from spymaster.paths import Partition
 
 PART_PATTERN: Final = "part-??????_??????-????????*.parquet"  # for DuckDB, which lists by patterns
+GOLD_PATTERN: Final = "part-??????_??????.parquet"
 SILVER_FILE: Final = "part-0000.parquet"
 MAX_FOREIGN: Final = 100  # named at most; beyond that they are counted
 _ENRICHED: Final = "options.trades_enriched"
@@ -48,12 +50,14 @@ class Tier(StrEnum):
     BRONZE = "bronze"
     ARCHIVE = "archive/bronze"
     SILVER = "silver"
+    GOLD = "gold"
 
     def of(self, data_root: Path) -> Path:
         """Return the tier's folder."""
         return data_root / self.value
 
 
+_OWN_NAMES: Final = {Tier.SILVER: SILVER_FILE.__eq__, Tier.GOLD: paths.is_gold_name}  # of files; of parts otherwise
 RECEIVED: Final = (Tier.BRONZE, Tier.ARCHIVE)  # in this order: what is being moved is in the second before it leaves
 
 
@@ -177,10 +181,10 @@ def in_time(partition: Partition) -> tuple[str, str, int]:
     return partition.value, partition.date, -1 if partition.hour is None else partition.hour
 
 
-def dates(data_root: Path, schema: EventSchema, value: str) -> list[str]:
-    """Return the dates that a partition value has folders of in Bronze or in the archive, in order."""
+def dates(data_root: Path, schema: EventSchema, value: str, tiers: Sequence[Tier] = RECEIVED) -> list[str]:
+    """Return the dates that a partition value has folders of in a tier, in order."""
     own = f"{schema.partition_by}={paths.encode_symbol(value)}"
-    return sorted({date for tier in RECEIVED for date in _dates(schema_folder(data_root, tier, schema) / own)})
+    return sorted({date for tier in tiers for date in _dates(schema_folder(data_root, tier, schema) / own)})
 
 
 def _partitions(base: Path, schema: EventSchema, within: Within) -> Iterator[Partition]:
@@ -229,7 +233,8 @@ def _names(folder: Path) -> list[str]:
 
 def part_names(data_root: Path, tier: Tier, partition: Partition) -> set[str]:
     """Return the names of a partition's parts in one tier."""
-    return set(filter(paths.is_part_name, _names(path(data_root, tier, partition.folder))))
+    ours = _OWN_NAMES.get(tier, paths.is_part_name)
+    return set(filter(ours, _names(path(data_root, tier, partition.folder))))
 
 
 def parts(data_root: Path, partition: Partition) -> dict[str, Path]:
@@ -255,7 +260,7 @@ def parts_in_both(data_root: Path, schema: EventSchema) -> list[Path]:
 def has_files(data_root: Path, tier: Tier, schema: EventSchema) -> bool:
     """Whether a tier has a file of a schema."""
     base = schema_folder(data_root, tier, schema)
-    ours = SILVER_FILE.__eq__ if tier is Tier.SILVER else paths.is_part_name
+    ours = _OWN_NAMES.get(tier, paths.is_part_name)
     return any(ours(name) for own in _partitions(base, schema, ALL) for name in _names(_below(base, own)))
 
 
@@ -341,6 +346,33 @@ def dataset_files(data_root: Path, name: str) -> list[str]:
     """Return the files of a data set by their keys below its folder, in order."""
     walked = _walk(dataset_folder(data_root, name))
     return sorted(_key(folder, SILVER_FILE) for folder, names in walked if SILVER_FILE in names)
+
+
+def gold_files(data_root: Path, schema: EventSchema) -> dict[str, Partition | None]:
+    """Return the Parquet files of Gold's signals by their keys, in order; None for one that lies where none belongs.
+
+    Args:
+        data_root: the lake.
+        schema: theirs.
+    """
+    found: dict[str, Partition | None] = {}
+    for below, names in _walk(schema_folder(data_root, Tier.GOLD, schema)):
+        folder = "/".join(filter(None, [*schema.name.split("."), below]))
+        own = paths.parse_partition(folder)
+        own = own if own is not None and _is_ours(own, schema) else None
+        for name in names:
+            if name.endswith(".parquet") and not name.startswith("."):
+                found[f"{folder}/{name}"] = own if paths.is_gold_name(name) else None
+    return dict(sorted(found.items()))
+
+
+def gold_sizes(data_root: Path, schema: EventSchema) -> list[int]:
+    """Return the bytes of each part of Gold's signals."""
+    sizes = []
+    for key in gold_files(data_root, schema):
+        with suppress(FileNotFoundError):
+            sizes.append(path(data_root, Tier.GOLD, key).stat().st_size)
+    return sizes
 
 
 def files_named(data_root: Path, tier: Tier, name: str) -> list[str]:

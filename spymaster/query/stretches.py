@@ -48,28 +48,32 @@ class Bounds(NamedTuple):
         end_ns: the first after.
         after: rows up to these were read before.
         until: of the captures named here rows at or before; of others all.
+        named_alone: of others none.
     """
 
     begin_ns: int
     end_ns: int
     after: Taken
     until: Taken
+    named_alone: bool = False
 
     def numbers(self, schema: str, capture_id: int) -> tuple[int, int]:
         """Return after which and up to which `capture_seq` a capture's rows are read."""
-        return self.after.get((schema, capture_id), -1), self.until.get((schema, capture_id), LAST)
+        of_others = -1 if self.named_alone else LAST
+        return self.after.get((schema, capture_id), -1), self.until.get((schema, capture_id), of_others)
 
     def of(self, stream: Stream, rows: pa.Table) -> pa.Table:
         """Return those of some rows that are read."""
         captures, numbers = rows["capture_id"].to_numpy(), rows["capture_seq"].to_numpy()
-        kept = self._in_span(stream, rows)
+        kept = self.in_span(stream, rows)
         for capture_id in np.unique(captures).tolist():
             first, last = self.numbers(stream.schema, capture_id)
             if first >= 0 or last != LAST:
                 kept &= (captures != capture_id) | ((first < numbers) & (numbers <= last))
         return rows if kept.all() else rows.filter(pa.array(kept))
 
-    def _in_span(self, stream: Stream, rows: pa.Table) -> NDArray[np.bool_]:
+    def in_span(self, stream: Stream, rows: pa.Table | pa.RecordBatch) -> NDArray[np.bool_]:
+        """Return which rows are of the span."""
         if stream.schema == SYSTEM_GAPS.name:
             begin, end = span_of(rows)
             return (begin < self.end_ns) & (self.begin_ns < end)
@@ -265,12 +269,12 @@ class Stretches:
             raise _unreadable(part, error) from error
 
 
-def span_of(gaps: pa.Table) -> tuple[Times, Times]:
+def span_of(gaps: pa.Table | pa.RecordBatch) -> tuple[Times, Times]:
     """Return the begins and the ends of gaps; one without either may reach as far as there is time."""
     return _filled(gaps["start_ns"], FIRST), _filled(gaps["end_ns"], LAST)
 
 
-def _filled(column: pa.ChunkedArray, otherwise: int) -> Times:
+def _filled(column: pa.ChunkedArray | pa.Array, otherwise: int) -> Times:
     filled: Any = pc.coalesce(column, pa.scalar(otherwise, pa.int64()))
     times: Times = filled.to_numpy()
     return times

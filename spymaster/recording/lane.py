@@ -209,7 +209,7 @@ class Lanes:
             wal_root: the log.
             segment_bytes: a segment is sealed at this size at the latest.
             flush_every_s: how long rows wait in the log before Bronze.
-            wildcard_flush_s: how long those of a wildcard stream wait, if that is longer.
+            wildcard_flush_s: how long those of a wildcard stream and of `system.snaps` wait, if that is longer.
             syncs, bus, drain, health, change, refused, retry_s: see the attributes.
         """
         self.open: dict[Stream, Lane] = {}
@@ -231,7 +231,7 @@ class Lanes:
             if stream not in self.open:
                 log = await self._log(stream)
                 flush_every_s = self._flush_every_s
-                if stream.symbol == WILDCARD:
+                if stream.symbol == WILDCARD or stream.schema == events.SYSTEM_SNAPS.name:  # which grows by few rows
                     flush_every_s = max(flush_every_s, self._wildcard_flush_s)
                 self.open[stream] = Lane(log, flush_every_s, self)
                 self._committing.append(asyncio.create_task(self.open[stream].run()))

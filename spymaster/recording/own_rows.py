@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -49,18 +50,26 @@ class OwnRows:
         self._rows: dict[Stream, CaptureRows] = {}
         self._resuming = asyncio.Lock()
 
-    async def append(self, schema: EventSchema, row: pa.RecordBatch) -> None:
-        """Append a row of a schema of our own, other than `system.gaps`, durable on return.
+    async def append(self, schema: EventSchema, rows: pa.RecordBatch, *, in_reserve: bool = True) -> None:
+        """Append rows of a schema of our own, other than `system.gaps`, durable on return.
+
+        Args:
+            schema: theirs.
+            rows: as they are before they are numbered.
+            in_reserve: whether a full disk takes them too, in what is kept for what must be said.
 
         Raises:
-            DiskFullError: not even this row fits.
+            DiskFullError: not even these rows fit.
         """
         stream = Stream(schema.name, events.SYSTEM_SYMBOL)
         lane = await self._open_lane(stream)
         if stream not in self._rows:
             self._rows[stream] = CaptureRows(lane.log, self._run_capture)
-        rows = self._rows[stream]
-        self._from_reserve(lambda: rows.append(row))
+        append = partial(self._rows[stream].append, rows)
+        if in_reserve:
+            self._from_reserve(append)
+        else:
+            append()
         lane.dirty.set()  # for the watermark that follows once the stream is idle
         await lane.commit()
 

@@ -221,8 +221,9 @@ def _opening(roots: Roots, profile: Profile, past: Session) -> Norms | None:
     if any(begin is None or (begin.since_ns or past.begin_ns) > latest_ns for begin in begins):
         return None
     judge = Judge(profile, [past], front(roots.data, profile.book.symbol, past).contract)
-    caught = feed(judge, Recorded(*roots, streams_of(profile, judge), bounds), {}, to_the_end=True)
-    slack_ns, snap = latest_ns - past.begin_ns, caught.snap
+    slack_ns, snap = latest_ns - past.begin_ns, None
+    for snaps in feed(judge, Recorded(*roots, streams_of(profile, judge), bounds), {}, to_the_end=True):
+        snap = snaps[-1]
     if snap is None or snap.whole_since_ns > latest_ns or snap.snap_ns < bounds.end_ns - slack_ns:
         return None
     return judge.norms

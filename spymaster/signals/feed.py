@@ -1,7 +1,6 @@
 """What both the warm-up and the seeds need: which streams a judge wants, since when they are there, and its rows."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,7 +24,7 @@ from spymaster.events import (
 )
 from spymaster.lake.begins import begins_in, capture_begins
 from spymaster.query.recorded import Recorded
-from spymaster.query.stretches import FIRST, LAST, Bounds
+from spymaster.query.stretches import Bounds
 from spymaster.wal.reader import read_log
 
 _SCHEMAS: Final = (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, STOCKS_TRADES, STOCKS_QUOTES, *OPTIONS)
@@ -36,24 +35,6 @@ class Roots(NamedTuple):
 
     data: Path
     wal: Path
-
-
-class Caught(NamedTuple):
-    """What a pass over log and lake gave a judge.
-
-    Attributes:
-        rows: how many it took.
-        first_ns: the lowest `ts_event_ns` among those of the market; None where there were none.
-        last_ns: the highest.
-        took_s: seconds of the wall's clock.
-        snap: the newest snap that they made due; None if there was none.
-    """
-
-    rows: int
-    first_ns: int | None
-    last_ns: int | None
-    took_s: float
-    snap: Snap | None
 
 
 class Begin(NamedTuple):
@@ -108,35 +89,26 @@ def feed(
     *,
     to_the_end: bool,
     stopped: Callable[[], bool] = lambda: False,
-) -> Caught:
-    """Give a judge what was recorded.
+) -> Iterator[list[Snap]]:
+    """Give a judge what was recorded; yield the snaps that it makes due.
 
     Args:
         judge: gets it.
         recorded: has it.
-        taken: on return has the last `capture_seq` of each schema's capture.
+        taken: has the last `capture_seq` of each schema's capture that the judge was given, when snaps are yielded.
         to_the_end: as of `Recorded.batches`.
         stopped: whether to end early; asked a batch.
 
     Raises:
         LayoutError: a part does not read. The judge has what was before it.
     """
-    began, rows, snap = time.perf_counter(), 0, None
-    first_ns, last_ns = LAST, FIRST
     for stream, batch in recorded.batches(to_the_end=to_the_end):
         if stopped():
-            break
+            return
         snaps = judge.take(stream, batch)
-        snap = snaps[-1] if snaps else snap
-        rows += batch.num_rows
         ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
         for capture_id in np.unique(ids).tolist():
             key = stream.schema, capture_id
             taken[key] = max(taken.get(key, -1), int(numbers[ids == capture_id].max()))
-        if stream.schema != SYSTEM_GAPS.name:
-            ts_ns = batch.column("ts_event_ns").to_numpy()
-            first_ns, last_ns = min(first_ns, int(ts_ns.min())), max(last_ns, int(ts_ns.max()))
-    took_s = time.perf_counter() - began
-    if last_ns == FIRST:
-        return Caught(rows, None, None, took_s, snap)
-    return Caught(rows, first_ns, last_ns, took_s, snap)
+        if snaps:
+            yield snaps

@@ -5,17 +5,19 @@ judging, is done in one thread; the event loop hands bursts over and keeps the n
 for that thread, what it skipped is read from the log as well: signals come late then, and none is judged by less.
 
 Each session begins with a judge of its own, so that one that was started in its middle has the same bits.
+
+What a snap had seen is durable in `system.snaps` before anybody sees the snap, so that a replay can have the same. A
+judge that is started again goes on with the snaps on record. One that begins late in its session works the time before
+as well; those snaps are marked warm and not published, as nobody could have had them then.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from spymaster import clock
 from spymaster.bus import Bus, Published, Subscription
@@ -25,13 +27,18 @@ from spymaster.engines.judge import Judge
 from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
 from spymaster.engines.snap import Snap
-from spymaster.events import FUTURES_MBP10
+from spymaster.errors import DiskFullError
+from spymaster.events import FUTURES_MBP10, SYSTEM_SNAPS, EventSchema, Stream
+from spymaster.events.snaps import SNAP, WARM
 from spymaster.events.zones import ZONES
 from spymaster.journal import Journal
+from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.query.sessions import session_at
-from spymaster.query.stretches import Positions
-from spymaster.signals import contract
-from spymaster.signals.feed import Caught
+from spymaster.signals import payload
+from spymaster.signals.record import Record
+from spymaster.signals.sight import Sight
+from spymaster.signals.start import start
+from spymaster.signals.told import Told
 from spymaster.signals.warm_up import WarmUp
 from spymaster.signals.zones import Zones, recorded
 
@@ -41,8 +48,11 @@ NEARLY_S: Final = 1.0  # a pass over the log that took no longer leaves little f
 LAST_ROWS_S: Final = 10.0  # for signals of the last rows once the bus is closed; a busy open's queue is worked in two
 NO_BOOK_S: Final = 0.5  # until the log is read again for the first book
 MOST_PASSES: Final = 20  # each has what came while the one before ran; a machine that falls behind would read for ever
-NEUTRAL: Final = "NEUTRAL"
+NO_ROOM_S: Final = 1.0  # until a full disk is asked again to take what a snap had seen
 _READ_ON: Final = -1  # instead of a time: the bus was too fast, or there is no book yet
+Append = Callable[[EventSchema, pa.RecordBatch], Awaitable[None]]
+Tell = Callable[[str], None]
+_Seen = tuple[Snap, pa.RecordBatch]
 _Result = TypeVar("_Result")
 _Given = TypeVarTuple("_Given")
 
@@ -57,7 +67,16 @@ class LiveJudge:
     """
 
     def __init__(
-        self, profile: Profile, data_root: Path, wal_root: Path, bus: Bus, journal: Journal, *, at_the_end: bool = False
+        self,
+        profile: Profile,
+        data_root: Path,
+        wal_root: Path,
+        bus: Bus,
+        append: Append,
+        journal: Journal,
+        tell: Tell,
+        *,
+        at_the_end: bool = False,
     ) -> None:
         """Listen to the bus from now on; nothing is read yet.
 
@@ -66,7 +85,9 @@ class LiveJudge:
             data_root: the lake.
             wal_root: its log.
             bus: where durable rows are published.
+            append: makes rows of our own durable.
             journal: where what begins and what is triggered is told.
+            tell: called with a line for what is not right, and does not end it.
             at_the_end: judge the newest session that has books once all is recorded, and nothing before. Files that are
                 read as fast as it goes come one after another: by the trades alone each book would be late.
         """
@@ -74,33 +95,43 @@ class LiveJudge:
         self.zones: Zones | None = None
         self.profile = profile
         self._data_root, self._wal_root = data_root, wal_root
-        self._bus, self._journal = bus, journal
+        self._bus, self._append, self._journal = bus, append, journal
         self._wants = Judge(profile, (), "").wants
-        self._judged_zones = self._no_zones()  # the thread's own
+        self._finishing = self._stopping = False
         self._subscription = self._subscribed()
         self._thread = ThreadPoolExecutor(1, "judge")
         self._state, self._at_the_end = "waiting", at_the_end
-        self._stopping = False
-        self._told: dict[str, str] = {}  # signals that are not NEUTRAL, by level
+        self._told, self._sight, self._tell = Told(journal), Sight(), tell
+        self._signals = Stream(LEVELS_SIGNALS.name, profile.market.underlying)
         self._skipped_rows = 0  # by earlier subscriptions; they were read from the log
+        self._record = Record(profile.name)
 
     def _no_zones(self) -> Zones:
         return Zones(self.profile.market.underlying, self.profile.market.tick)
 
     def _subscribed(self) -> Subscription:
-        return self._bus.subscribe(wants=lambda stream: stream == ZONES or self._wants(stream))
+        subscription = self._bus.subscribe(wants=lambda stream: stream == ZONES or self._wants(stream))
+        if self._finishing:
+            subscription.close()
+        return subscription
 
     @property
     def most_s_to_end(self) -> float | None:
-        """Seconds that what waits on a closed bus may take; None if as long as it takes, 0 if nothing is judged yet."""
+        """Seconds that what waits may take once all is recorded; None if as long as it takes, 0 if none is judged."""
         return None if self._at_the_end else LAST_ROWS_S if self._state == "judging" else 0.0
 
+    def finish(self) -> None:
+        """Say that all rows are durable: judge what waits, and end."""
+        self._finishing = True
+        self._subscription.close()
+
     def stop(self) -> None:
-        """End a warm-up that is under way."""
+        """End now; what waits is judged by the next start."""
         self._stopping = True
+        self.finish()
 
     async def run(self) -> None:
-        """Judge until the bus closes.
+        """Judge until `finish` or `stop` is called.
 
         Raises:
             SpymasterError, OSError: log or lake cannot be read, so that nothing can be judged.
@@ -116,6 +147,7 @@ class LiveJudge:
             while session is not None and not self._stopping:
                 at_ns = await self._judged_session(session)
                 session = None if at_ns is None else await self._session_at(at_ns) or await self._next_session()
+            await self._recorded(self._record.stop())
         finally:
             self._state = "ended"
             self._subscription.close()
@@ -129,13 +161,14 @@ class LiveJudge:
         session = None if newest_ns is None else await self._session_at(newest_ns)
         if session is not None:
             began_s = clock.monotonic_s()
-            warm, because = await self._in_thread(self._begun, session)
-            caught = await self._in_thread(self._caught_up, warm, {})
+            warm, because = await self._begun(session)
+            await self._in_thread(warm.read_zones)
+            await self._pass(warm.catch_up({}), SNAP)
             self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
-            self._show([] if caught.snap is None else [caught.snap])
+            await self._recorded(self._record.stop())
 
     async def _next_session(self) -> Session | None:
-        """Return the session of the first rows that have one; None if the bus closed. The log has them too."""
+        """Return the session of the first rows that have one; None if there are no more. The log has them too."""
         async for item in self._subscription:
             newest_ns = _newest_ns(item) if isinstance(item, Published) else None
             if newest_ns is not None and (session := await self._session_at(newest_ns)) is not None:
@@ -147,45 +180,47 @@ class LiveJudge:
         return await self._in_thread(session_at, ts_ns, self.profile.market.calendar)
 
     async def _judged_session(self, session: Session) -> int | None:
-        """Judge a session; return a time beyond it, None if the bus closed."""
+        """Judge a session; return a time beyond it, None if there are no more rows."""
         self._state, began_s = "warming up", clock.monotonic_s()
-        warm, because = await self._in_thread(self._begun, session)
+        warm, because = await self._begun(session)
+        mark = WARM if warm.chain is None else SNAP
         while not self._stopping:
-            await self._nearly_caught_up(warm)
+            await self._nearly_caught_up(warm, mark)
             self._renew()  # the rows that waited are in the log
-            positions = self._subscription.positions
-            caught = await self._in_thread(self._caught_up, warm, positions)
+            await self._in_thread(warm.read_zones)
+            await self._pass(warm.catch_up(self._subscription.positions), mark)
             if self._state == "warming up":
                 self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
-            self._state = "judging"
-            self._show([] if caught.snap is None else [caught.snap])
+            self._state, mark = "judging", SNAP
             at_ns = await self._follow(warm)
             if at_ns != _READ_ON:
                 return at_ns
         return None
 
-    def _begun(self, session: Session) -> tuple[WarmUp, str]:
-        front = contract.front(self._data_root, self.profile.book.symbol, session)
-        warm = WarmUp(
-            self._data_root, self._wal_root, self.profile, session, front.contract, stopped=lambda: self._stopping
+    async def _begun(self, session: Session) -> tuple[WarmUp, str]:
+        """Return a session's judge, which has worked the snaps on record again, and what its contract rests on."""
+        started = await self._in_thread(
+            start, self._data_root, self._wal_root, self.profile, session, self._tell, lambda: self._stopping
         )
-        return warm, front.because
+        self._record.begin(started.warm)
+        self._sight = started.sight
+        self._bus.publish(self._signals, started.pending)  # for the rest of their part
+        return started.warm, started.because
 
-    async def _nearly_caught_up(self, warm: WarmUp) -> None:
+    async def _nearly_caught_up(self, warm: WarmUp, mark: str) -> None:
         for _ in range(MOST_PASSES):
-            caught = await self._in_thread(warm.catch_up)
-            if caught.took_s < NEARLY_S or self._stopping:
+            began_s = clock.monotonic_s()
+            await self._pass(warm.catch_up(), mark)
+            if clock.monotonic_s() - began_s < NEARLY_S or self._stopping:
                 return
 
-    def _caught_up(self, warm: WarmUp, positions: Positions) -> Caught:
-        self._judged_zones.read(recorded(self._data_root, self._wal_root))
-        caught = warm.catch_up(positions)
-        if warm.judge is not None:
-            warm.judge.zones = self._judged_zones.at()
-        return caught
+    async def _pass(self, passing: Iterator[list[Snap]], mark: str) -> None:
+        """Record and show the snaps of a pass over log and lake."""
+        while (seen := await self._in_thread(lambda: self._seen(next(passing, [])))) != []:
+            await self._publish(seen, mark)
 
     async def _follow(self, warm: WarmUp) -> int | None:
-        """Judge what the bus has; return a time beyond the session, `_READ_ON`, or None where the bus closed."""
+        """Judge what the bus has; return a time beyond the session, `_READ_ON`, or None where there is no more."""
         async for first in self._subscription:
             if warm.judge is None:
                 await asyncio.sleep(NO_BOOK_S)
@@ -194,48 +229,42 @@ class LiveJudge:
             burst = [item for item in came if isinstance(item, Published)]
             if len(burst) < len(came):
                 return _READ_ON
-            self._show(await self._in_thread(self._worked, warm, burst))
+            await self._publish(await self._in_thread(self._worked, warm, burst), SNAP)
             newest_ns = max(_newest_ns(item) or 0 for item in burst)
             if newest_ns >= warm.session.end_ns:
                 return newest_ns
             await asyncio.sleep(PAUSE_S)
         return None
 
-    def _worked(self, warm: WarmUp, burst: Sequence[Published]) -> list[Snap]:
-        snaps: list[Snap] = []
-        for stream, batch in burst:
-            if stream == ZONES:
-                self._judged_zones.read(batch)
-                if warm.judge is not None:
-                    warm.judge.zones = self._judged_zones.at()
-            else:
-                snaps += warm.take(stream, batch)
-        return snaps
+    def _worked(self, warm: WarmUp, burst: Sequence[Published]) -> list[_Seen]:
+        return self._seen([snap for stream, batch in burst for snap in warm.take(stream, batch)])
 
-    def _show(self, snaps: Sequence[Snap]) -> None:
-        for snap in snaps:
-            self.snap = snap
-            self._tell_signals(snap)
+    def _seen(self, snaps: Sequence[Snap]) -> list[_Seen]:
+        """Return each snap with its rows in sight, as the bus has them."""
+        underlying, profile = self._signals.symbol, self.profile.name
+        return [(snap, payload.rows(snap, self._sight.rows(snap), underlying, profile)) for snap in snaps]
 
-    def _tell_signals(self, snap: Snap) -> None:
-        """Tell the journal of each level whose signal is another one now."""
-        levels = snap.levels.select(["id", "signal"])
-        given = levels.filter(pc.not_equal(levels.column("signal"), pa.scalar(NEUTRAL)))  # of 64 levels one or two
-        ids, signals = (list[Any](given.column(name).to_pylist()) for name in ("id", "signal"))
-        now: dict[str, str] = dict(zip(ids, signals, strict=True))
-        if now == self._told:
+    async def _publish(self, seen: Sequence[_Seen], mark: str) -> None:
+        """Show snaps once it is durable what they had seen, but for warm ones."""
+        if not seen:
             return
-        for name in sorted(now.keys() | self._told.keys()):
-            if now.get(name) != self._told.get(name):
-                self._journal.event(
-                    "signal.changed",
-                    of_level=name,
-                    signal=now.get(name, NEUTRAL),
-                    before=self._told.get(name, NEUTRAL),
-                    snap=clock.utc_text(snap.snap_ns),
-                    spot=snap.spot,
-                )
-        self._told = now
+        await self._recorded(self._record.rows([snap for snap, _ in seen], mark))
+        for snap, rows in seen if mark == SNAP else ():
+            self.snap = snap
+            self._told.snap(snap)
+            self._bus.publish(self._signals, [rows])
+
+    async def _recorded(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Make rows of `system.snaps` durable. On a full disk signals wait for room, as their rows do."""
+        for batch in batches:
+            while True:
+                try:
+                    await self._append(SYSTEM_SNAPS, batch)
+                    break
+                except DiskFullError:
+                    if self._finishing:
+                        raise
+                await asyncio.sleep(NO_ROOM_S)
 
     def _tell_began(self, session: Session, warm: WarmUp, because: str, seconds: float) -> None:
         self._journal.event(
@@ -269,7 +298,7 @@ class LiveJudge:
             "snaps": 0 if snap is None else snap.counters.snaps,
             "void": 0 if snap is None else snap.counters.void,
             "levels": 0 if snap is None else snap.levels.num_rows,
-            "signals": dict(Counter(self._told.values())),
+            "signals": self._told.counts,
             "given": {} if snap is None else _given(snap),
             "read_again_rows": self._skipped_rows + self._subscription.dropped_rows,
         }

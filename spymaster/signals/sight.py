@@ -1,4 +1,4 @@
-"""Which levels of a snap people see, and the snap as a JSON document."""
+"""Which levels of a snap people see, and Gold has; the snap, and dealer gamma at it, as JSON documents."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,34 +13,85 @@ from spymaster.engines.aggressor import HOW
 from spymaster.engines.board import VOL_FROM
 from spymaster.engines.dealer import Shares
 from spymaster.engines.fuel import EFFECTS
-from spymaster.engines.snap import SIGNALS, Snap
+from spymaster.engines.snap import Snap
+from spymaster.signals import payload
 
 MOST_IN_SIGHT: Final = 16  # levels of a snap: what a screen shows
 _NEAREST: Final = 4  # on each side, though they be outside of the monitor band
 STRIKE_COLUMNS: Final = ("strike", "open_interest", "volume", "flow", "flow_open")
-_OF_SNAP: Final = frozenset(SIGNALS.names[: SIGNALS.names.index("id")])  # what all its levels have alike
 _HOTZONE: Final = "USER_HOTZONE"
+_TOLD: Final = ["id", "held_state", "signal"]
+_NOTHING: Final = [None, "NEUTRAL"]
 
 
-def in_sight(levels: pa.RecordBatch, most: int = MOST_IN_SIGHT) -> pa.RecordBatch:
-    """Return the levels in the monitor band, the four nearest on each side of the mid, and the user's hot zones.
+class Sight:
+    """Chooses, snap after snap, which levels are in sight; has the memory that this needs.
 
-    Args:
-        levels: of a snap, ascending by price.
-        most: rows; beyond, hot zones stay first, then the nearest.
+    In sight are those in the monitor band, the four nearest on each side of the mid, the user's hot zones, and those
+    whose state that holds, or whose signal, is another one than at the snap before.
     """
-    distance: NDArray[np.float64] = levels.column("distance_ticks").to_numpy()
-    seen = levels.column("in_sight").to_numpy(zero_copy_only=False).copy()
-    middle = int(np.searchsorted(distance, 0))
-    seen[max(middle - _NEAREST, 0) : middle + _NEAREST] = True
-    hot = _hot(levels.column("kinds"))
-    rows = np.flatnonzero(seen | hot)
-    order = np.lexsort((np.abs(distance[rows]), ~hot[rows]))
-    return levels.take(np.sort(rows[order[:most]]))
+
+    def __init__(self) -> None:
+        """Begin with nothing known of a snap before."""
+        self._session: str | None = None
+        self._before: pa.RecordBatch | None = None  # `_TOLD` of the snap before
+        self._kinds: pa.Array | None = None
+        self._hot: NDArray[np.bool_] = np.zeros(0, np.bool_)
+
+    def rows(self, snap: Snap) -> pa.RecordBatch:
+        """Return the levels in sight, ascending by price, of the columns SIGNALS; at most `MOST_IN_SIGHT`.
+
+        Beyond, those that changed and hot zones stay first, then the nearest.
+
+        Args:
+            snap: the next of its session; a session's first begins anew.
+        """
+        levels = snap.levels
+        if snap.session != self._session:
+            self._session, self._before = snap.session, None
+        first = self._hot_ones(levels.column("kinds")) | self._changed(levels.select(_TOLD))
+        distance: NDArray[np.float64] = levels.column("distance_ticks").to_numpy()
+        seen = levels.column("in_sight").to_numpy(zero_copy_only=False) | first
+        middle = int(np.searchsorted(distance, 0))
+        seen[max(middle - _NEAREST, 0) : middle + _NEAREST] = True
+        rows = np.flatnonzero(seen)
+        if len(rows) > MOST_IN_SIGHT:
+            order = np.lexsort((np.abs(distance[rows]), ~first[rows]))
+            rows = np.sort(rows[order[:MOST_IN_SIGHT]])
+        return _rows_of(levels, rows)
+
+    def _hot_ones(self, kinds: pa.Array) -> NDArray[np.bool_]:
+        """Return which levels have a hot zone among them; what kinds there are changes seldom."""
+        if self._kinds is None or not kinds.equals(self._kinds):
+            self._kinds, self._hot = kinds, _hot(kinds)
+        return self._hot
+
+    def _changed(self, told: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Return which levels say something else than before; what is new said nothing before."""
+        before, self._before = self._before, told
+        if before is None or told.equals(before):
+            return np.zeros(told.num_rows, np.bool_)
+        known = {name: said for name, *said in _values(before)}
+        return np.array([known.get(name, _NOTHING) != said for name, *said in _values(told)], np.bool_)
+
+
+def _values(told: pa.RecordBatch) -> "zip[tuple[Any, ...]]":
+    return zip(*(column.to_pylist() for column in told.columns), strict=True)
+
+
+def _rows_of(levels: pa.RecordBatch, rows: NDArray[np.intp]) -> pa.RecordBatch:
+    """Return some rows, in order. They mostly lie side by side, and to cut them out copies nothing."""
+    if not len(rows):
+        return levels.slice(0, 0)
+    breaks = np.flatnonzero(np.diff(rows) > 1) + 1
+    pieces = [levels.slice(int(run[0]), len(run)) for run in np.split(rows, breaks)]
+    if len(pieces) == 1:
+        return pieces[0]
+    joined: pa.RecordBatch = pa.concat_batches(pieces)  # type: ignore[attr-defined]  # the stubs lack it
+    return joined
 
 
 def _hot(kinds: Any) -> NDArray[np.bool_]:
-    """Return which levels have a hot zone among them."""
     parents = pc.list_parent_indices(kinds).to_numpy()
     named: Any = pc.equal(kinds.flatten(), pa.scalar(_HOTZONE))
     hot = np.zeros(len(kinds), np.bool_)
@@ -92,7 +143,7 @@ def _shares(shares: Shares) -> dict[str, Any]:
 
 
 def document(snap: Snap, profile: str, underlying: str, ids: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a snap as JSON: what it says of itself, and its levels in sight.
+    """Return a snap as the JSON document of `levels.signals`.
 
     Args:
         snap: the snap.
@@ -100,18 +151,12 @@ def document(snap: Snap, profile: str, underlying: str, ids: Sequence[str] = ())
         underlying: whose prices they are.
         ids: only levels that have one of these, wherever they are; all in sight if none.
     """
-    levels = in_sight(snap.levels)
     if ids:
         found = [bool({*(each or ())} & {*ids}) for each in snap.levels.column("ids").to_pylist()]
         levels = snap.levels.filter(pa.array(found, pa.bool_()))
-    rows = levels.select([name for name in SIGNALS.names if name not in _OF_SNAP])
-    return {
-        **_head(snap, profile, underlying),
-        "age_ns": snap.age_ns,
-        "whole_since_ns": snap.whole_since_ns,
-        "void_reason": snap.void_reason,
-        "levels": rows.to_pylist(),
-    }
+    else:
+        levels = Sight().rows(snap)
+    return payload.document(payload.rows(snap, levels, underlying, profile), payload.head(snap, underlying, profile))
 
 
 def _head(snap: Snap, profile: str, underlying: str) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 import math
 import re
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from spymaster.engines.levels import Zone
 from spymaster.errors import UsageError
 from spymaster.events.zones import SET
+from spymaster.query.as_seen import Track
 from spymaster.query.lake import Lake
 
 MOST_ZONES: Final = 64  # of an underlying: more than a screen could show
@@ -23,7 +26,8 @@ def recorded(data_root: Path, wal_root: Path) -> pa.Table:
         SpymasterError, OSError: they cannot be read.
     """
     with Lake(data_root, wal_root) as lake:
-        query = "select underlying, zone, event, price from system_zones order by ts_recv_ns, capture_seq"
+        columns = "underlying, zone, event, price, capture_id, capture_seq"
+        query = f"select {columns} from system_zones order by ts_recv_ns, capture_seq"  # noqa: S608  # names of ours
         rows: pa.Table = lake.sql(query).to_arrow_table()
         return rows
 
@@ -33,20 +37,36 @@ class Zones:
 
     Attributes:
         prices: by name, in the underlying's unit.
+        read_to: the capture id and number of the newest row that was read; None before the first that has them.
     """
 
     def __init__(self, underlying: str, tick: float) -> None:
         self.prices: dict[str, float] = {}
+        self.read_to: tuple[int, int] | None = None
+        self._read: dict[int, int] = {}  # by capture id, the number of the last row
         self._underlying, self._tick = underlying, tick
 
     def read(self, rows: pa.RecordBatch | pa.Table) -> None:
-        """Take rows of `system.zones`, oldest first. Rows of another underlying count nothing."""
+        """Take rows of `system.zones`, oldest first; those of another underlying, or read before, count nothing."""
         columns = ("underlying", "zone", "event", "price")
-        for underlying, name, event, price in zip(*(rows.column(each).to_pylist() for each in columns), strict=True):
+        names = [each for each in ("capture_id", "capture_seq") if each in rows.schema.names]
+        keys: list[Any] = [rows.column(each).to_pylist() for each in names]
+        values = zip(*(rows.column(each).to_pylist() for each in columns), strict=True)
+        for at, (underlying, name, event, price) in enumerate(values):
+            if keys and not self._is_new((keys[0][at], keys[1][at])):
+                continue
             if underlying == self._underlying:
                 self.prices.pop(name, None)
                 if event == SET:
                     self.prices[name] = price
+
+    def _is_new(self, key: tuple[int, int]) -> bool:
+        capture_id, seq = key
+        if seq <= self._read.get(capture_id, -1):
+            return False
+        self._read[capture_id] = seq
+        self.read_to = key
+        return True
 
     def at(self) -> tuple[Zone, ...]:
         """Return them as the engines take them."""
@@ -82,3 +102,35 @@ class Zones:
         if not isinstance(name, str) or name not in self.prices:
             raise UsageError(f"there is no zone {name!r}. Nothing was removed. Next: spymaster zone list")
         return name
+
+
+class ZonesAsSeen:
+    """The hot zones as recorded snaps had seen them, asked for in their order."""
+
+    def __init__(self, zones: Zones, rows: pa.Table, tracks: Mapping[int, Track]) -> None:
+        """Begin before the first snap.
+
+        Args:
+            zones: none yet.
+            rows: as `recorded` returns them.
+            tracks: by capture id, how far each of theirs had been read.
+        """
+        self._zones, self._rows = zones, rows
+        keys = zip(rows.column("capture_id").to_pylist(), rows.column("capture_seq").to_pylist(), strict=True)
+        place = {key: at for at, key in enumerate(keys)}
+        found = [
+            (number, place[capture, seq])
+            for capture, track in tracks.items()
+            for number, seq in zip(track.at.tolist(), track.last_seq.tolist(), strict=True)
+            if (capture, seq) in place  # else damage took it
+        ]
+        self._ends = deque(sorted(found))
+        self._done = 0
+
+    def at(self, number: int) -> tuple[Zone, ...]:
+        """Return those of a snap, by its number."""
+        while self._ends and self._ends[0][0] <= number:
+            end = self._ends.popleft()[1] + 1
+            self._zones.read(self._rows.slice(self._done, max(end - self._done, 0)))
+            self._done = max(self._done, end)
+        return self._zones.at()

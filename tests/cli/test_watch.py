@@ -62,7 +62,8 @@ def test_signals_as_json_have_every_column_and_one_level_alone_is_asked_for_by_i
 
     assert (snap["contract"], snap["profile"], snap["session"]) == ("ESZ5", "SIM", "2025-12-02")
     assert "VWAP" in level["ids"]
-    assert {"price", "state", "held_state", "added_60s", "score", "points_barrier", "signal", "fuel"} <= level.keys()
+    assert {"price", "break_score_smooth", "break_score_barrier", "signal", "p_break", "note"} <= level.keys()
+    assert {"state", "held_state", "added_60s", "coverage"} <= level["barrier"].keys()
     assert json.loads(ask("signals", "--json", "--level", "NOTHING"))["levels"] == []
 
 

@@ -63,6 +63,19 @@ def test_who_comes_later_than_is_kept_finds_the_newest_of_the_old_only_where_it_
     assert found[1:].tolist() == [2.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_no_more_rows_are_kept_one_by_one_than_a_bound_and_of_the_oldest_the_newest_of_each_key(compiled, monkeypatch):
+    monkeypatch.setattr("spymaster.engines.asof._MOST_KEPT", 2)
+    asof = body(compiled, 1_000)
+    asof.add(np.array([0, 1, 0, 1, 0]), np.arange(5), np.arange(5.0)[:, None])
+    asof.age(5)
+
+    asked = [(0, 1), (0, 2), (1, 2), (1, 3), (0, 4)]
+    found = asof.at(*(np.array(column) for column in zip(*asked, strict=True)))[:, 0].tolist()
+    assert np.isnan(found[0])  # 0 was known then, and 2 stands in its place
+    assert found[1:] == [2.0, 1.0, 3.0, 4.0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12))
 def test_the_latest_known_row_of_a_key_is_at_or_before_each(told):
     key, known = np.array([one for one, _ in told], np.intp), np.array([flag for _, flag in told], np.bool_)

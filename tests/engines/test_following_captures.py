@@ -153,7 +153,7 @@ def test_what_comes_again_is_counted_and_goes_no_further_nor_is_it_late():
     intake.put(STATUS, batch(STATUS, (10 * MS, 5), (10 * MS, 5)))
     piece = intake.snap(BEGIN + 2 * SNAP_NS)
     assert (numbers(piece), piece.again, piece.late.get(BOOKS, 0)) == ([260], {BOOKS: 2}, 0)
-    assert (piece.missing, piece.seen[BOOKS, 3]) == ((), 260)
+    assert (piece.missing, piece.seen[BOOKS, 3].last_seq) == ((), 260)
     assert intake.snap(BEGIN + 3 * SNAP_NS).again == {}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spymaster.engines.intake import Intake, Missing
+from spymaster.engines.intake import Intake, Missing, Seen
 from spymaster.events import (
     FUTURES_MBP10,
     FUTURES_TRADES,
@@ -23,7 +23,9 @@ SNAP = 250 * MS
 BEGIN = 7_065_655_200 * SNAP  # 2025-12-22 14:30 UTC
 BOOKS, TRADES = Stream("futures.mbp10", "ES"), Stream("futures.trades", "ES")
 STATUS, GAPS = Stream("reference.status", "ES"), Stream("system.gaps", "spymaster")
-SCHEMAS = {schema.name: schema for schema in (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, SYSTEM_GAPS)}
+SCHEMAS = {
+    schema.name: schema for schema in (FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES, REFERENCE_STATUS, SYSTEM_GAPS)
+}
 FIRST, LAST = -(2**63), 2**63 - 1
 
 
@@ -98,7 +100,7 @@ def test_a_time_that_cannot_be_moves_no_clock_and_its_row_goes_no_further():
     intake.take(BOOKS, batch(BOOKS, (100 * MS, 0), wrong))
     (piece,) = intake.take(BOOKS, batch(BOOKS, early))
     assert (after(piece), numbers(piece), piece.ahead) == (6 * SECOND - SNAP, [0], {BOOKS: 1})
-    assert piece.seen == {(BOOKS, 1): 1}
+    assert piece.seen == {(BOOKS, 1): Seen(1, BEGIN + 100 * MS)}  # so far ahead, nothing is waited for
     (piece,) = intake.take(BOOKS, batch(BOOKS, (7 * SECOND + 100 * MS, 3)))
     assert (after(piece), numbers(piece), piece.ahead) == (7 * SECOND, [2], {})
 
@@ -136,7 +138,21 @@ def test_of_a_stream_of_several_roots_the_rows_of_this_one_count():
     (zero,) = intake.take(every, batch(every, mine, other))
     (piece,) = intake.take(every, batch(every, {**mine, "ts_event_ns": BEGIN + SECOND}))
     assert (after(zero), after(piece), numbers(piece)) == (0, SECOND - SNAP, [100 * MS])
-    assert piece.seen == {(every, 1): 90 * SECOND}
+    assert piece.seen == {(every, 1): Seen(90 * SECOND, BEGIN + 90 * SECOND)}
+
+
+@pytest.mark.parametrize("schema", [FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES])
+def test_rows_of_a_schema_have_the_same_columns_from_whichever_stream_and_however_many_wait(schema):
+    own, every, intake = Stream(schema.name, "ES"), Stream(schema.name, "ALL"), Intake("ES", most_waiting=3)
+    row = {"ts_event_ns": BEGIN + SECOND, schema.partition_by: "ES"}
+    intake.put(own, batch(own, row))
+    intake.snap(BEGIN)  # through which it waits, so that it is not joined with the others
+    for stream in (every, own, every):  # one more than may wait
+        intake.put(stream, batch(stream, row))
+    found = intake.snap(BEGIN + SECOND).batches[schema.name]
+
+    assert len(found) == 3
+    assert len({tuple(each.schema.names) for each in found}) == 1
 
 
 def test_what_waits_is_bounded_and_those_that_left_first_are_lost():
@@ -150,7 +166,7 @@ def test_what_waits_is_bounded_and_those_that_left_first_are_lost():
         (piece,) = intake.take(BOOKS, batch(BOOKS, (SECOND, 9)))
         assert numbers(piece) == [4, 5, 6, 7, 8]
         assert piece.missing == (Missing(BEGIN + 100 * MS, BEGIN + 100 * MS + 4, "overflow"),)
-        assert piece.seen == {(BOOKS, 1): 8}
+        assert piece.seen == {(BOOKS, 1): Seen(8, BEGIN + 100 * MS + 8)}
 
 
 def test_skipped_books_are_missing_and_trades_are_not():
@@ -161,7 +177,7 @@ def test_skipped_books_are_missing_and_trades_are_not():
     intake.skip(BOOKS, FIRST, LAST)
     (piece,) = intake.take(BOOKS, batch(BOOKS, (100 * MS, 0)))
     assert piece.missing == (
-        Missing(BEGIN, BEGIN + 8, "skipped"), Missing(FIRST, BEGIN + SNAP + 100 * MS, "skipped")
+        Missing(FIRST, BEGIN + SNAP + 100 * MS, "skipped"), Missing(BEGIN, BEGIN + 8, "skipped")
     )  # fmt: skip
     (piece,) = intake.take(BOOKS, batch(BOOKS, (SECOND, 1)))
     assert piece.missing == ()
@@ -177,7 +193,7 @@ def test_gaps_of_the_book_are_missing_from_when_they_are_known():
     assert intake.take(GAPS, batch(GAPS, *rows)) == []
     (piece,) = intake.take(BOOKS, batch(BOOKS, (100 * MS, 0)))
     assert piece.missing == (
-        Missing(FIRST, BEGIN + SNAP + 100 * MS, "gap"), Missing(5, 9, "gap"), Missing(1, 2, "gap")
+        Missing(FIRST, BEGIN + SNAP + 100 * MS, "gap"), Missing(1, 2, "gap"), Missing(5, 9, "gap")
     )  # fmt: skip
 
 
@@ -234,7 +250,9 @@ def plainly(rows):
             pieces.append((due, last, had, late, ahead, seen))
             waiting = [one for one in waiting if one[1]["ts_event_ns"] > due]
             last, late, ahead, seen = due, {}, {}, {}
-        seen[stream, row["capture_id"]] = row["capture_seq"]
+        key = stream, row["capture_id"]
+        known = [ns for ns in (seen.get(key, Seen(0, None)).newest_ns, ts_ns if sound else None) if ns is not None]
+        seen[key] = Seen(row["capture_seq"], max(known, default=None))
         if not sound:
             ahead[stream] = ahead.get(stream, 0) + 1
             continue
@@ -300,7 +318,7 @@ def test_a_replay_of_the_positions_has_the_same_pieces():
     for stream, part in in_batches(rows, random.Random(2), 9):
         for piece in intake.take(stream, part):
             for of, capture in [list(piece.seen)[at] for at in rng.permutation(len(piece.seen))]:
-                until = piece.seen[of, capture] + 1
+                until = piece.seen[of, capture].last_seq + 1
                 replay.put(of, whole[of, capture].slice(done[of, capture], until - done[of, capture]))
                 done[of, capture] = until
             again = replay.snap(piece.snap_ns)

@@ -143,6 +143,14 @@ def _batched(values, count):
         yield values[at : at + count]
 
 
+def last_of(passing):
+    """Return the last snap of a pass; None if it had none."""
+    last = None
+    for snaps in passing:
+        last = snaps[-1]
+    return last
+
+
 def stored(batch):
     """Return rows made by hand as a log takes them: a plain value where they say nothing and must."""
     plain = {pa.string(): "", pa.bool_(): False}

@@ -16,7 +16,18 @@ from spymaster.signals.warm_up import WarmUp
 from tests.engines.books import batch as books
 from tests.engines.books import even
 from tests.engines.test_intake import rows_of
-from tests.signals.recordings import BEFORE, BOOKS, FRONT, SECOND, SESSION, TRADES, Recording, renumbered, stored
+from tests.signals.recordings import (
+    BEFORE,
+    BOOKS,
+    FRONT,
+    SECOND,
+    SESSION,
+    TRADES,
+    Recording,
+    last_of,
+    renumbered,
+    stored,
+)
 
 PROFILE = profile_named("ES")
 MINUTE = 60 * SECOND
@@ -63,11 +74,11 @@ def test_the_levels_of_the_day_before_and_the_averages_are_there_from_the_first_
     opening = books([even(SESSION.begin_ns + at * SECOND, 29_000) for at in range(5)], contract=FRONT)
     recording.write([(BOOKS, stored(opening))])
     warm_up = WarmUp(recording.data, recording.wal, PROFILE, SESSION, FRONT)
-    caught = warm_up.catch_up(recording.positions())
+    caught = last_of(warm_up.catch_up(recording.positions()))
 
-    kinds = {named.kind for named in caught.snap.market.named}
+    kinds = {named.kind for named in caught.market.named}
     assert {"PRIOR_DAY_HIGH", "PRIOR_DAY_LOW", "SMA_200", "SMA_400"} <= kinds
-    assert caught.snap.market.prior_close == warm_up.earlier.close
+    assert caught.market.prior_close == warm_up.earlier.close
 
 
 def test_a_market_that_ran_through_the_session_before_leaves_the_same(tmp_path):
@@ -203,7 +214,7 @@ def test_without_an_earlier_session_there_is_no_seed(tmp_path):
 def test_the_judge_begins_with_the_seed_and_has_no_warm_up(tmp_path):
     recording = recorded(tmp_path, opening_of(BEFORE, 60), opening_of(SESSION, 60, capture=8, last=12, every=1))
     warm_up = WarmUp(recording.data, recording.wal, PROFILE, SESSION, FRONT)
-    caught = warm_up.catch_up(recording.positions())
+    caught = last_of(warm_up.catch_up(recording.positions()))
 
     assert (warm_up.seed.sizes == 60 * SCALE).all()
-    assert caught.snap.void_reason is None
+    assert caught.void_reason is None

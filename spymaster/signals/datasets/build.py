@@ -7,6 +7,7 @@ is read, and nobody else makes the same files.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +22,12 @@ from spymaster.events import Stream
 from spymaster.lake import datasets
 from spymaster.lake.datasets import BOOK_1S, DATASETS, OHLCV, DataSet
 from spymaster.lake.layout import RECEIVED, Tier
+from spymaster.query.lake import Lake
+from spymaster.signals.begun import code_hash
 from spymaster.signals.datasets import judged, of_silver
-from spymaster.signals.datasets.inputs import Inputs, code_hash
-from spymaster.signals.datasets.snaps import Snaps
+from spymaster.signals.datasets.inputs import Inputs
 from spymaster.signals.feed import quoting_of
+from spymaster.signals.past import Past
 
 Progress = Callable[[int, int], None]
 
@@ -118,16 +121,18 @@ def make(
         raise UsageError(f"there is no data set {only!r}. Nothing was made. Next: name one of {', '.join(DATASETS)}")
     wanted = DATASETS if only is None else {only}
     jobs = list(_of_silver(data_root, date, [each for each in (OHLCV, BOOK_1S) if each.name in wanted]))
-    if any(each.name in wanted for each in judged.MADE):
-        jobs += _of_snaps(data_root, wal_root, profile, date)
     done: list[Made] = []
-    for number, job in enumerate(jobs, 1):
-        try:
-            done += job.run(data_root)
-        except LayoutError as error:
-            done += [Made(each.name, job.of, "refused", reason=str(error)) for each in job.makes]
-        if progress is not None:
-            progress(number, len(jobs))
+    with ExitStack() as stack:
+        if any(each.name in wanted for each in judged.MADE):
+            lake = stack.enter_context(Lake(data_root, wal_root))
+            jobs += _of_snaps(data_root, wal_root, profile, lake, date)
+        for number, job in enumerate(jobs, 1):
+            try:
+                done += job.run(data_root)
+            except LayoutError as error:
+                done += [Made(each.name, job.of, "refused", reason=str(error)) for each in job.makes]
+            if progress is not None:
+                progress(number, len(jobs))
     return done
 
 
@@ -148,8 +153,8 @@ def _job_of_silver(data_root: Path, dataset: DataSet, hours: of_silver.Hours, co
     return _Job([dataset], hours.values, lambda: of_silver.inputs_of(data_root, dataset, hours, contract_of()), make)
 
 
-def _of_snaps(data_root: Path, wal_root: Path, profile: Profile, date: str | None) -> Iterator[_Job]:
-    inputs, market = Inputs(data_root, wal_root, profile), profile.market
+def _of_snaps(data_root: Path, wal_root: Path, profile: Profile, lake: Lake, date: str | None) -> Iterator[_Job]:
+    inputs, market = Inputs(data_root, wal_root, profile, lake), profile.market
     for hours in of_silver.hours_of(data_root, quoting_of(profile)[-1], RECEIVED, market.calendar, date):
         of = market.underlying, profile.name, hours.session.date
         make = partial(_judged, data_root, wal_root, profile, hours.session)
@@ -159,8 +164,8 @@ def _of_snaps(data_root: Path, wal_root: Path, profile: Profile, date: str | Non
 def _judged(
     data_root: Path, wal_root: Path, profile: Profile, session: Session
 ) -> tuple[Sequence[pa.Table], Mapping[str, str]]:
-    past = Snaps(data_root, wal_root, profile, session)
-    known_by = "record" if past.recorded else "rule"
+    past = Past(data_root, wal_root, profile, session)
+    known_by = "record" if past.recorded else "known time"
     found = judged.collect(past.snaps(), profile, session, known_by)
     said = {
         "spymaster_contract": past.contract,

@@ -1,8 +1,9 @@
 """What a judged session's data sets are made of, told by a listing: whether it changed must not take a pass to say.
 
-    the numbers, and the code that judges and collects
-    the parts of the judge's streams, of the session and of those before it that it takes something over from: they
-        say which contract leads, what is named after the session before, and what is typical
+    the numbers, and the code that judges
+    the parts of the judge's streams
+    the snaps on record; where there are none, the parts of the sessions before too, which it takes something over from:
+    they say which contract leads, what is named after the session before, and what is typical
     of the log, the newest row of each capture in the session
     the gaps that reach into the session
 
@@ -11,11 +12,8 @@ So rows that came late change their own session, and those after it that rest on
 
 import hashlib
 from collections.abc import Iterator
-from functools import cache
-from importlib import import_module, resources
 from itertools import islice
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Final
 
 import numpy as np
@@ -33,57 +31,70 @@ from spymaster.lake import layout, silver
 from spymaster.lake.layout import Within
 from spymaster.query.lake import Lake
 from spymaster.query.stretches import span_of
+from spymaster.signals.begun import code_hash
+from spymaster.signals.datasets.judged import MADE
 from spymaster.signals.earlier import sessions_before
 from spymaster.signals.feed import streams_of
 from spymaster.wal.reader import read_log
 
-_ROOMS: Final = ("spymaster.engines", "spymaster.signals.datasets")
 Longs = NDArray[np.int64]
 _BEFORE: Final = 3  # sessions whose closes make up the longest average
-
-
-@cache
-def code_hash() -> str:
-    """Return 64 bits of SHA-256 over the sources that decide what is in a judged data set, as 16 hexadecimal digits."""
-    found = hashlib.sha256()
-    for room in _ROOMS:
-        for name in sorted(module.name for module in iter_modules(import_module(room).__path__)):
-            text = (resources.files(room) / f"{name}.py").read_bytes()
-            found.update(f"{room}/{name} {len(text)}\n".encode() + text)
-    return found.hexdigest()[:16]
+_SNAPS: Final = """
+    select count(*), max(snap_ns), max(ts_recv_ns) from system_snaps
+    where profile = ? and snap_ns >= ? and snap_ns < ? and date between ? and ?
+"""
 
 
 class Inputs:
     """What the sessions of one profile are made of, as log and lake are when it is begun."""
 
-    def __init__(self, data_root: Path, wal_root: Path, profile: Profile) -> None:
-        """Read the log's newest rows and the gaps.
+    def __init__(self, data_root: Path, wal_root: Path, profile: Profile, lake: Lake) -> None:
+        """Read which of the log's rows are whose, and the gaps.
+
+        Args:
+            data_root: the lake.
+            wal_root: its log.
+            profile: the numbers.
+            lake: the same two, open, for as long as digests are asked for.
 
         Raises:
             SpymasterError, OSError: log or lake cannot be read.
         """
-        self._data_root, self._profile = data_root, profile
+        self._data_root, self._profile, self._lake = data_root, profile, lake
         streams = streams_of(profile, Judge(profile, (), ""))
         self._streams = [stream for stream in streams if stream.schema != SYSTEM_GAPS.name]
         self._logged = {stream: _logged(wal_root, stream) for stream in self._streams}
-        with Lake(data_root, wal_root) as lake:
-            gaps: pa.Table = lake.sql("select * from system_gaps order by capture_id, capture_seq").to_arrow_table()
-        roots = {stream.symbol for stream in streams} | {WILDCARD}
+        gaps: pa.Table = lake.sql("select * from system_gaps order by capture_id, capture_seq").to_arrow_table()
+        roots, schemas = {stream.symbol for stream in streams} | {WILDCARD}, {stream.schema for stream in self._streams}
         named = zip(gaps["of_schema"].to_pylist(), gaps["of_symbol"].to_pylist(), strict=True)
-        schemas = {stream.schema for stream in self._streams}
         self._gaps = gaps.filter(pa.array([schema in schemas and of in roots for schema, of in named], pa.bool_()))
 
     def digest(self, session: Session) -> str:
-        """Return what tells a session's inputs from others."""
-        found = hashlib.sha256(f"{self._profile.profile_hash} {code_hash()} {session}\n".encode())
-        for line in (*self._parts(session), *self._rows(session), *self._known_gaps(session)):
+        """Return what tells a session's inputs from others.
+
+        Raises:
+            SpymasterError, OSError: log or lake cannot be read.
+        """
+        versions = [(each.columns.metadata or {})[b"schema_version"].decode() for each in MADE]
+        found = hashlib.sha256(f"{self._profile.profile_hash} {code_hash()} {versions} {session}\n".encode())
+        snaps = self._snaps(session)
+        recorded = snaps[0] > 0
+        lines = *self._parts(session, before=not recorded), *self._rows(session), *self._known_gaps(session)
+        for line in (f"snaps {snaps}", *lines):
             found.update(f"{line}\n".encode())
         return found.hexdigest()
 
-    def _parts(self, session: Session) -> Iterator[str]:
-        count = max(self._profile.typical.seed_sessions, _BEFORE)
-        before = [past for past, _ in islice(sessions_before(session, self._profile), count)]
-        first_ns = min(one.begin_ns for one in (session, *before))
+    def _snaps(self, session: Session) -> tuple[int, int | None, int | None]:
+        """Return how many rows are on record of a session's snaps, and the newest by their time and by our clock."""
+        dates = (clock.utc_text(at)[:10] for at in (session.begin_ns, session.end_ns))
+        given = [self._profile.name, session.begin_ns, session.end_ns, *dates]
+        ((count, snap_ns, recv_ns),) = self._lake.execute(_SNAPS, given).fetchall()
+        return count, snap_ns, recv_ns
+
+    def _parts(self, session: Session, *, before: bool) -> Iterator[str]:
+        count = max(self._profile.typical.seed_sessions, _BEFORE) if before else 0
+        past = [earlier for earlier, _ in islice(sessions_before(session, self._profile), count)]
+        first_ns = min(one.begin_ns for one in (session, *past))
         first, last = (clock.utc_text(at)[:13] for at in (first_ns, session.end_ns - 1))
         for stream in self._streams:
             schema, within = events.SCHEMAS[stream.schema], Within(stream.symbol, first, last)

@@ -52,7 +52,7 @@ def collect(snaps: Iterable[tuple[str, Snap | None]], profile: Profile, session:
         snaps: in order, each behind its mark; None where the judge had ended.
         profile: by whose numbers they were judged.
         session: which one.
-        known_by: `record` where it is on record what each had seen, else `rule`.
+        known_by: `record` where it is on record what each had seen, else `known time`.
     """
     universe, mids, control = _Universe(), Mids(), Control(profile, session.date)
     touches: list[pa.Table] = []

@@ -20,12 +20,13 @@ from spymaster.signals.datasets import build
 from spymaster.signals.datasets.control import Control
 from spymaster.signals.datasets.judged import MADE, touch_id
 from spymaster.signals.datasets.passages import Mids, Touched
-from spymaster.signals.datasets.snaps import Snaps
 from spymaster.signals.feed import Roots
-from spymaster.signals.warm_up import half_days_from
+from spymaster.signals.past import Past
+from spymaster.signals.record import Record
+from spymaster.signals.warm_up import WarmUp, half_days_from
 from tests.command_line import clean_environment, spymaster
 from tests.signals.datasets.truncating import LIVELY, differing, lively_market, truncated
-from tests.signals.recordings import BEFORE, BEGIN_NS, BOOKS, FRONT, SECOND, SESSION, Recording, parted
+from tests.signals.recordings import BEFORE, BEGIN_NS, BOOKS, FRONT, SECOND, SESSION, Recording, parted, renumbered
 
 SIM = profile_named("SIM")
 SNAP_NS = SECOND // 4
@@ -67,11 +68,11 @@ def rows_of(recording, dataset):
 
 @cache
 def snaps_of(recording):
-    return [snap for _, snap in Snaps(recording.data, recording.wal, LIVELY, SESSION).snaps()]
+    return [snap for _, snap in Past(recording.data, recording.wal, LIVELY, SESSION).snaps()]
 
 
 def test_the_snaps_are_those_of_a_judge_that_gets_the_rows_as_they_leave(recorded):
-    warm = Snaps(recorded.data, recorded.wal, LIVELY, SESSION)._warm_up
+    warm = Past(recorded.data, recorded.wal, LIVELY, SESSION)._warm_up
     judge = Judge(LIVELY, [SESSION], FRONT, earlier=warm.earlier, half_days=half_days_from(SESSION))
     found = [snap for stream, part in lively_market() for snap in judge.take(stream, part)]
 
@@ -93,7 +94,7 @@ def test_a_touch_is_the_engines_whole_row_of_its_snap(recorded):
     ids = found["touch_id"].to_pylist()
     assert len(set(ids)) == len(ids)
     assert ids[0] == touch_id(LIVELY.profile_hash, SESSION.date, found["id"][0].as_py(), found["snap_ns"][0].as_py())
-    assert set(found["known_by"].to_pylist()) == {"rule"}
+    assert set(found["known_by"].to_pylist()) == {"known time"}
     assert set(found["mark"].to_pylist()) == {"snap"}
 
 
@@ -252,6 +253,35 @@ def test_rows_that_came_late_make_their_session_again_and_not_the_one_before(tmp
     assert {one.status for one in make(roots)} == {"unchanged", "made"}
     rows = [pq.read_table(file_of(roots, each), partitioning=None) for each in MADE]
     assert rows == [pq.read_table(pa.BufferReader(each)) for each in logged]
+
+
+def test_of_snaps_on_record_touches_are_what_they_were_live_whatever_came_after(tmp_path):
+    recording = Recording(tmp_path)
+    roots = recording.data, recording.wal
+    warm, record = WarmUp(*roots, LIVELY, SESSION, FRONT), Record("SIM")
+    warm.begin(None)
+    record.begin(warm)
+    live = [snap for stream, part in lively_market() for snap in warm.take(stream, part)]
+    rows = [*record.rows(live[:100], "warm"), *record.rows(live[100:], "snap"), *record.stop()]
+    recording.write_own("system.snaps", pa.Table.from_batches(rows).combine_chunks().to_batches()[0])
+    recording.record(lively_market())
+    make(roots)
+    before = [pq.read_table(file_of(roots, each), partitioning=None) for each in MADE]
+
+    touched = pa.concat_tables([pa.table(snap.levels.filter(snap.levels["touched"])) for snap in live])
+    assert before[1].select(SIGNALS.names).to_pylist() == touched.to_pylist()
+    assert set(before[1]["known_by"].to_pylist()) == {"record"}
+    marks = [("warm" if ns <= live[99].snap_ns else "snap") for ns in before[1]["snap_ns"].to_pylist()]
+    assert before[1]["mark"].to_pylist() == marks
+    assert set(marks) == {"warm", "snap"}
+
+    assert {one.status for one in make(roots)} == {"unchanged"}
+    healed = [(stream, rows) for stream, rows in renumbered(lively_market(), 9) if stream == BOOKS]
+    recording.record(healed)
+    assert [one.of[-1] for one in make(roots) if one.status == "made" and one.dataset == "touches"] == [
+        BEFORE.date, SESSION.date
+    ]  # fmt: skip
+    assert [pq.read_table(file_of(roots, each), partitioning=None) for each in MADE] == before
 
 
 def test_a_touchs_row_as_it_stood_at_any_time_is_what_a_build_of_the_data_until_then_gives(recorded, tmp_path):
