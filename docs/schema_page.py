@@ -10,10 +10,12 @@ from typing import Final
 import pyarrow as pa
 
 from docs.markdown import MADE, cell
+from docs.signals_schema import NAME as SIGNALS_SCHEMA
 from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
 from spymaster.lake.datasets import DATASETS, DataSet
+from spymaster.lake.gold import FILES, FROM, VERSION
 from spymaster.query.lake import Lake
 
 _LEVEL: Final = re.compile(r"_\d+$")  # of a book, in a column's name
@@ -65,6 +67,7 @@ def schemas() -> str:
         "| where | its columns |", "|---|---|",
         "| the log, the bus | the schema's |",
         "| `bronze/{asset}/{type}/...` | these and `date`, `hour`, which are also its folder |",
+        "| `gold/levels/signals/...` | those of [levels.signals](#levelssignals) and `date`, `hour` |",
         "| `silver/{asset}/{type}/...` | these and `event_id`, `occurrence`; of trades of stocks and options what "
         "became of them later; of option trades also the greeks |",
         "| views in SQL | a tier's, with `date` as a DATE, and what is computed (below) |", "",
@@ -74,6 +77,7 @@ def schemas() -> str:
         "schema.", "",
         *_computed(), *_arrow_names(),
         *(line for schema in events.SCHEMAS.values() for line in _schema(schema)),
+        *_gold(),
         "## Data sets", "",
         "What is made of whole sessions: [datasets.md](datasets.md).", "",
         *(line for dataset in DATASETS.values() for line in _dataset(dataset)),
@@ -146,6 +150,22 @@ def _dataset(dataset: DataSet) -> Iterator[str]:
     yield from ("", "| column | type | meaning |", "|---|---|---|")
     for name, column, meaning in _columns(dataset.name, dataset.columns):
         yield f"| {name} | {_type(column)} | {meaning} |"
+    yield ""
+
+
+def _gold() -> Iterator[str]:
+    yield from ("## levels.signals", "")
+    yield f"Version {VERSION}, in `gold/levels/signals/underlying=X/date=YYYY-MM-DD/hour=HH/`. View: `levels_signals`."
+    yield "A row is a level in sight at a snap. What the engines' words mean says [engines.md](engines.md), by the"
+    yield "engines' names for columns, which are shown where they are others. As JSON:"
+    yield f"[{SIGNALS_SCHEMA}]({SIGNALS_SCHEMA})."
+    yield from ("", "| column | type | of the engines | meaning |", "|---|---|---|---|")
+    for column in FILES:
+        own = FROM.get(column.name, column.name)
+        source = f"`{own}`" if own != column.name else ""
+        null = "?" if column.nullable else ""
+        meaning = (column.metadata or {})[b"meaning"].decode()
+        yield f"| `{column.name}` | {arrow_type(column.type)}{null} | {source} | {cell(meaning)} |"
     yield ""
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spymaster.api.compaction import SilverCompactor
+    from spymaster.api.gold import GoldWriter
     from spymaster.api.log import WALManager
-    from spymaster.api.readers import BronzeReader, SilverReader, connect
+    from spymaster.api.readers import BronzeReader, GoldReader, SilverReader, connect
     from spymaster.api.writer import BronzeWriter
     from spymaster.query.front_month import ContractSelector
 
@@ -17,6 +18,8 @@ __all__ = [
     "BronzeReader",
     "BronzeWriter",
     "ContractSelector",
+    "GoldReader",
+    "GoldWriter",
     "SilverCompactor",
     "SilverReader",
     "WALManager",
@@ -27,6 +30,8 @@ _HOMES = {
     "BronzeReader": "spymaster.api.readers",
     "BronzeWriter": "spymaster.api.writer",
     "ContractSelector": "spymaster.query.front_month",
+    "GoldReader": "spymaster.api.readers",
+    "GoldWriter": "spymaster.api.gold",
     "SilverCompactor": "spymaster.api.compaction",
     "SilverReader": "spymaster.api.readers",
     "WALManager": "spymaster.api.log",

@@ -107,7 +107,8 @@ class JudgeGauges(TypedDict):
     """The live judge: what it judges, and how far it is. `signals` counts levels that have one now, by signal;
     `given` all since the session's begin.
 
-    `state` is waiting, warming up, judging or ended. `read_again_rows` left the bus too fast, and came from the log.
+    `state` is waiting, warming up, judging or ended. `published` are the snaps that went to the bus in this run.
+    `read_again_rows` left the bus too fast, and came from the log.
     """
 
     profile: str
@@ -121,17 +122,35 @@ class JudgeGauges(TypedDict):
     levels: int
     signals: dict[str, int]
     given: dict[str, int]
+    published: int
     read_again_rows: int
 
 
+class GoldGauges(TypedDict):
+    """The writer of Gold: the snaps that it took from the bus, the parts that it made of them, the rows that wait.
+
+    `following` is whether it takes more. `abandoned_rows` are in no part. `flushed_ns` is the event time of the last
+    row that is in one, `flushed_age_s` how long ago it got there.
+    """
+
+    following: bool
+    snaps: int
+    parts: int
+    waiting_rows: int
+    abandoned_rows: int
+    flushed_ns: int | None
+    flushed_age_s: float | None
+
+
 class DaemonStatus(Gauges):
-    """What a running daemon answers; `judge` is null of one that judges nothing."""
+    """What a running daemon answers; `judge` and `gold` are null of one that judges nothing."""
 
     pid: int
     version: str
     state: str
     uptime_s: float
     judge: JudgeGauges | None
+    gold: GoldGauges | None
 
 
 def ask(

@@ -16,6 +16,7 @@ from spymaster.errors import BronzeRefusedError, StorageError, WalError
 from spymaster.events.captures import CaptureSummary
 from spymaster.feeds.feed import Feed
 from spymaster.journal import SILENT, Journal
+from spymaster.lake.gold import DAEMON_ROWS, DAEMON_SPAN_S
 from spymaster.recording.daily import Daily
 from spymaster.recording.deliveries import Deliveries
 from spymaster.recording.gauges import gauges
@@ -24,7 +25,7 @@ from spymaster.recording.recovery import Recovered
 from spymaster.recording.told import told_of_recovery
 from spymaster.settings import Settings
 from spymaster.signals.answers import Answers
-from spymaster.signals.gold import DAEMON_ROWS, DAEMON_SPAN_S, SignalsWriter
+from spymaster.signals.gold import SignalsWriter
 from spymaster.signals.live import LiveJudge
 from spymaster.signals.start import footer_of
 from spymaster.sources import open_feeds
@@ -142,6 +143,7 @@ class Daemon:
             "state": "draining" if self._deliveries.stopping.is_set() else "recording",
             "uptime_s": round(clock.monotonic_s() - self._started_s, 1),
             "judge": None if self.judge is None else self.judge.gauges(),
+            "gold": None if self.gold is None else self.gold.gauges(),
             **gauges(self.recorder),
         }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from spymaster import settings
 from spymaster.query.bronze_rows import Form, Reader
+from spymaster.query.gold_rows import GoldRows
 from spymaster.query.lake import Lake
 from spymaster.query.silver_rows import SilverRows
 
@@ -75,3 +76,26 @@ class SilverReader(SilverRows):
         """
         loaded = settings.load(data_root=data_root, wal_root=wal_root)
         super().__init__(Lake(loaded.data_root, loaded.wal_root), form)
+
+
+class GoldReader(GoldRows):
+    """Reads the signals in Gold: pandas frames, or as asked: `GoldReader().arrow().read_level_signals(...)`.
+
+    Spans are half-open in `ts_event_ns`, dates are UTC. An empty span is an empty frame. A snap is there once its part
+    is finished, a minute later where a daemon runs.
+
+    Example:
+        df = GoldReader().read_level_signals(date="2025-12-22")
+    """
+
+    def __init__(self, data_root: str | Path | None = None, form: Form = "pandas") -> None:
+        """Prepare a reader.
+
+        Args:
+            data_root: the lake; the settings' if None.
+            form: of the results; `arrow()`, `polars()` and `relation()` say it too.
+
+        Raises:
+            UsageError: a setting is not usable.
+        """
+        super().__init__(settings.load(data_root=data_root).data_root, form)

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 import typer.exceptions
 
-from spymaster.cli import ask, datasets, gamma, levels_report, look, machine, prove, record, refine, simulate, watch
+from spymaster.cli import (
+    ask,
+    datasets,
+    gamma,
+    levels_report,
+    look,
+    machine,
+    prove,
+    record,
+    refine,
+    replay,
+    simulate,
+    watch,
+)
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -65,6 +78,7 @@ app.command("status")(look.status_command)
 app.command("signals")(watch.signals_command)
 app.command("gamma")(gamma.gamma_command)
 app.command("levels-report")(levels_report.levels_report_command)
+app.command("replay")(replay.replay_command)
 app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)
 app.command("archive")(refine.archive_command)

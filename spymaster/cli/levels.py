@@ -12,8 +12,9 @@ COLUMNS: Final = ("price", "level", "ticks away", "state", "score", "signal", "c
 def head(snap: Mapping[str, Any]) -> str:
     """Return what a snap says of itself, a line."""
     void = f"VOID: {snap['void_reason']}" if snap["void_reason"] else "sound"
-    since = clock.utc_text(snap["whole_since_ns"])[11:19]
-    return f"{quote(snap)}, {void}, whole since {since}"
+    since_ns = snap["whole_since_ns"]
+    since = "" if since_ns is None else f", whole since {clock.utc_text(since_ns)[11:19]}"
+    return f"{quote(snap)}, {void}{since}"
 
 
 def quote(snap: Mapping[str, Any]) -> str:
@@ -40,12 +41,12 @@ def rows(levels: Sequence[Mapping[str, Any]]) -> list[list[object]]:
     return [
         [
             level["price"],
-            ", ".join(level["ids"]),
+            ", ".join(level["ids"] or [level["id"]]),
             level["distance_ticks"],
             level["barrier"]["held_state"] or level["barrier"]["state"],
             None if level["break_score_smooth"] is None else round(level["break_score_smooth"], 1),
             None if level["signal"] == "NEUTRAL" else level["signal"],
-            round(level["confidence"], 2),
+            None if level["confidence"] is None else round(level["confidence"], 2),
             level["barrier"]["void_reason"],
         ]
         for level in reversed(levels)

@@ -31,11 +31,12 @@ def status_command(
 
 
 def _print_status(found: "Status", form: Format | None) -> None:
-    log, silver = found["wal"], found["silver"]
+    log = found["wal"]
     rows: list[tuple[str, int, int | None, int]] = [("log", log["files"], log["rows"], log["bytes"])]
     for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
         rows.append((name, tier["files"], tier["rows"], tier["bytes"]))
-    rows.append(("Silver", silver["files"], None, silver["bytes"]))
+    for made, files in (("Silver", found["silver"]), ("Gold", found["gold"])):
+        rows.append((made, files["files"], None, files["bytes"]))
     shown = [[name, *(None if count is None else Count(count) for count in counts)] for name, *counts in rows]
     show_rows(["tier", "files", "rows", "bytes"], shown, form)
     if found["daemon"] is not None:

@@ -1,5 +1,6 @@
 """The options that every command takes, and the settings that they give."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,27 @@ def load(data_root: Path | None, wal_root: Path | None) -> "Settings":
     for warning in loaded.warnings:
         warn(warning)
     return loaded
+
+
+def moment_ns(text: str) -> int:
+    """Return a time that an option names, UTC nanoseconds.
+
+    Args:
+        text: as ISO 8601, UTC where it names no zone; or whole nanoseconds.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        if text.isdecimal():
+            return int(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no time. Nothing was read. Next: give it as 2025-12-22T14:30:05Z, or in nanoseconds"
+        ) from None
+    known = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (known - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * 1_000
 
 
 def chosen(form: Format | None, *, as_json: bool) -> Format | None:

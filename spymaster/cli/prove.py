@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @failing_with(COULD_NOT_RUN)
 def verify_command(
     date: Annotated[
-        str | None, typer.Option(help="Only its Silver, and captures that touch this UTC date, YYYY-MM-DD.")
+        str | None, typer.Option(help="Only its Silver and Gold, and captures that touch this UTC date, YYYY-MM-DD.")
     ] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
@@ -57,6 +57,7 @@ def verify_command(
                     "rows": verdict.silver.rows,
                     "redelivered_share": round(verdict.silver.redelivered_share, 6),
                 },
+                "gold": {"files": verdict.gold.files, "rows": verdict.gold.rows},
                 "captures": [proof._asdict() for proof in verdict.proofs],
             }
         )
@@ -68,11 +69,13 @@ def verify_command(
         for proof in verdict.proofs:
             if not proof.whole:
                 print(f"capture {proof.capture_id}, {proof.stream}: proven to row {proof.rows}")
+        gold = verdict.gold
+        signals = f"{gold.rows:,} rows in {gold.files:,} parts of Gold; " if gold.files else ""
         print(
             f"{verdict.rows:,} rows in {verdict.files:,} parts read; {whole:,} streams of captures proven whole, "
             f"{len(verdict.proofs) - whole:,} proven to a row; {verdict.silver.audited:,} silver partitions audited, "
             f"{verdict.silver.stale:,} stale: {verdict.silver.rows:,} events of {verdict.silver.rows_in:,} rows, "
-            f"{verdict.silver.redelivered_share:.2%} delivered again; {len(verdict.findings):,} findings."
+            f"{verdict.silver.redelivered_share:.2%} delivered again; {signals}{len(verdict.findings):,} findings."
         )
     return FINDINGS if verdict.findings else OK
 

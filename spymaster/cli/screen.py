@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from spymaster.control import Gauges, JudgeGauges, SyncTimes
     from spymaster.daemon import Daemon
-    from spymaster.query.status import Status
+    from spymaster.query.status import Signals, Status
 
 REFRESH_S = 0.5
 MAX_WAITING: Final = 100  # writes to the terminal; beyond, the new ones are lost
@@ -191,12 +191,23 @@ def contract(found: "Status") -> list[str]:
         f"({_sync_words(daemon['sync'])}, on this disk)",
         f"{not_in_bronze:,} rows are durable and not in Bronze{sealed}; a crash loses none of them",
         f"damage by the medium {found['promise']['damage by the medium']}",
+        *_signal_lines(found["signals"]),
     ]
     if daemon["disk"]["level"] == "warn":  # a worse one is among the problems
         lines.append(daemon["disk"]["text"])
     if daemon["dropped_rows"]:
         lines.append(f"live readers were too slow for {daemon['dropped_rows']:,} rows; log and lake have them")
     return lines + [f"problem: {problem}" for problem in daemon["problems"]]
+
+
+def _signal_lines(found: "Signals | None") -> list[str]:
+    """Say how far signals got, and who is missing on their way."""
+    from spymaster.query.status import MISSING, signal_words
+
+    if found is None:
+        return []
+    missing = found["missing"]
+    return [signal_words(found), *([MISSING[missing]] if missing is not None else [])]
 
 
 def _waiting_words(not_durable: int | None, not_in_bronze: int | None, *, alone: bool) -> str:

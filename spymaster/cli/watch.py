@@ -4,15 +4,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from spymaster import clock
 from spymaster.cli import levels
-from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
+from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load, moment_ns
 from spymaster.cli.output import Format, json_text, plain, print_json, show_rows
 from spymaster.errors import ControlError, UsageError
+
+if TYPE_CHECKING:
+    from spymaster.settings import Settings
 
 POLL_S: Final = 0.25  # a snap of event time
 
@@ -20,19 +23,28 @@ POLL_S: Final = 0.25  # a snap of event time
 def signals_command(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Each new snap, until Ctrl-C.")] = False,
     level: Annotated[str | None, typer.Option(help="Only the level of this id, e.g. VWAP or ROUND_6850.00.")] = None,
+    at: Annotated[str | None, typer.Option(help="The last snap in Gold at or before this time, UTC.")] = None,
+    date: Annotated[str | None, typer.Option(help="The signals in Gold of this trading day, each as it began.")] = None,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
     form: AsFormat = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the levels in sight as the running daemon judges them: state, score and signal.
+    """Show the levels in sight as the running daemon judges them, or as it did: state, score and signal.
 
-    What each means is in docs/engines.md. With --follow --json each snap is one line.
+    What each means is in docs/engines.md. With --follow --json each snap is one line. Gold has a snap once its part is
+    finished, a minute later. It is that of the underlying of PROFILE.
 
     Example: spymaster signals --follow
     """
     form = chosen(form, as_json=as_json)
-    folder = load(data_root, wal_root).wal_root
+    if (at is not None) + (date is not None) + follow > 1:
+        raise UsageError("--follow, --at and --date exclude each other. Nothing was done. Next: give one of them")
+    loaded = load(data_root, wal_root)
+    if at is not None or date is not None:
+        _show_past(loaded, at, date, level, form)
+        return
+    folder = loaded.wal_root
     values = {} if level is None else {"level": level}
     if not follow:
         _print_snap(asked(folder, "signals", values), form)
@@ -40,6 +52,35 @@ def signals_command(
     draw = _redrawn if form is None and sys.stdout.isatty() else _print_snap
     for snap in _snaps(folder, values):
         draw(snap, form)
+
+
+def _show_past(settings: "Settings", at: str | None, date: str | None, level: str | None, form: Format | None) -> None:
+    from spymaster.engines.profile import profile_named
+    from spymaster.query.gold_rows import GoldRows
+    from spymaster.signals.payload import document
+
+    underlying = profile_named(settings.profile).market.underlying
+    gold = GoldRows(settings.data_root, "arrow")
+    if date is not None:
+        names, rows = gold.given(underlying, date)
+        show_rows(names, [row for row in rows if level in {None, row[names.index("level_id")]}], form)
+        return
+    until_ns = moment_ns(str(at))
+    newest_ns = gold.newest_ns(underlying, until_ns)
+    if newest_ns is None:
+        raise UsageError(
+            f"Gold has no snap of {underlying} at or before {clock.utc_text(until_ns)}. Nothing was read. "
+            f"{gold.advice(underlying)}"
+        )
+    (rows_of_snap,) = (
+        gold.read_level_signals(underlying, start_ns=newest_ns, end_ns=newest_ns + 1).combine_chunks().to_batches()
+    )
+    snap = document(rows_of_snap)
+    if level is not None:
+        snap["levels"] = [one for one in snap["levels"] if level in (one["ids"] or [one["id"]])]
+    if form is not Format.JSON:
+        print(f"{clock.utc_text(newest_ns)[:10]}, as it was judged:")
+    _print_snap(snap, form)
 
 
 def zone_set(

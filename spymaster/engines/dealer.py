@@ -15,7 +15,8 @@ the usual size, on what is judged, alive, that expire within `expiry_days`.
     PUT_WALL          likewise of puts; then the lower
     GAMMA_FLIP        the price nearest to the spot at which the position by open interest (by volume where none is
                       known) has no gamma: between two of PRICES prices, `profile_step_ticks` apart around the spot, at
-                      which it has opposite signs, by a straight line; of two as near the lower
+                      which it has opposite signs, with nothing but zeros between, by a straight line; of two as near
+                      the lower
     pressure          gamma by flow in `flow_s`, all strikes; its change a minute is that less the same a minute ago
 
 `flow_turn.py` says when the flow turns, `fuel.py` what it feeds.
@@ -325,8 +326,10 @@ class _Window:
 
 def _crossing(prices: Floats, total: Longs, spot: float) -> float | None:
     """Return the price nearest to the spot at which a profile is zero, None where it is not."""
+    some = total != 0  # zeros are no sign: far from every strike there is no gamma at all
+    prices, total = prices[some], total[some]
     below, above = total[:-1], total[1:]
-    at = np.flatnonzero((np.sign(below) * np.sign(above) < 0) | ((below == 0) & (above != 0)))
+    at = np.flatnonzero(np.sign(below) * np.sign(above) < 0)
     if not len(at):
         return None
     share = below[at] / (below[at] - above[at])

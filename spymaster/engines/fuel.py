@@ -56,7 +56,7 @@ def fuel(net: NDArray[np.int64], gross: NDArray[np.int64], squares: Floats, shar
     x, error = net / whole, np.sqrt(squares) / whole
     enough = np.abs(x) >= np.maximum(share, errors * error)
     effect = np.where(enough, np.where(x > 0, AMPLIFY, DAMPEN), NEUTRAL).astype(np.int8)
-    speak = np.where((whole > 0) & (squares > 0), whole * whole / np.maximum(squares, 1e-300), 0.0)
+    speak = np.where((whole > 0) & (squares > 0), whole * whole / np.where(squares > 0, squares, 1.0), 0.0)
     return Fuel(effect, x, error, speak)
 
 

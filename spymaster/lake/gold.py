@@ -30,6 +30,8 @@ from spymaster.lake.layout import Tier, Within
 from spymaster.paths import Partition
 
 VERSION: Final = 1
+DAEMON_SPAN_S: Final = 60  # of event time: a part of the daemon's
+DAEMON_ROWS: Final = 10_000  # more than that has of levels in sight
 SORTED_BY: Final = "ts_event_ns"  # then, within a snap, by price
 
 # A group is a prefix of columns, and an object of the JSON. A column of SIGNALS is of the group that the nearest of
@@ -306,16 +308,16 @@ def read_footer(part: Path) -> Footer:
     """
     try:
         keys = pq.read_metadata(part).metadata or {}
-        version = f"{keys[b'schema_name'].decode()}.v{keys[b'schema_version'].decode()}"
+        name, version = keys[b"schema_name"].decode(), int(keys[b"schema_version"])
         footer = Footer(*(keys[f"spymaster_{name}".encode()].decode() or None for name in Footer._fields))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise LayoutError(
             f"{part} is no Gold that spymaster wrote ({type(error).__name__}: {error}). It was left as it is. "
             f"Next: move it out of the lake"
         ) from error
-    if version != f"{LEVELS_SIGNALS.name}.v{VERSION}":
+    if name != LEVELS_SIGNALS.name or version > VERSION:
         raise LayoutError(
-            f"{part} holds {version}, which this version does not read. Nothing was changed. "
+            f"{part} holds {name}.v{version}, which this version does not read. Nothing was changed. "
             f"Next: use the version of spymaster that wrote it"
         )
     return footer

@@ -27,7 +27,11 @@ from packaging.specifiers import SpecifierSet
 from pydantic import SecretStr
 
 from spymaster import clock, durable
+from spymaster.errors import ControlError
 from spymaster.feeds import massive_package
+from spymaster.lake import layout
+from spymaster.lake.gold import LEVELS_SIGNALS
+from spymaster.query import status
 from spymaster.settings import Settings
 
 Verdict = Literal["OK", "WARN", "FAIL"]
@@ -93,6 +97,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield check_memory(_available_memory_bytes(), settings.wal_segment_size_mb << 20)
     yield check_keys(settings)
     yield check_daemon(settings.wal_root)
+    yield check_signals(settings.wal_root)
+    yield check_gold(settings.data_root)
 
 
 def _requirements() -> tuple[str | None, list[str]]:
@@ -395,3 +401,25 @@ def check_daemon(wal_root: Path) -> Check:
         advice = "mend the permissions of WAL_ROOT, or choose another"
         return Check("daemon", "WARN", f"unknown: {error.strerror or error}", advice)
     return Check("daemon", "OK", "none records here" if holder is None else f"process {holder} records here")
+
+
+def check_signals(wal_root: Path) -> Check:
+    """Ask the running daemon whether signals are published, and get into Gold."""
+    try:
+        daemon = status.running(wal_root)
+    except (ControlError, OSError) as error:
+        return Check("signals", "WARN", f"unknown: {error}", "ask again; see what that process does")
+    if daemon is None:
+        return Check("signals", "OK", "no daemon runs, so none are published")
+    found = status.signals_of(daemon)
+    missing = found["missing"]
+    if missing is not None:
+        said, _, advice = status.MISSING[missing].partition(" Next: ")
+        return Check("signals", "WARN", f"{said} {status.signal_words(found)}", advice)
+    return Check("signals", "OK", status.signal_words(found))
+
+
+def check_gold(data_root: Path) -> Check:
+    """Say how much Gold there is."""
+    sizes = layout.gold_sizes(data_root, LEVELS_SIGNALS)
+    return Check("Gold", "OK", f"{len(sizes):,} parts, {sum(sizes):,} bytes")

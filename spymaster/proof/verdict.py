@@ -40,6 +40,21 @@ class SilverVerdict:
 
 
 @dataclass
+class GoldVerdict:
+    """What an audit of Gold found.
+
+    Attributes:
+        findings: one line for each part that is not as it was published, and for each hour with rows that stand twice.
+        files: parts that were read.
+        rows: rows of those that stand.
+    """
+
+    findings: list[str] = field(default_factory=list)
+    files: int = 0
+    rows: int = 0
+
+
+@dataclass
 class Verdict:
     """What an audit found.
 
@@ -50,6 +65,7 @@ class Verdict:
         files: parts read and compared.
         rows: rows audited.
         silver: what was found of Silver; its lines are among the others too.
+        gold: what was found of Gold, likewise.
     """
 
     findings: list[str] = field(default_factory=list)
@@ -58,3 +74,4 @@ class Verdict:
     files: int = 0
     rows: int = 0
     silver: SilverVerdict = field(default_factory=SilverVerdict)
+    gold: GoldVerdict = field(default_factory=GoldVerdict)

@@ -1,5 +1,7 @@
 """Proves, or refutes, that what was recorded is all there: log, Bronze, catalog and Silver against each other.
 
+Gold is audited by itself (`proof/gold.py`).
+
 A capture is proven whole when its rows carry `capture_seq` 0 to n-1, each once, and its end row says n. Without an
 end row, as after a crash, it is proven to the row before the first that is missing. It is always audited whole,
 whatever dates it touches. Each segment, and each part made of one, names the last rows of the segment before it, so a
@@ -18,7 +20,7 @@ from spymaster import paths
 from spymaster.errors import UsageError
 from spymaster.lake import catalog, lake_id
 from spymaster.lake.layout import Tier
-from spymaster.proof import captures, evidence, files, silver
+from spymaster.proof import captures, evidence, files, gold, silver
 from spymaster.proof.spill import spilling
 from spymaster.proof.verdict import Verdict
 
@@ -26,7 +28,7 @@ from spymaster.proof.verdict import Verdict
 def verify(
     wal_root: Path, data_root: Path, date: str | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Verdict:
-    """Audit log and lake; with `date`, only its Silver, and the captures that have rows of that UTC date, these whole.
+    """Audit log and lake; with `date`, only its Silver and Gold, and captures with rows of that UTC date, these whole.
 
     Raises:
         UsageError: there is neither log nor lake, or `date` is not a calendar date.
@@ -37,10 +39,10 @@ def verify(
     if date is not None:
         paths.check_date(date)
     lake_id.require_own_log(wal_root, data_root)
-    compacted = silver.list_files(data_root, date)
+    compacted, signals = silver.list_files(data_root, date), gold.list_files(data_root, date)
     in_lake = Tier.BRONZE.of(data_root).is_dir() or (data_root / catalog.FILE_NAME).exists()
     recorded = in_lake or bool(evidence.segments(wal_root))
-    if not recorded and not compacted:
+    if not recorded and not compacted and not signals:
         raise UsageError(
             f"there is no lake at {data_root} and no log at {wal_root}. Nothing was read. "
             f"Next: check DATA_ROOT and WAL_ROOT; spymaster config show"
@@ -62,7 +64,7 @@ def verify(
             parts, absent, wanted = evidence.keep_captures_of(connection, date, data_root, parts, absent, known)
         files.report_absent(absent, archived, verdict)
         files.audit_quarantine(wal_root, data_root, verdict)
-        todo = len(parts) + len(compacted)
+        todo = len(parts) + len(compacted) + len(signals)
         spoiled = absent.keys() | parts.keys()
         parts = files.audit_files(data_root, parts, indexed, archived, verdict, progress, todo)
         spoiled -= parts.keys()
@@ -75,6 +77,8 @@ def verify(
     verdict.silver = silver.audit_silver(
         data_root, compacted, spoiled, lambda done: progress and progress(verdict.files + done, todo)
     )
-    verdict.findings += verdict.silver.findings
+    before = verdict.files + len(compacted)
+    verdict.gold = gold.audit_gold(data_root, signals, lambda done: progress and progress(before + done, todo))
+    verdict.findings += [*verdict.silver.findings, *verdict.gold.findings]
     verdict.notes += verdict.silver.notes
     return verdict

@@ -236,7 +236,7 @@ class Lake:
                 self._tables[schema.name].require_known_parts()
             if names is None or not names.isdisjoint([f"bronze_{name}", *silver_views(schema)]):
                 self._views.show_tiers(schema)
-        self._views.show_datasets(names)
+        self._views.show_made(names)
 
     def empty_views(self, query: str) -> list[tuple[str, bool]]:
         """Return the views of market data that a query names and that have no row, and whether a compaction helps."""

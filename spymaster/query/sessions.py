@@ -160,6 +160,18 @@ def _clock_us(ts_ns: int) -> Session | None:
     return Session(day.isoformat(), begin, end, rth_begin, rth_end) if begin <= ts_ns < end else None
 
 
+def session_of_date(day: str, market: Market) -> Session | None:
+    """Return the session that the exchange names by a date; None where it has none.
+
+    Args:
+        day: YYYY-MM-DD.
+        market: whose calendar, see the profiles.
+    """
+    noon = datetime.combine(date.fromisoformat(day), time(17), UTC)  # in New York, of a session of either market
+    found = session_at(int(noon.timestamp()) * clock.NS_PER_SECOND, market)
+    return found if found is not None and found.date == day else None
+
+
 def clock_session(ts_ns: int) -> Session:
     """Return CME's session of a time as if every date were a whole trading day: the simulated market never closes."""
     moment = datetime.fromtimestamp(ts_ns // clock.NS_PER_SECOND, _CHICAGO)
@@ -266,6 +278,8 @@ def columns(schema: EventSchema) -> str:
     asset = schema.name.partition(".")[0]
     if asset == "system":
         return "null::date as session_date, null::boolean as is_rth"
+    if "session" in schema.log.names:  # it says so itself
+        return "try_cast(session as date) as session_date, is_rth(ts_event_ns) as is_rth"
     cme, us = "cme_session_date(ts_event_ns)", "us_session_date(ts_event_ns)"
     by_venue = (
         f"case when source in ({_listed(CME_SOURCES)}) then {cme} when source in ({_listed(US_SOURCES)}) then {us} "

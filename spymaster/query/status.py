@@ -6,12 +6,13 @@ part is seen to at each start, and proven by `verify`.
 """
 
 from pathlib import Path
-from typing import Any, Final, TypedDict, cast
+from typing import Final, TypedDict, cast
 
-from spymaster import control, durable
+from spymaster import clock, control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
 from spymaster.lake import catalog, lake_id, layout
+from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.wal import folder
 from spymaster.wal.folder import LOG_ALARM_BYTES, QUARANTINE
 from spymaster.wal.segment import scan
@@ -22,6 +23,11 @@ PROMISE: Final = (
     ("a power cut", "loses only rows not yet acknowledged"),
     ("damage by the medium", "is detected, delimited and reported"),
 )
+
+MISSING: Final = {
+    "core": "the core is missing: nobody judges, so no signal is published. Next: see the problems, or start it again",
+    "writer": "the writer of Gold is missing: what is published is not kept. Next: see the problems, or start it again",
+}
 
 
 class Tier(TypedDict):
@@ -54,8 +60,22 @@ class AtRisk(TypedDict):
     durable_not_in_bronze: int | None
 
 
+class Signals(TypedDict):
+    """The way of signals in the running daemon: snaps that were published, and how far Gold has them.
+
+    `missing` is `core` where nobody judges, `writer` where nobody writes Gold, else null.
+    """
+
+    published: int
+    gold_flushed_ns: int | None
+    gold_flush_age_s: float | None
+    missing: str | None
+
+
 class Status(TypedDict):
-    """What `spymaster status --json` prints. `daemon` is null if none answered, `holder` the log's writer's pid."""
+    """What `spymaster status --json` prints. `daemon` is null if none answered, and so are `signals`; `holder` is the
+    log's writer's pid.
+    """
 
     daemon: DaemonStatus | None
     holder: str | None
@@ -64,6 +84,8 @@ class Status(TypedDict):
     bronze: dict[str, Tier]
     bronze_total: Tier
     silver: Files
+    gold: Files
+    signals: Signals | None
     quarantine: dict[str, int]
     alarms: list[str]
     promise: dict[str, str]
@@ -112,12 +134,13 @@ def segments(wal_root: Path) -> list[SegmentRow]:
     return rows[::-1]
 
 
-def _known(answer: dict[str, Any] | None) -> DaemonStatus | None:
-    """Return a daemon's answer if it is one of this version's.
+def running(wal_root: Path) -> DaemonStatus | None:
+    """Return what the running daemon says; None where none runs.
 
     Raises:
-        ControlError: it lacks gauges.
+        ControlError: it gives no answer, or another than this version's.
     """
+    answer = control.ask(wal_root, "status")
     if answer is not None and not DaemonStatus.__required_keys__ <= answer.keys():
         raise ControlError(
             f"the daemon (version {answer.get('version')}) answers otherwise than this version asks. Its recording is "
@@ -132,7 +155,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
     daemon = None
     holder = durable.lock_holder(wal_root)
     try:
-        daemon = _known(control.ask(wal_root, "status"))
+        daemon = running(wal_root)
     except ControlError as error:
         alarms.append(str(error) if holder is None else f"process {holder} holds the log: {error}")
     wal, at_risk = _log(wal_root, daemon)
@@ -152,7 +175,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
         alarms.append(str(error))
     if daemon is not None and (strangers := daemon["catalog"]["strangers"]) is not None:
         alarms.append(strangers)
-    silver = layout.silver_sizes(data_root)
+    silver, gold = layout.silver_sizes(data_root), layout.gold_sizes(data_root, LEVELS_SIGNALS)
     return {
         "daemon": daemon,
         "holder": holder,
@@ -165,6 +188,8 @@ def status(wal_root: Path, data_root: Path) -> Status:
             rows=sum(tier["rows"] for tier in bronze.values()),
         ),
         "silver": Files(bytes=sum(silver), files=len(silver)),
+        "gold": Files(bytes=sum(gold), files=len(gold)),
+        "signals": None if daemon is None else signals_of(daemon),
         "quarantine": {
             "wal": durable.bytes_below(wal_root / QUARANTINE),
             "feeds": durable.bytes_below(layout.quarantine(data_root)),
@@ -172,6 +197,32 @@ def status(wal_root: Path, data_root: Path) -> Status:
         "alarms": alarms,
         "promise": dict(PROMISE),
     }
+
+
+def signals_of(daemon: DaemonStatus) -> Signals:
+    """Return how far the signals of a running daemon got, and which of judge and writer is missing."""
+    judge, gold = daemon["judge"], daemon["gold"]
+    missing = None
+    if judge is None or judge["state"] == "ended":
+        missing = "core"
+    elif gold is None or not gold["following"]:
+        missing = "writer"
+    return {
+        "published": 0 if judge is None else judge["published"],
+        "gold_flushed_ns": None if gold is None else gold["flushed_ns"],
+        "gold_flush_age_s": None if gold is None else gold["flushed_age_s"],
+        "missing": missing,
+    }
+
+
+def signal_words(found: Signals) -> str:
+    """Return them in a line."""
+    if found["gold_flushed_ns"] is None or found["gold_flush_age_s"] is None:
+        flushed = "Gold has none of them yet"
+    else:
+        until = clock.utc_text(found["gold_flushed_ns"])[:19]
+        flushed = f"Gold has them to {until}Z, flushed {found['gold_flush_age_s']:.0f} s ago"
+    return f"{found['published']:,} snaps of signals published; {flushed}"
 
 
 def _log(wal_root: Path, daemon: DaemonStatus | None) -> tuple[Log, AtRisk]:

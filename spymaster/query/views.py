@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -10,9 +11,13 @@ from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
 from spymaster.lake.datasets import DATASETS, JOINED, OUTCOMES, TOUCHING, DataSet
+from spymaster.lake.gold import FILES, LEVELS_SIGNALS
 from spymaster.lake.layout import Tier, escape_glob
 from spymaster.query import naming, sessions
 from spymaster.query.one_table import Snapshot
+
+GOLD: Final = "levels_signals"  # the view's name
+_FILES: Final = {Tier.SILVER: layout.SILVER_FILE, Tier.GOLD: layout.GOLD_PATTERN}
 
 
 class Views:
@@ -30,6 +35,13 @@ class Views:
                 self._view(view, schema, silver.columns_of(schema), [])
         for dataset in DATASETS.values():
             self._show(dataset.name, self._dataset(dataset, dict.fromkeys(DATASETS, False)))
+        self._view(GOLD, LEVELS_SIGNALS, FILES, [])
+
+    def show_made(self, names: Collection[str] | None) -> None:
+        """Make the views of Gold and of data sets, those that are among some names, or all."""
+        if names is None or GOLD in names:
+            self._view(GOLD, LEVELS_SIGNALS, FILES, self._tier(LEVELS_SIGNALS, Tier.GOLD))
+        self._show_datasets(names)
 
     def show_tiers(self, schema: EventSchema) -> None:
         """Make the views of a schema's tiers."""
@@ -40,8 +52,7 @@ class Views:
         for view in silver_views(schema):
             self._view(view, schema, silver.columns_of(schema), compacted)
 
-    def show_datasets(self, names: Collection[str] | None) -> None:
-        """Make the views of data sets, those that are among some names, or all."""
+    def _show_datasets(self, names: Collection[str] | None) -> None:
         wanted = [dataset for dataset in DATASETS.values() if names is None or dataset.name in names]
         there = {name: bool(wanted) and bool(layout.dataset_files(self._data_root, name)) for name in DATASETS}
         for dataset in wanted:
@@ -79,7 +90,7 @@ class Views:
             return []
         folder = escape_glob(layout.schema_folder(self._data_root, tier, schema))
         levels = "*/*/*" if schema.hourly else "*/*"
-        files = layout.SILVER_FILE if tier is Tier.SILVER else layout.PART_PATTERN
+        files = _FILES.get(tier, layout.PART_PATTERN)
         return [_read_events(schema, [f"{folder}/{levels}/{files}"], without)]
 
     def show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema, *, counted: bool) -> None:

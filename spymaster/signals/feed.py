@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from spymaster.engines.judge import Judge
 from spymaster.engines.option_rows import SCHEMAS as OPTIONS
@@ -28,6 +29,8 @@ from spymaster.query.stretches import Bounds
 from spymaster.wal.reader import read_log
 
 _SCHEMAS: Final = (FUTURES_MBP10, FUTURES_TRADES, REFERENCE_STATUS, STOCKS_TRADES, STOCKS_QUOTES, *OPTIONS)
+
+Given = Callable[[Stream, pa.RecordBatch], None]
 
 
 class Roots(NamedTuple):
@@ -89,6 +92,7 @@ def feed(
     *,
     to_the_end: bool,
     stopped: Callable[[], bool] = lambda: False,
+    given: Given = lambda stream, rows: None,
 ) -> Iterator[list[Snap]]:
     """Give a judge what was recorded; yield the snaps that it makes due.
 
@@ -98,6 +102,7 @@ def feed(
         taken: has the last `capture_seq` of each schema's capture that the judge was given, when snaps are yielded.
         to_the_end: as of `Recorded.batches`.
         stopped: whether to end early; asked a batch.
+        given: called with what the judge is given.
 
     Raises:
         LayoutError: a part does not read. The judge has what was before it.
@@ -105,6 +110,7 @@ def feed(
     for stream, batch in recorded.batches(to_the_end=to_the_end):
         if stopped():
             return
+        given(stream, batch)
         snaps = judge.take(stream, batch)
         ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
         for capture_id in np.unique(ids).tolist():

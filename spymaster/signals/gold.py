@@ -6,7 +6,7 @@ it: a part with a hole would have the name of the whole one. Who keeps the snaps
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +14,13 @@ import pyarrow as pa
 
 from spymaster import clock
 from spymaster.bus import Bus, Published, Skipped, Subscription
+from spymaster.control import GoldGauges
 from spymaster.errors import LayoutError, StorageError, UsageError
 from spymaster.lake.gold import GOLD, LEVELS_SIGNALS, NOBODY, Footer, Parts, publish
 from spymaster.lake.layout import Tier
 from spymaster.signals.payload import flatten
 
 MOST_WAITING: Final = 16  # parts that the disk refused; a minute each in the daemon. Beyond, the oldest is abandoned
-DAEMON_SPAN_S: Final = 60  # of event time: a part of the daemon
-DAEMON_ROWS: Final = 10_000  # more than that has of levels in sight
 
 Tell = Callable[[str], None]
 
@@ -114,8 +113,8 @@ class SignalsWriter:
             UsageError: it does not fit; nothing of it was written.
             StorageError: the disk refused a part; it is tried again with the next.
         """
-        self._put(flatten(payload))
-        await self._publish()
+        if finished := self._put(flatten(payload)):
+            await self._publish(finished)
 
     async def flush(self) -> None:
         """Publish what there is, though its part be not finished; durable on return.
@@ -123,10 +122,21 @@ class SignalsWriter:
         Raises:
             StorageError: the disk refused; what it refused is tried again.
         """
-        for parts in self._parts.values():
-            if (rest := parts.cut()) is not None:
-                self._finished.append(rest)
-        await self._publish()
+        cut = [rest for parts in self._parts.values() if (rest := parts.cut()) is not None]
+        refused, self._finished = [*self._finished], deque()
+        await self._publish([*refused, *cut])
+
+    def gauges(self) -> GoldGauges:
+        """Return what `spymaster status` shows of it."""
+        return {
+            "following": self._reading is not None and not self._reading.done(),
+            "snaps": self.snaps,
+            "parts": self.parts,
+            "waiting_rows": self.waiting_rows,
+            "abandoned_rows": self.abandoned_rows,
+            "flushed_ns": self.flushed_ns,
+            "flushed_age_s": None if self.flushed_s is None else round(clock.monotonic_s() - self.flushed_s, 1),
+        }
 
     def get_gold_path(self) -> str:
         """Return the folder that Gold lies in."""
@@ -134,70 +144,74 @@ class SignalsWriter:
 
     async def _follow(self, subscription: Subscription) -> None:
         async for item in subscription:
-            if isinstance(item, Published):
-                self._take(item)
-            else:
-                self._skip(item)
+            finished = self._take(item) if isinstance(item, Published) else self._skip(item)
+            if not finished:
+                continue
             try:
-                await self._publish()
+                await self._publish(finished)
             except StorageError as error:
                 self._tell(str(error))
 
-    def _take(self, item: Published) -> None:
+    def _take(self, item: Published) -> list[pa.Table]:
         if not item.batch.schema.equals(GOLD):
             self._abandon(item.batch.num_rows, f"rows of {item.stream} are of another form than this version's")
-            return
-        self._put(item.batch)
+            return []
+        return self._put(item.batch)
 
-    def _put(self, rows: pa.RecordBatch) -> None:
+    def _put(self, rows: pa.RecordBatch) -> list[pa.Table]:
+        """Take rows; return the parts that are finished by that."""
         if not rows.num_rows:
-            return
+            return []
         parts = self._of(rows.column("underlying")[0].as_py())
         skipped = parts.skipped_rows
-        self._finished += parts.put(rows)
+        finished = parts.put(rows)
         self.abandoned_rows += parts.skipped_rows - skipped
         self.snaps += 1
         self.rows += rows.num_rows
-        while len(self._finished) > MOST_WAITING:
-            self._abandon(self._finished.popleft().num_rows, "the disk refused for too long")
+        return finished
 
     def _of(self, underlying: str) -> Parts:
         if underlying not in self._parts:
             self._parts[underlying] = Parts(self._span_ns, self._most_rows)
         return self._parts[underlying]
 
-    def _skip(self, skipped: Skipped) -> None:
+    def _skip(self, skipped: Skipped) -> list[pa.Table]:
         finished, dropped = self._of(skipped.stream.symbol).skip(skipped.first_ns, skipped.last_ns)
-        self._finished += finished
         self._abandon(dropped + skipped.rows, "they were published faster than they were written")
+        return finished
 
     def _abandon(self, rows: int, because: str) -> None:
         self.abandoned_rows += rows
         self._tell(
-            f"{rows:,} rows of {LEVELS_SIGNALS.name} are in no part of Gold: {because}. What they come from is "
-            f"recorded. Next: spymaster run makes their part again when it starts"
+            f"{rows:,} rows of {LEVELS_SIGNALS.name} are in no part of Gold: {because}. All others are. Next: publish "
+            f"them again; a daemon does, from system.snaps, when it starts"
         )
 
-    async def _publish(self) -> None:
-        """Publish the parts that are finished, oldest first.
+    async def _publish(self, finished: Sequence[pa.Table]) -> None:
+        """Publish parts, behind those that the disk refused.
 
         Raises:
-            StorageError: the disk refused; that part and those behind it wait.
+            StorageError: the disk refused; that part and those behind it wait for the next.
         """
+        self._finished += finished
         async with self._publishing:
             while self._finished:
-                table = self._finished[0]
-                try:
-                    await asyncio.to_thread(publish, self._data_root, table, self._footer)
-                except LayoutError as error:
-                    self.abandoned_rows += table.num_rows
-                    self._tell(str(error))
-                except OSError as error:
-                    raise StorageError(
-                        f"a part of Gold with {table.num_rows:,} rows was not written ({error}). It is tried again "
-                        f"with the next. Next: check the disk of {self._data_root}"
-                    ) from error
-                else:
-                    self.parts += 1
-                    self.flushed_ns, self.flushed_s = table["ts_event_ns"][-1].as_py(), clock.monotonic_s()
-                self._finished.popleft()
+                await self._publish_one(self._finished.popleft())
+
+    async def _publish_one(self, table: pa.Table) -> None:
+        try:
+            await asyncio.to_thread(publish, self._data_root, table, self._footer)
+        except LayoutError as error:
+            self.abandoned_rows += table.num_rows
+            self._tell(str(error))
+        except OSError as error:
+            self._finished.appendleft(table)
+            while len(self._finished) > MOST_WAITING:
+                self._abandon(self._finished.popleft().num_rows, "the disk refused for too long")
+            raise StorageError(
+                f"a part of Gold with {table.num_rows:,} rows was not written ({error}). It is tried again with the "
+                f"next. Next: check the disk of {self._data_root}"
+            ) from error
+        else:
+            self.parts += 1
+            self.flushed_ns, self.flushed_s = table["ts_event_ns"][-1].as_py(), clock.monotonic_s()

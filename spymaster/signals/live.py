@@ -103,6 +103,7 @@ class LiveJudge:
         self._state, self._at_the_end = "waiting", at_the_end
         self._told, self._sight, self._tell = Told(journal), Sight(), tell
         self._signals = Stream(LEVELS_SIGNALS.name, profile.market.underlying)
+        self._published = 0
         self._skipped_rows = 0  # by earlier subscriptions; they were read from the log
         self._record = Record(profile.name)
 
@@ -253,6 +254,7 @@ class LiveJudge:
             self.snap = snap
             self._told.snap(snap)
             self._bus.publish(self._signals, [rows])
+            self._published += 1
 
     async def _recorded(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Make rows of `system.snaps` durable. On a full disk signals wait for room, as their rows do."""
@@ -300,6 +302,7 @@ class LiveJudge:
             "levels": 0 if snap is None else snap.levels.num_rows,
             "signals": self._told.counts,
             "given": {} if snap is None else _given(snap),
+            "published": self._published,
             "read_again_rows": self._skipped_rows + self._subscription.dropped_rows,
         }
 

@@ -1,6 +1,7 @@
 """How a session's judge is begun live: on record or anew, and Gold made whole of what a kill took from it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,16 +9,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spymaster import clock
 from spymaster.clock import NS_PER_HOUR, NS_PER_SECOND
 from spymaster.engines.profile import Profile
 from spymaster.engines.session import Session
 from spymaster.errors import LayoutError
-from spymaster.lake import gold
-from spymaster.lake.gold import Footer, Parts
+from spymaster.events import SYSTEM_SNAPS, SYSTEM_SYMBOL
+from spymaster.lake import gold, layout
+from spymaster.lake.gold import DAEMON_ROWS, DAEMON_SPAN_S, Footer, Parts
+from spymaster.query.sessions import Market, session_at
 from spymaster.signals import contract, payload
 from spymaster.signals.begun import code_hash
 from spymaster.signals.chain import Chain, chains_of
-from spymaster.signals.gold import DAEMON_ROWS, DAEMON_SPAN_S
 from spymaster.signals.sight import Sight
 from spymaster.signals.warm_up import WarmUp
 
@@ -70,9 +73,37 @@ def start(
     else:
         name, because = chain.begun.contract, "its snaps are on record"
     warm = WarmUp(data_root, wal_root, profile, session, name, chain=chain, stopped=stopped)
+    _finish_before(data_root, wal_root, profile, session, tell, stopped)
     sight = Sight()
     pending = [] if chain is None else _worked_again(warm, chain, sight, data_root, profile, tell)
     return Started(warm, sight, because, pending)
+
+
+def _finish_before(
+    data_root: Path, wal_root: Path, profile: Profile, session: Session, tell: Tell, stopped: Callable[[], bool]
+) -> None:
+    """Publish what a kill took from Gold in the newest session before, to which no snap comes any more."""
+    for past in _before(data_root, session, profile.market.calendar):
+        chain = _chain(data_root, wal_root, profile, past)
+        if chain is None:
+            continue
+        if _lacking(chain, _there(data_root, profile, past)).any():
+            warm = WarmUp(data_root, wal_root, profile, past, chain.begun.contract, chain=chain, stopped=stopped)
+            rest = _worked_again(warm, chain, Sight(), data_root, profile, tell)
+            if rest and not stopped():
+                gold.publish(data_root, pa.Table.from_batches(rest), footer_of(profile))
+        return
+
+
+def _before(data_root: Path, session: Session, market: Market) -> list[Session]:
+    """Return the newest sessions before one of which snaps are on record, by their dates alone: at most two."""
+    last = clock.utc_text(session.begin_ns)[:10]
+    dates = [date for date in layout.dates(data_root, SYSTEM_SNAPS, SYSTEM_SYMBOL) if date <= last]
+    if not dates:
+        return []
+    midnight_ns = int(datetime.fromisoformat(f"{dates[-1]}T00:00+00:00").timestamp()) * NS_PER_SECOND
+    found = [session_at(midnight_ns + hour * NS_PER_HOUR, market) for hour in (23, 17)]  # an evening is the next one's
+    return [past for past in dict.fromkeys(found) if past is not None and past.begin_ns < session.begin_ns]
 
 
 def _chain(data_root: Path, wal_root: Path, profile: Profile, session: Session) -> Chain | None:
@@ -88,8 +119,7 @@ def _worked_again(
 ) -> list[pa.RecordBatch]:
     """Work the snaps on record again, publish the parts of Gold that lack, return the rows of the open one."""
     underlying, footer = profile.market.underlying, footer_of(profile)
-    there = gold.begun_within(data_root, underlying, warm.session.begin_ns, warm.session.end_ns)
-    wanted = _lacking(chain, np.array(sorted(there), np.int64))
+    wanted = _lacking(chain, _there(data_root, profile, warm.session))
     parts, last = Parts(SPAN_NS, DAEMON_ROWS), len(chain.snap_ns) - 1
     for number, snap in warm.again():
         shown = sight.rows(snap)
@@ -104,6 +134,12 @@ def _worked_again(
                 tell(str(error))
     rest = parts.cut()
     return [] if rest is None else rest.to_batches()
+
+
+def _there(data_root: Path, profile: Profile, session: Session) -> NDArray[np.int64]:
+    """Return the first snaps of the parts that Gold has of a session."""
+    found = gold.begun_within(data_root, profile.market.underlying, session.begin_ns, session.end_ns)
+    return np.array(sorted(found), np.int64)
 
 
 def _lacking(chain: Chain, there: NDArray[np.int64]) -> NDArray[np.bool_]:

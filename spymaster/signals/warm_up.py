@@ -39,7 +39,7 @@ from spymaster.query.stretches import MOST_ROWS, Bounds, Positions, Taken, by_ca
 from spymaster.signals.begun import Begun, code_hash
 from spymaster.signals.chain import Chain
 from spymaster.signals.earlier import earlier_of, seed_of
-from spymaster.signals.feed import Roots, begin_of, feed, quoting_of, streams_of
+from spymaster.signals.feed import Given, Roots, begin_of, feed, quoting_of, streams_of
 from spymaster.signals.zones import Zones, ZonesAsSeen, recorded
 
 MOST_AT_ONCE: Final = 64  # snaps of a pass, which are recorded by one sync; 16 s of a session
@@ -82,6 +82,7 @@ class WarmUp:
         body: Body | None = None,
         most_rows: int = MOST_ROWS,
         stopped: Callable[[], bool] = lambda: False,
+        given: Given = lambda stream, rows: None,
     ) -> None:
         """Read what earlier sessions leave; nothing of this one yet.
 
@@ -96,6 +97,7 @@ class WarmUp:
             body: of the ledger; the fastest if None.
             most_rows: that are read at once.
             stopped: whether nobody waits any more for what a pass reads; asked a batch.
+            given: called with the rows that the judge is given from log and lake.
 
         Raises:
             WalError: the log cannot be read.
@@ -107,7 +109,7 @@ class WarmUp:
         self._roots = Roots(data_root, wal_root)
         self.session, self.contract, self.chain = session, contract, chain
         self.zones = Zones(profile.market.underlying, profile.market.tick)
-        self._profile, self._stopped = profile, stopped
+        self._profile, self._stopped, self._given = profile, stopped, given
         self._zones_seen: tuple[int, int] | None = None  # by the newest snap
         self._first_zones, self._body, self._most_rows = zones, body, most_rows
         if chain is not None:
@@ -146,6 +148,7 @@ class WarmUp:
             if self._stopped():
                 return
             for stream, batch in batches:
+                self._given(stream, batch)
                 judge.put(stream, batch)
             judge.zones = zones.at(number)
             snap = judge.snap(int(chain.snap_ns[number]))
@@ -195,7 +198,8 @@ class WarmUp:
         bounds = Bounds(self.session.begin_ns, self.session.end_ns, dict(self.taken), until)
         rows = Recorded(*self._roots, streams_of(self._profile, judge), bounds, self._most_rows)
         waiting: list[Snap] = []
-        for snaps in feed(judge, rows, self.taken, to_the_end=positions is not None, stopped=self._stopped):
+        to_the_end = positions is not None
+        for snaps in feed(judge, rows, self.taken, to_the_end=to_the_end, stopped=self._stopped, given=self._given):
             waiting += self._noted(snaps)
             if len(waiting) >= MOST_AT_ONCE:
                 yield waiting

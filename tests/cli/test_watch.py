@@ -6,9 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from docs import make_reference, signals_schema
+from spymaster.lake import gold
+from spymaster.lake.gold import NOBODY
 from tests.command_line import clean_environment, spymaster
+from tests.json_schema import misfits
+from tests.signals import snaps
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -65,6 +71,8 @@ def test_signals_as_json_have_every_column_and_one_level_alone_is_asked_for_by_i
     assert {"price", "break_score_smooth", "break_score_barrier", "signal", "p_break", "note"} <= level.keys()
     assert {"state", "held_state", "added_60s", "coverage"} <= level["barrier"].keys()
     assert json.loads(ask("signals", "--json", "--level", "NOTHING"))["levels"] == []
+    schema = json.loads((make_reference.HERE / signals_schema.NAME).read_text())
+    assert misfits(snap, schema) == []
 
 
 def test_signals_that_are_followed_are_a_line_of_json_each_new_snap(environment):
@@ -123,3 +131,66 @@ def test_without_a_daemon_there_is_nothing_to_ask(tmp_path, arguments):
     assert done.returncode == 2
     assert "no daemon records in" in done.stderr
     assert "Next: spymaster run" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory):
+    """The environment of a lake whose Gold has a minute of a market, and no daemon."""
+    folder = tmp_path_factory.mktemp("past")
+    gold.publish(folder / "lake", pa.Table.from_batches(snaps.gold()), NOBODY)
+    return clean_environment(DATA_ROOT=str(folder / "lake"), WAL_ROOT=str(folder / "wal"), PROFILE="SIM")
+
+
+def of(environment, *arguments):
+    done = spymaster("signals", *arguments, environment=environment)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def test_the_snap_of_a_past_time_is_shown_as_it_was_judged(past):
+    snap = json.loads(of(past, "--at", "2025-12-22T14:30:10.100Z", "--json"))
+    first, head, names, *_ = of(past, "--at", "2025-12-22T14:30:10.1", "--format", "table").splitlines()
+    (level,) = json.loads(of(past, "--at", str(snap["ts_event_ns"]), "--level", snap["levels"][0]["id"], "--json"))[
+        "levels"
+    ]
+
+    assert snap == json.loads(json.dumps(_document(snap["ts_event_ns"])))
+    assert first == "2025-12-22, as it was judged:"
+    assert "at 14:30:10." in head
+    assert names.split("|")[0].strip() == "price"
+    assert level == snap["levels"][0]
+
+
+def _document(ts_ns):
+    return next(snaps.payload.document(rows) for rows in snaps.gold() if rows.column("ts_event_ns")[0].as_py() == ts_ns)
+
+
+def test_the_signals_of_a_past_day_are_a_row_each(past):
+    found = json.loads(of(past, "--date", "2025-12-22", "--json"))
+    (names, _, *rows) = of(past, "--date", "2025-12-22", "--format", "table").splitlines()
+
+    columns = ["signal_since_ns", "level_id", "signal"]
+    given = {tuple(row.values()) for row in pa.Table.from_batches(snaps.gold()).select(columns).to_pylist()}
+    assert {(row[0], row[1], row[3]) for row in found["rows"]} == {one for one in given if one[0] is not None}
+    assert {row[3] for row in found["rows"]} == {"BREAK", "REJECT"}
+    assert len(rows) == len(found["rows"])
+    assert names.split("|")[0].strip() == "signal_since_ns"
+    level = found["rows"][0][1]
+    assert {row[1] for row in json.loads(of(past, "--date", "2025-12-22", "--level", level, "--json"))["rows"]} == {
+        level
+    }
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (("--at", "noon"), "'noon' is no time. Nothing was read. Next: "),
+    (("--at", "2025-12-01T00:00:00Z"), "Gold has no snap of ES at or before 2025-12-01T00:00:00.000000000Z"),
+    (("--date", "2025-12-01"), "there is no Gold of ES in the session of 2025-12-01"),
+    (("--date", "2025-12-22", "--follow"), "exclude each other"),
+])  # fmt: skip
+def test_a_past_that_is_not_there_is_one_line(past, arguments, line):
+    done = spymaster("signals", *arguments, environment=past)
+
+    assert done.returncode == 2
+    assert line in done.stderr
+    assert "Next: " in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -7,8 +7,9 @@ import numpy as np
 from spymaster.clock import NS_PER_SECOND
 from spymaster.engines.flow_turn import Turn
 from spymaster.engines.ledger import SNAP_NS
+from spymaster.engines.option_model import GAMMA_SCALE
 from spymaster.engines.profile import profile_named
-from spymaster.simulation.plant import parse_plant
+from spymaster.simulation.plant import LASTS_NS, parse_plant
 from spymaster.simulation.source import SimulatedMarket
 from tests.engines.option_tapes import Tape, definition_batch, quote_batch, recorded, run, trade_batch
 from tests.engines.truths import Score
@@ -28,14 +29,18 @@ class Judged(NamedTuple):
     side: Any
     gamma: Any
 
-    def flow_correlation(self, seconds: int) -> float:
-        """Return the correlation of net flow in windows with the true one, both as shares of the true gross one."""
+    def flow_shares(self, seconds: int) -> Any:
+        """Return the net flow of each window, as it was understood and as it was, both as shares of the true gross."""
         window = self.prints.ts_ns // (seconds * NS_PER_SECOND)
         window -= window.min()
-        known = np.maximum(self.prints.gamma, 0) * self.prints.size
+        known = np.maximum(self.prints.gamma, 0) / GAMMA_SCALE * self.prints.size
         true = self.gamma * self.prints.size
         ours, truth, gross = (np.bincount(window, w) for w in (known * self.prints.sign, true * self.side, true))
-        return float(np.corrcoef(ours[gross > 0] / gross[gross > 0], truth[gross > 0] / gross[gross > 0])[0, 1])
+        return np.stack([ours, truth])[:, gross > 0] / gross[gross > 0]
+
+    def flow_correlation(self, seconds: int) -> float:
+        """Return the correlation of the two."""
+        return float(np.corrcoef(self.flow_shares(seconds))[0, 1])
 
 
 def judged(
@@ -82,7 +87,7 @@ def turn_scores(root: str, rate: int, seconds: float, seed: int) -> tuple[Score,
          for one in truths]
         for turn in run.turns
     ]  # fmt: skip
-    ended = run.prints.ts_ns.max()
+    ended = run.prints.ts_ns.max() - LASTS_NS["turns"]  # a scene under way is not told yet
     turns = [any(row) for turn, row in zip(run.turns, right, strict=True) if turn.snap_ns <= ended]
     hit = [any(row[place] for row in right) for place in range(len(truths))]
     return Score(sum(hit), len(hit)), Score(sum(turns), len(turns))

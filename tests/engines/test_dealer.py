@@ -1,16 +1,15 @@
-"""Dealers' gamma: what stands in the docstring is what SQL and a plain script find."""
+"""Dealers' gamma: what stands in the docstring is what a plain script finds; `test_gamma_by_sql.py` has the rest."""
 
 import math
 from functools import cache
 from itertools import pairwise
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from spymaster.engines.board import UNKNOWN_GAMMA, Board
-from spymaster.engines.dealer import PRICES, Dealer
+from spymaster.engines.board import Board
+from spymaster.engines.dealer import PRICES, Dealer, _crossing
 from spymaster.engines.fuel import AMPLIFY, DAMPEN, NEUTRAL
 from spymaster.engines.option_rows import option_rows
 from spymaster.engines.profile import profile_named
@@ -122,6 +121,21 @@ def test_of_two_strikes_with_as_much_gamma_the_wall_is_the_nearer_then_the_outer
     assert dealer.walls() == walls
 
 
+@pytest.mark.parametrize(
+    ("total", "flip"),
+    [
+        ([0, 0, 4, 4, -4, 0], 103.5), ([0, 3, 3, 0, 0], None), ([0, 0, -2, -2, -2, 0], None), ([6, 0, 0, -6], 101.5),
+        ([1, -1, -1, -1, -1, -1, 1], 100.5), ([0, 0], None), ([], None),
+    ],
+)  # fmt: skip
+def test_the_flip_lies_between_opposite_signs_and_zeros_are_none(total, flip):
+    profile = np.array(total, np.int64)
+    prices = 100.0 + np.arange(len(total))
+
+    assert _crossing(prices, profile, 100.0) == flip
+    assert _crossing(prices, -profile, 100.0) == flip
+
+
 def test_by_volume_where_no_open_interest_is_known():
     board, dealer = Board(RULES, "ESZ5"), Dealer(RULES, TICK)
     trades = [trade(5, "E1BZ5 C6910", 8.0, size=30), trade(6, "E1BZ5 P6890", 9.0, size=20), trade(7, PUT, 12.0, size=5)]
@@ -200,44 +214,8 @@ def bits(dealer):
 
 @cache
 def walked():
-    """Return of each snap its prints, all bits, and pressure with its change; and the last snap's strikes."""
-    seen = {}
-    for snap_ns, prints, dealer in walk(market()):
-        seen[snap_ns] = prints, bits(dealer), (dealer.pressure(), dealer.pressure_change())
-    return seen, dealer.strikes()
-
-
-def test_flow_by_strike_and_pressure_are_what_sql_finds_in_the_prints():
-    seen, strikes = walked()
-    pieces, nets, last = [one for one, _, _ in seen.values()], {at: net for at, (_, _, net) in seen.items()}, max(seen)
-    symbols = market().board.symbols()  # defined in their order, so that they have these slots
-    columns = {
-        name: np.concatenate([getattr(one, name) for one in pieces])
-        for name in ("ts_ns", "slot", "size", "sign", "gamma")
-    }
-    columns["strike"] = np.array([float(symbol.split()[1][1:]) for symbol in symbols])[columns["slot"]]
-    lake = duckdb.connect()
-    lake.register("prints", pa.table(columns))
-    gamma = f"sum(-sign * gamma * size * 50) filter (gamma <> {UNKNOWN_GAMMA} and ts_ns <= $end"
-    by_strike = f"""
-        select coalesce({gamma} and ts_ns > $end - 60000000000), 0) / 1e9, coalesce({gamma}), 0) / 1e9
-        from prints group by strike order by strike
-    """
-    flow, flow_open = zip(*lake.execute(by_strike, {"end": last}).fetchall(), strict=True)
-    known = np.isin(strikes.strike, columns["strike"])
-    assert known.sum() > 20
-    assert strikes.flow[known] == pytest.approx(flow, rel=1e-12, abs=1e-6)
-    assert strikes.flow_open[known] == pytest.approx(flow_open, rel=1e-12, abs=1e-6)
-    assert not strikes.flow_open[~known].any()
-
-    def net(end):
-        whole = f"select coalesce({gamma} and ts_ns > $end - 60000000000), 0) / 1e9 from prints"
-        return float(lake.execute(whole, {"end": end}).fetchone()[0])
-
-    for at in (last, last - 10 * S):
-        pressure, change = nets[at]
-        assert pressure == pytest.approx(net(at), abs=1e-6)
-        assert change == pytest.approx(net(at) - net(at - 60 * S), abs=1e-6)
+    """Return all bits of each snap."""
+    return {snap_ns: bits(dealer) for snap_ns, _, dealer in walk(market())}
 
 
 def test_how_batches_are_cut_and_ordered_within_a_snap_changes_no_bit():
@@ -256,7 +234,7 @@ def test_how_batches_are_cut_and_ordered_within_a_snap_changes_no_bit():
 
 
 def test_what_comes_later_changes_nothing_of_a_snap():
-    seen, tape = walked()[0], market()
+    seen, tape = walked(), market()
     for number in (40, 101):
         at = snap(number) // S * S
         early = tape.prints["ts_ns"] <= at
@@ -265,7 +243,7 @@ def test_what_comes_later_changes_nothing_of_a_snap():
             quotes={name: column[tape.quotes["ts_ns"] <= at] for name, column in tape.quotes.items()},
         )
         *_, (snap_ns, _, dealer) = walk(short, until=at)
-        assert bits(dealer) == seen[snap_ns][1]
+        assert bits(dealer) == seen[snap_ns]
 
 
 def test_a_late_print_counts_in_the_window_of_the_snap_that_has_it():

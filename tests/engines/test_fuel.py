@@ -46,5 +46,11 @@ def test_without_prints_there_is_no_flow_and_not_one_of_zero():
     assert nothing.speak[0] == 0
 
 
+def test_prints_too_light_for_their_squares_speak_for_nothing_and_divide_by_nothing():
+    light = fuel(np.array([9]), np.array([10**9]), np.zeros(1), 0.1, 3.0)
+
+    assert (light.effect.tolist(), light.error[0], light.speak[0]) == ([NEUTRAL], 0.0, 0.0)
+
+
 def test_amplified_levels_have_points_for_a_break_and_dampened_ones_against_it():
     assert part(np.array([AMPLIFY, NEUTRAL, DAMPEN], np.int8)).tolist() == [1.0, 0.0, -1.0]

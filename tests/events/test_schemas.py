@@ -9,6 +9,7 @@ from spymaster import events
 from spymaster.errors import UsageError
 from spymaster.lake import silver
 from spymaster.lake.datasets import DATASETS
+from spymaster.lake.gold import FILES
 
 ALL = pytest.mark.parametrize("schema", events.SCHEMAS.values(), ids=lambda schema: schema.name)
 
@@ -58,7 +59,8 @@ FOREIGN_TO_TABLE_FORMATS = (
 
 
 def published():
-    """Yield the columns of every file that we publish: Bronze's, Silver's and those of data sets."""
+    """Yield the columns of every file that we publish: Bronze's, Silver's, Gold's and those of data sets."""
+    yield pytest.param(FILES, id="gold")
     for schema in events.SCHEMAS.values():
         yield pytest.param(schema.bronze, id=f"bronze {schema.name}")
         if schema.kind == "market":

@@ -41,6 +41,8 @@ from tests.long.alarms import MOST_AN_HOUR, SIGNALS, STATES
 from tests.long.alarms import measure as measure_alarms
 from tests.long.contests import CAME_OFF, play_many
 from tests.long.explorer import torture as explore
+from tests.long.fuel import LEAST, LEAST_BOUND, LEAST_TURNS
+from tests.long.fuel import measure as measure_fuel
 from tests.long.power import KINDS, CannotCutError, power_cuts
 from tests.long.rot import torture as rot
 from tests.long.truth import measure as measure_truth
@@ -307,6 +309,33 @@ def worth(share: float, folder: Path, advance: Advance) -> list[Line]:
     return lines
 
 
+FUEL = {
+    "quote": "prints told by their quotes, of those that somebody began",
+    "iv": "prints told by their volatility, without quotes",
+    "flow": "net flow of a minute, with quotes: correlation with the true one",
+    "recall": "planted turns of the flow that were seen",
+    "precision": "turns of the flow seen that were planted",
+}
+
+
+def fuel(share: float, folder: Path, advance: Advance) -> list[Line]:
+    lines = []
+    for found in measure_fuel(share, WORKERS, advance):
+        wanted = f">= {LEAST[found.of]}"
+        if found.of in ("recall", "precision"):
+            wanted += f" of >= {LEAST_TURNS}, bound >= {LEAST_BOUND}"
+        low, high = found.apart
+        lines.append(
+            Line(
+                f"options of {found.root} at {found.rate:,} rows/s: {FUEL[found.of]}",
+                wanted if share >= 1 else f"upper bound >= {LEAST[found.of]}",
+                f"{found.total}; markets {low:.3f} to {high:.3f}",
+                found.holds(share),
+            )
+        )
+    return lines
+
+
 def _counted(counter: Counter[str], names: Sequence[str]) -> str:
     return ", ".join(f"{counter[name]} {name}" for name in names)
 
@@ -345,6 +374,7 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "truth": truth,
     "alarms": alarms,
     "worth": worth,
+    "fuel": fuel,
     "truncation": truncation,
 }
 

@@ -44,7 +44,7 @@ def market(seconds, begin_ns=BEGIN_NS - 5 * SECOND, rate=150, plant=("walls", "l
                 continue
             at = seqs[stream]
             seqs[stream] += part.num_rows
-            rows = _numbered(schema, _arrived(part, part.column("ts_recv_ns")), at, capture)
+            rows = numbered(schema, arrived(part, part.column("ts_recv_ns")), at, capture)
             turns = rows.column("ts_recv_ns").to_numpy() // _COMMIT_NS
             cuts = [0, *(np.flatnonzero(np.diff(turns)) + 1).tolist(), part.num_rows]
             for begin, end in itertools.pairwise(cuts):
@@ -54,7 +54,7 @@ def market(seconds, begin_ns=BEGIN_NS - 5 * SECOND, rate=150, plant=("walls", "l
     return tuple((stream, _joined(parts)) for (_, stream), parts in sorted(waiting.items()))
 
 
-def _numbered(schema, part, at, capture):
+def numbered(schema, part, at, capture):
     keys = pa.array(np.full(part.num_rows, capture)), pa.array(np.arange(at, at + part.num_rows))
     return pa.RecordBatch.from_arrays([*part.columns, *keys], schema=schema.log)
 
@@ -68,12 +68,12 @@ def renumbered(batches, capture, since_ns=0):
     seqs = dict.fromkeys(STREAMS, 0)
     for stream, part in batches:
         local = pa.array(np.maximum(part.column("ts_recv_ns").to_numpy(), since_ns))
-        delivered = _arrived(part, local).select(part.schema.names[:-2])
-        yield stream, _numbered(SCHEMAS[stream.schema], delivered, seqs[stream], capture)
+        delivered = arrived(part, local).select(part.schema.names[:-2])
+        yield stream, numbered(SCHEMAS[stream.schema], delivered, seqs[stream], capture)
         seqs[stream] += part.num_rows
 
 
-def _arrived(part, local):
+def arrived(part, local):
     """Return rows as a live delivery has them."""
     return part.set_column(LOCAL, part.schema.field(LOCAL), local)
 
@@ -110,7 +110,7 @@ class Recording:
     def write_own(self, schema, rows):
         """Append rows of our own, as far as a normalizer would make them or numbered."""
         delivered = SCHEMAS[schema].delivered.names
-        return self.write([(Stream(schema, SYSTEM_SYMBOL), _numbered(SCHEMAS[schema], rows.select(delivered), 0, 1))])
+        return self.write([(Stream(schema, SYSTEM_SYMBOL), numbered(SCHEMAS[schema], rows.select(delivered), 0, 1))])
 
     def drain(self, *, leave=False):
         """Bring all rows to Bronze; `leave` what is in Bronze then in the log too."""
@@ -126,7 +126,7 @@ class Recording:
 
     def record(self, batches, pieces=5):
         """Write and drain rows, a few parts for each stream."""
-        for piece in _batched(batches, len(batches) // pieces + 1):
+        for piece in batched(batches, len(batches) // pieces + 1):
             self.write(piece).drain()
         return self
 
@@ -138,7 +138,7 @@ class Recording:
         return found
 
 
-def _batched(values, count):
+def batched(values, count):
     for at in range(0, len(values), count):
         yield values[at : at + count]
 
