@@ -77,7 +77,8 @@ def _interval(share: "Share") -> str | None:
 def _summary(found: "Report") -> str:
     if not found.sessions:
         return f"{found.profile}: no session on record. Next: spymaster datasets --all"
-    of = f"{len(found.sessions):,} sessions, {found.sessions[0]} to {found.sessions[-1]}"
+    count = len(found.sessions)
+    of = f"{count:,} sessions, {found.sessions[0]} to {found.sessions[-1]}" if count > 1 else found.sessions[0]
     return (
         f"{found.profile}, {of}: {found.touches:,} touches count. Left out: {found.not_whole:,} of data that was not "
         f"whole, {found.unknown:,} whose price was lost, {found.waiting:,} without an outcome yet."
