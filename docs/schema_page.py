@@ -14,6 +14,7 @@ from docs.signals_schema import NAME as SIGNALS_SCHEMA
 from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
+from spymaster.lake.datasets import DATASETS, DataSet
 from spymaster.lake.gold import FILES, FROM, VERSION
 from spymaster.query.lake import Lake
 
@@ -77,6 +78,9 @@ def schemas() -> str:
         *_computed(), *_arrow_names(),
         *(line for schema in events.SCHEMAS.values() for line in _schema(schema)),
         *_gold(),
+        "## Data sets", "",
+        "What is made of whole sessions: [datasets.md](datasets.md).", "",
+        *(line for dataset in DATASETS.values() for line in _dataset(dataset)),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
@@ -139,6 +143,16 @@ def _schema(schema: EventSchema) -> Iterator[str]:
     yield ""
 
 
+def _dataset(dataset: DataSet) -> Iterator[str]:
+    folder = "".join(f"{key}=X/" for key in dataset.keys[:-1])
+    yield from (f"### {dataset.name}", "")
+    yield f"In `silver/datasets/{dataset.name}/{folder}date=YYYY-MM-DD/`. View: `{dataset.name}`."
+    yield from ("", "| column | type | meaning |", "|---|---|---|")
+    for name, column, meaning in _columns(dataset.name, dataset.columns):
+        yield f"| {name} | {_type(column)} | {meaning} |"
+    yield ""
+
+
 def _gold() -> Iterator[str]:
     yield from ("## levels.signals", "")
     yield f"Version {VERSION}, in `gold/levels/signals/underlying=X/date=YYYY-MM-DD/hour=HH/`. View: `levels_signals`."
@@ -156,7 +170,13 @@ def _gold() -> Iterator[str]:
 
 
 def _rows(schema: EventSchema, columns: Iterable[pa.Field], where: str = "") -> Iterator[str]:
-    """Yield a line per column; the levels of a book are one line a kind, as they differ in their number alone."""
+    """Yield a line per column."""
+    for name, column, meaning in _columns(schema.name, columns):
+        yield f"| {name} | {_type(column)} | {unit(schema.name, column)} | {where}{meaning} |"
+
+
+def _columns(schema: str, columns: Iterable[pa.Field]) -> Iterator[tuple[str, pa.Field, str]]:
+    """Yield each column's name and meaning; the levels of a book are one, as they differ in their number alone."""
     for column in columns:
         level = _LEVEL.search(column.name)
         if level and level[0] != "_1":
@@ -164,11 +184,14 @@ def _rows(schema: EventSchema, columns: Iterable[pa.Field], where: str = "") -> 
         name = f"`{column.name}`" + (f" to `{column.name[: level.start()]}_{events.BOOK_LEVELS}`" if level else "")
         meaning = (column.metadata or {}).get(b"meaning", b"").decode()
         if not meaning:
-            raise ValueError(f"{schema.name}: {column.name} has no meaning. Next: say it where the column is declared")
+            raise ValueError(f"{schema}: {column.name} has no meaning. Next: say it where the column is declared")
         if level:
             meaning = meaning.replace("level 1", "the level")
-        null = "?" if column.nullable else ""
-        yield f"| {name} | {arrow_type(column.type)}{null} | {unit(schema.name, column)} | {where}{cell(meaning)} |"
+        yield name, column, cell(meaning)
+
+
+def _type(column: pa.Field) -> str:
+    return f"{arrow_type(column.type)}{'?' if column.nullable else ''}"
 
 
 def arrow_type(kind: pa.DataType) -> str:

@@ -165,7 +165,7 @@ def publish(data: bytes | memoryview | Iterable[bytes | memoryview], target: Pat
     sync_directory(target.parent)
 
 
-def rewrite(data: bytes, target: Path) -> None:
+def rewrite(data: bytes | memoryview, target: Path) -> None:
     """Give a file other content, all of it in one instant and durable. For reports; what is recorded never changes."""
     replace(_draft(data, target), target)
     sync_directory(target.parent)

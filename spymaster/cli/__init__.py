@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 import typer.exceptions
 
-from spymaster.cli import ask, gamma, look, machine, prove, record, refine, replay, simulate, watch
+from spymaster.cli import (
+    ask,
+    datasets,
+    gamma,
+    levels_report,
+    look,
+    machine,
+    prove,
+    record,
+    refine,
+    replay,
+    simulate,
+    watch,
+)
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -59,10 +72,12 @@ app.command("run")(record.run)
 app.command("backfill")(record.backfill)
 app.command("recover")(record.recover_command)
 app.command("compact")(refine.compact_command)
+app.command("datasets")(datasets.datasets_command)
 app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
 app.command("signals")(watch.signals_command)
 app.command("gamma")(gamma.gamma_command)
+app.command("levels-report")(levels_report.levels_report_command)
 app.command("replay")(replay.replay_command)
 app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)

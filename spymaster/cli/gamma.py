@@ -11,8 +11,8 @@ from spymaster import clock
 from spymaster.cli import levels
 from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
 from spymaster.cli.output import Format, print_json, show_rows
+from spymaster.cli.pictures import figure_for
 from spymaster.cli.watch import asked
-from spymaster.errors import UsageError
 
 MOST_SHOWN: Final = 40  # strikes, the nearest to the spot; JSON has all
 COLUMNS: Final = ("strike", "by open interest", "by volume", "by flow", "flow since open", "is")
@@ -97,17 +97,9 @@ def _draw(found: Mapping[str, Any], file: Path) -> None:
     Raises:
         UsageError: matplotlib is not there, or the file's ending is none of a picture.
     """
-    if file.suffix not in {".png", ".svg"}:
-        raise UsageError(f"{file} is no picture. Nothing was drawn. Next: give a name that ends in .png or .svg")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "drawing needs matplotlib, which is not installed. Nothing was drawn. Next: pip install 'spymaster[plots]'"
-        ) from None
+    figure = figure_for(file, 9, 7)
     near = rows(found)
     strikes = [row[0] for row in near]
-    figure = Figure(figsize=(9, 7), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     titles = ("open interest", "volume", "flow since the open")
     for part, title, column in zip(axes, titles, (1, 2, 4), strict=True):

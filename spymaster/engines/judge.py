@@ -31,7 +31,7 @@ from spymaster.engines.levels import LevelRows, Levels, Zone
 from spymaster.engines.market import Earlier, Market, MarketState, Prints
 from spymaster.engines.options import Options
 from spymaster.engines.profile import Profile
-from spymaster.engines.rows import ASK, BID, BOOK, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, no_rows, volume
+from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows, book_rows, mids_of, no_rows, volume
 from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
@@ -246,6 +246,7 @@ class _Day:
             market=state,
             levels=self._judged(state, zones, traded, head),
             gamma=self._gamma,
+            mids=self._mids,
             **head,
         )
 
@@ -302,13 +303,8 @@ class _Day:
     def _work_options(self, piece: Piece, rows: BookRows, state: MarketState) -> None:
         """Let options of the snap meet the prices of their times."""
         half_tick = self._profile.market.tick / 2
-        if self._stock is not None:
-            ts_ns, mids = self._stock.mids
-            spots = Spots(ts_ns, np.multiply(mids, half_tick, dtype=np.float64), included=False)
-        else:
-            sound = (rows.kind == BOOK) & (rows.bid_px[:, 0] != NO_PRICE) & (rows.bid_px[:, 0] < rows.ask_px[:, 0])
-            mids = rows.bid_px[sound, 0].astype(np.int64) + rows.ask_px[sound, 0]
-            spots = Spots(rows.ts_ns[sound], np.multiply(mids, half_tick, dtype=np.float64), included=True)
+        self._mids = ts_ns, mids = mids_of(rows) if self._stock is None else self._stock.mids
+        spots = Spots(ts_ns, np.multiply(mids, half_tick, dtype=np.float64), included=self._stock is None)
         self._options.work(piece.snap_ns, piece.batches, spots, None if state.spot is None else state.spot * half_tick)
         self._gamma = self._options.gamma()
 

@@ -188,7 +188,7 @@ class Levels:
 
     def _strikes(self, prices: Sequence[int]) -> list[_Level]:
         kind: Kind = "STRIKE"
-        return [_Level(price, _RANK[kind], f"STRIKE_{self._shown(price)}", kind, True, True) for price in prices]
+        return [_Level(price, _RANK[kind], f"STRIKE_{self.shown(price)}", kind, True, True) for price in prices]
 
     def _round(self, spot: int) -> list[_Level]:
         """Every multiple of the spacing within the range, its ends included."""
@@ -197,11 +197,12 @@ class Levels:
         if between != self._rounds[0]:
             kind: Kind = "ROUND"
             prices = [multiple * spacing for multiple in range(*between)]
-            rows = [_Level(price, _RANK[kind], f"ROUND_{self._shown(price)}", kind, True, True) for price in prices]
+            rows = [_Level(price, _RANK[kind], f"ROUND_{self.shown(price)}", kind, True, True) for price in prices]
             self._rounds = (between, rows)
         return self._rounds[1]
 
-    def _shown(self, price: int) -> str:
+    def shown(self, price: int) -> str:
+        """Return a price in ticks as ids have it."""
         return f"{price * self._tick:.{self._decimals}f}"
 
     def _made(self, levels: tuple[_Level, ...]) -> _Universe:

@@ -22,7 +22,7 @@ from spymaster.events import (
     REFERENCE_INSTRUMENTS,
     REFERENCE_STATISTICS,
 )
-from spymaster.events.schema import EventSchema
+from spymaster.events.schema import EventSchema, no_rows
 
 SCHEMAS: Final = (
     OPTIONS_GREEKS_SNAPSHOTS, OPTIONS_QUOTES, OPTIONS_TRADES, REFERENCE_INSTRUMENTS, REFERENCE_STATISTICS,
@@ -200,6 +200,6 @@ def _values(column: pa.Array) -> NDArray[Any]:
 
 @cache
 def _no_rows(columns: tuple[str, ...]) -> Rows:
-    nothing = pa.RecordBatch.from_pylist([], pa.schema([OPTIONS_TRADES.log.field(name) for name in _OPTION]))
+    nothing = no_rows(pa.schema([OPTIONS_TRADES.log.field(name) for name in _OPTION]))
     nobody = Contracts((), nothing, np.empty(0, np.int32))
     return Rows(nobody, np.empty(0, np.int32), np.empty(0, np.int64), {name: np.empty(0) for name in columns})

@@ -17,7 +17,7 @@ SIDES = BID, ASK = range(2)  # the first index wherever something has two sides
 NO_PRICE: Final = -(2**31)
 OTHER, PRINT, BOOK, SNAPSHOT = range(4)  # of a row; OTHER is a book within its event, and of no use
 
-_LAST_OF_EVENT: Final = 128
+LAST_OF_EVENT: Final = 128
 _MOST_TICKS: Final = 2**30  # so that no difference of two prices leaves int32
 _OFF: Final = 1e-6  # of a tick: dividing by a tick such as 0.01 gives no whole number
 _SIDES: Final = ("bid", "ask")
@@ -81,7 +81,7 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     )
     ticks, off = whole_ticks(prices, tick)
     ts_ns, capture, seq, flags, snapshot = plain
-    kind = np.where(flags & _LAST_OF_EVENT, BOOK, OTHER).astype(np.int8)
+    kind = np.where(flags & LAST_OF_EVENT, BOOK, OTHER).astype(np.int8)
     kind[equal(whole.column("action"), "T")[mine]] = PRINT
     kind[snapshot != 0] = SNAPSHOT
     letters = whole.column("side")
@@ -92,6 +92,13 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
     )  # fmt: skip
     order = in_order(ts_ns, capture, seq)
     return (rows if order is None else rows.take(order)), int(off.sum())
+
+
+def mids_of(rows: BookRows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return times and mids, in half ticks, of the sound books among some rows: both sides there, and not crossed."""
+    bid, ask = rows.bid_px[:, 0], rows.ask_px[:, 0]
+    sound = (rows.kind == BOOK) & (bid != NO_PRICE) & (bid < ask)
+    return rows.ts_ns[sound], bid[sound].astype(np.int64) + ask[sound]
 
 
 def volume(batches: Sequence[pa.RecordBatch], contract: str, begin_ns: int) -> int:

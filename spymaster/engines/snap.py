@@ -19,7 +19,7 @@ from spymaster.engines.levels import LevelRows
 from spymaster.engines.market import MarketState
 from spymaster.engines.options import Gamma
 from spymaster.events import Stream
-from spymaster.events.schema import field, optional
+from spymaster.events.schema import field, no_rows, optional
 
 _RATIOS: Final = ("depth", "wall", "eaten", "replenishment")  # of barrier.RATIOS
 _FLOWS: Final = ("added", "canceled", "filled", "delta_liq")
@@ -187,6 +187,8 @@ class Snap(NamedTuple):
         market: the market's state.
         levels: a row for each level, ascending by price, of the schema SIGNALS.
         gamma: of the underlying's options.
+        mids: times, ascending, and mids in half ticks of the underlying's sound books, or a stock's quotes, among the
+            rows since the snap before; those before a hole too.
     """
 
     snap_ns: int
@@ -204,9 +206,10 @@ class Snap(NamedTuple):
     market: MarketState
     levels: pa.RecordBatch
     gamma: Gamma
+    mids: tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-NO_LEVELS: Final = pa.RecordBatch.from_pylist([], SIGNALS)
+NO_LEVELS: Final = no_rows(SIGNALS)
 
 NULL: Final = -(2**63)  # of whole numbers until they are in Arrow; no column has it as a value
 

@@ -32,6 +32,7 @@ from spymaster.engines.market import Prints
 from spymaster.engines.rows import in_order, values_of, whole_ticks
 from spymaster.engines.session import Session
 from spymaster.events import STOCKS_QUOTES, STOCKS_TRADES, EventSchema
+from spymaster.events.schema import no_rows
 
 # Average price, bunched sold, cash, derivatively priced, extended hours out of sequence, official close and open, next
 # day, price variation, prior reference price, seller, sold out of sequence, the same and stopped, odd lot, corrected
@@ -162,7 +163,7 @@ def _whole(batches: Sequence[pa.RecordBatch], schema: EventSchema, names: list[s
     columns = [*_KEYS, *names]
     fields = pa.schema([schema.log.field(name) for name in columns])
     table = pa.Table.from_batches([batch.select(columns) for batch in batches], fields)
-    return table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], fields)
+    return table.combine_chunks().to_batches()[0] if table.num_rows else no_rows(fields)
 
 
 def _sets_price(rows: pa.RecordBatch, ts_ns: NDArray[np.int64], session: Session) -> NDArray[np.bool_]:

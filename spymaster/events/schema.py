@@ -27,6 +27,11 @@ def optional(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
     return pa.field(name, kind, nullable=True, metadata={"meaning": meaning})
 
 
+def no_rows(columns: pa.Schema) -> pa.RecordBatch:
+    """Return a batch without rows. `from_pylist` would import pandas, a third of a second."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, column.type) for column in columns], schema=columns)
+
+
 class Stream(NamedTuple):
     """One event schema for one subscribed symbol, or for the wildcard `ALL`. It has one WAL."""
 

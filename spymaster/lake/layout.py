@@ -3,6 +3,7 @@
     bronze/          {asset}/{type}/{symbol|underlying}=X/date=YYYY-MM-DD[/hour=HH]/part-*.parquet, as received
     archive/bronze/  parts that were moved out of the way, laid out as Bronze; `archive` may link to another disk
     silver/          laid out as Bronze, one file a partition: .../part-0000.parquet
+    silver/datasets/ what is made of sessions, `datasets.py`; `silver/features/` is kept free beside it
     gold/            levels/signals/underlying=X/date=YYYY-MM-DD/hour=HH/part-HHMMSS_micros.parquet
     quarantine/      messages that nobody could read
 
@@ -34,6 +35,8 @@ SILVER_FILE: Final = "part-0000.parquet"
 MAX_FOREIGN: Final = 100  # named at most; beyond that they are counted
 _ENRICHED: Final = "options.trades_enriched"
 _QUARANTINE: Final = "quarantine"
+_DATASETS: Final = "datasets"
+_RESERVED: Final = (_DATASETS, "features")  # folders of Silver that hold no partition of a schema
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _HOUR: Final = re.compile(r"\d\d")
 _BY_FOLDER: Final = {schema.name.replace(".", "/"): schema for schema in events.SCHEMAS.values()}
@@ -322,6 +325,8 @@ def silver_files(data_root: Path) -> dict[str, Partition | None]:
     schemas = {silver_name(schema): schema for schema in events.MARKET_SCHEMAS}
     found: dict[str, Partition | None] = {}
     for folder, names in _walk(Tier.SILVER.of(data_root)):
+        if folder.partition("/")[0] in _RESERVED:
+            continue
         own = paths.parse_partition(folder)
         if own is not None:
             schema = schemas.get(own.schema)
@@ -330,6 +335,17 @@ def silver_files(data_root: Path) -> dict[str, Partition | None]:
             if name.endswith(".parquet"):
                 found[_key(folder, name)] = own if name == SILVER_FILE else None
     return dict(sorted(found.items()))
+
+
+def dataset_folder(data_root: Path, name: str) -> Path:
+    """Return the folder of a data set."""
+    return path(data_root, Tier.SILVER, f"{_DATASETS}/{name}")
+
+
+def dataset_files(data_root: Path, name: str) -> list[str]:
+    """Return the files of a data set by their keys below its folder, in order."""
+    walked = _walk(dataset_folder(data_root, name))
+    return sorted(_key(folder, SILVER_FILE) for folder, names in walked if SILVER_FILE in names)
 
 
 def gold_files(data_root: Path, schema: EventSchema) -> dict[str, Partition | None]:

@@ -3,6 +3,7 @@
 `futures_trades` is the one table, from the newest row to the oldest: Silver, Bronze that is not in it yet, and the log.
 `bronze_futures_trades` is Bronze as received, `silver_futures_trades` Silver as compacted. Options' trades come
 enriched in Silver (`silver_options_trades_enriched`, also `silver_options_trades`) and plain in `options_trades`.
+Each data set is a view by its own name, such as `ohlcv`.
 """
 
 import re
@@ -27,7 +28,7 @@ from spymaster.query import naming, sessions
 from spymaster.query.one_table import MAX_TRIES, OneTable, Snapshot
 from spymaster.query.read_only import ReadOnly, guarded
 from spymaster.query.statements import SETTINGS, Statements
-from spymaster.query.views import GOLD, Views, plain, quote, silver_views
+from spymaster.query.views import Views, plain, quote, silver_views
 from spymaster.wal import folder
 
 STREAM_ROWS: Final = 65_536  # of a batch: 35 MB of books, of which a few are held
@@ -235,8 +236,7 @@ class Lake:
                 self._tables[schema.name].require_known_parts()
             if names is None or not names.isdisjoint([f"bronze_{name}", *silver_views(schema)]):
                 self._views.show_tiers(schema)
-        if names is None or GOLD in names:
-            self._views.show_gold()
+        self._views.show_made(names)
 
     def empty_views(self, query: str) -> list[tuple[str, bool]]:
         """Return the views of market data that a query names and that have no row, and whether a compaction helps."""

@@ -1,6 +1,6 @@
 """The views of every schema in DuckDB: what each reads, by the names of files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 from spymaster import events
 from spymaster.events import EventSchema
 from spymaster.lake import layout, silver
+from spymaster.lake.datasets import DATASETS, JOINED, OUTCOMES, TOUCHING, DataSet
 from spymaster.lake.gold import FILES, LEVELS_SIGNALS
 from spymaster.lake.layout import Tier, escape_glob
 from spymaster.query import naming, sessions
@@ -32,11 +33,15 @@ class Views:
             self._view(f"bronze_{plain(schema.name)}", schema, schema.bronze, [])
             for view in silver_views(schema):
                 self._view(view, schema, silver.columns_of(schema), [])
+        for dataset in DATASETS.values():
+            self._show(dataset.name, self._dataset(dataset, dict.fromkeys(DATASETS, False)))
         self._view(GOLD, LEVELS_SIGNALS, FILES, [])
 
-    def show_gold(self) -> None:
-        """Make the view of the signals in Gold."""
-        self._view(GOLD, LEVELS_SIGNALS, FILES, self._tier(LEVELS_SIGNALS, Tier.GOLD))
+    def show_made(self, names: Collection[str] | None) -> None:
+        """Make the views of Gold and of data sets, those that are among some names, or all."""
+        if names is None or GOLD in names:
+            self._view(GOLD, LEVELS_SIGNALS, FILES, self._tier(LEVELS_SIGNALS, Tier.GOLD))
+        self._show_datasets(names)
 
     def show_tiers(self, schema: EventSchema) -> None:
         """Make the views of a schema's tiers."""
@@ -47,6 +52,38 @@ class Views:
         for view in silver_views(schema):
             self._view(view, schema, silver.columns_of(schema), compacted)
 
+    def _show_datasets(self, names: Collection[str] | None) -> None:
+        wanted = [dataset for dataset in DATASETS.values() if names is None or dataset.name in names]
+        there = {name: bool(wanted) and bool(layout.dataset_files(self._data_root, name)) for name in DATASETS}
+        for dataset in wanted:
+            self._show(dataset.name, self._dataset(dataset, there))
+
+    def _dataset(self, dataset: DataSet, there: Mapping[str, bool]) -> str:
+        """Return the query whose rows are a data set's, in no order where there are several files; touches have theirs.
+
+        Args:
+            dataset: which one.
+            there: of each data set whether it has a file.
+        """
+        rows = self._dataset_files(dataset, there=there[dataset.name])
+        if dataset not in TOUCHING:
+            return rows
+        outcomes = self._dataset_files(OUTCOMES, there=there[OUTCOMES.name])
+        keys, names = ", ".join([*OUTCOMES.keys, "touch_id"]), ", ".join(JOINED)
+        # By all keys, so that a condition on a date spares the outcomes of others; and named before the join, in which
+        # DuckDB would take the names of types for columns.
+        named = f"with touched as not materialized ({rows}), known as not materialized ({outcomes})"
+        return f"{named} select touched.*, {names} from touched left join known using ({keys})"  # noqa: S608
+
+    def _dataset_files(self, dataset: DataSet, *, there: bool) -> str:
+        names = ", ".join(f'"{name}"' for name in dataset.columns.names)
+        none = self._none_of(dataset.columns)
+        if not there:
+            return f"select {names} from ({none})"  # noqa: S608  # names of ours
+        folder = escape_glob(layout.dataset_folder(self._data_root, dataset.name))
+        pattern = f"{folder}/{'*/' * len(dataset.keys)}{layout.SILVER_FILE}"
+        return f"select {names} from ({none} union all by name {_read(dataset.keys, [pattern])})"  # noqa: S608
+
     def _tier(self, schema: EventSchema, tier: Tier, without: Sequence[Path] = ()) -> list[str]:
         """Return the query whose rows are a tier's: all its files as they are, but for some; none if it has none."""
         if not layout.has_files(self._data_root, tier, schema):
@@ -54,7 +91,7 @@ class Views:
         folder = escape_glob(layout.schema_folder(self._data_root, tier, schema))
         levels = "*/*/*" if schema.hourly else "*/*"
         files = _FILES.get(tier, layout.PART_PATTERN)
-        return [_read(schema, [f"{folder}/{levels}/{files}"], without)]
+        return [_read_events(schema, [f"{folder}/{levels}/{files}"], without)]
 
     def show_table(self, name: str, schema: EventSchema, found: Snapshot, columns: pa.Schema, *, counted: bool) -> None:
         """Make a view of what was found; `counted` as `naming.named` has it."""
@@ -83,7 +120,9 @@ class Views:
         """Make a view of these columns over pieces, each of which may lack some or have more."""
         names = ", ".join(f'"{column}"' for column in columns.names)
         source = " union all by name ".join([self._none_of(columns), *pieces])
-        query = f"select {names}{_computed(schema)} from ({source}){where}"  # noqa: S608  # names of ours, paths quoted
+        self._show(name, f"select {names}{_computed(schema)} from ({source}){where}")  # noqa: S608  # names of ours, paths quoted
+
+    def _show(self, name: str, query: str) -> None:
         if self._shown.get(name) != query:  # its tables have the same names when they have other rows
             self._connection.execute(f"create or replace view {name} as {query}")
             self._shown[name] = query
@@ -105,9 +144,10 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot, *, counted: bool
     late = {column.name: f"case when ts_local_ns is null then {own} end" for column, own in silver.late_columns(schema)}
     pieces = []
     if found.bronze:
-        pieces.append(f"select *{_as(late)} from ({_read(schema, [escape_glob(file) for file in found.bronze])})")  # noqa: S608  # ours
+        rows = _read_events(schema, [escape_glob(file) for file in found.bronze])
+        pieces.append(f"select *{_as(late)} from ({rows})")  # noqa: S608  # ours
     if found.mended:
-        rows = _read(schema, [escape_glob(file) for file in found.mended])
+        rows = _read_events(schema, [escape_glob(file) for file in found.mended])
         if found.removed.num_rows:
             rows += f" anti join removed_{name} using {keys}"
         if found.late.num_rows:
@@ -120,7 +160,7 @@ def _one_table(name: str, schema: EventSchema, found: Snapshot, *, counted: bool
         pieces.append(f"select * replace (date::date as date) from log_{name}")  # noqa: S608  # a name of ours
     if schema.kind == "market" and pieces:
         pieces = [naming.named(schema, " union all by name ".join(pieces), counted=counted)]
-    return [*([_read(schema, [escape_glob(file) for file in found.silver])] if found.silver else []), *pieces]
+    return [*([_read_events(schema, [escape_glob(file) for file in found.silver])] if found.silver else []), *pieces]
 
 
 def _as(columns: Mapping[str, str]) -> str:
@@ -135,19 +175,25 @@ def _not_cancelled(schema: EventSchema) -> str:
     return f" where coalesce(late_correction, 0) not in {silver.CANCELLED}"
 
 
-def _read(schema: EventSchema, patterns: Sequence[str], without: Sequence[Path] = ()) -> str:
+def _read_events(schema: EventSchema, patterns: Sequence[str], without: Sequence[Path] = ()) -> str:
+    """Return a query of a schema's files."""
+    keys = [schema.partition_by, "date", *(["hour"] if schema.hourly else [])]
+    return _read(keys, patterns, without, versions=schema.version)
+
+
+def _read(keys: Sequence[str], patterns: Sequence[str], without: Sequence[Path] = (), *, versions: int = 1) -> str:
     """Return a query of files by their patterns. Their folders say where their rows are, so that few are opened.
 
     DuckDB takes columns from every `name=value` in a path. Where there are others above the lake, in place of ours or
     of a file's own, none are taken: then each file is opened, as its rows say where they are too.
     """
-    hour = ", 'hour': int" if schema.hourly else ""
-    options = f"hive_partitioning = true, hive_types = {{'{schema.partition_by}': varchar, 'date': date{hour}}}"
+    kinds = {"date": "date", "hour": "int"}
+    hive_types = ", ".join(f"'{key}': {kinds.get(key, 'varchar')}" for key in keys)
+    options = f"hive_partitioning = true, hive_types = {{{hive_types}}}"
     columns = "*"
-    levels = 3 if schema.hourly else 2
-    if any("=" in "/".join(pattern.split("/")[: -levels - 1]) for pattern in patterns):
+    if any("=" in "/".join(pattern.split("/")[: -len(keys) - 1]) for pattern in patterns):
         options, columns = "hive_partitioning = false", "* replace (date::date as date)"
-    if schema.version > 1:  # then files of earlier versions lack columns; to find out, each is opened
+    if versions > 1:  # then files of earlier versions lack columns; to find out, each is opened
         options += ", union_by_name = true"
     files = ", ".join(map(quote, patterns))
     if without:

@@ -8,6 +8,7 @@ import pytest
 from spymaster import events
 from spymaster.errors import UsageError
 from spymaster.lake import silver
+from spymaster.lake.datasets import DATASETS
 from spymaster.lake.gold import FILES
 
 ALL = pytest.mark.parametrize("schema", events.SCHEMAS.values(), ids=lambda schema: schema.name)
@@ -58,12 +59,14 @@ FOREIGN_TO_TABLE_FORMATS = (
 
 
 def published():
-    """Yield the columns of every file that we publish: Bronze's, Silver's and Gold's."""
+    """Yield the columns of every file that we publish: Bronze's, Silver's, Gold's and those of data sets."""
     yield pytest.param(FILES, id="gold")
     for schema in events.SCHEMAS.values():
         yield pytest.param(schema.bronze, id=f"bronze {schema.name}")
         if schema.kind == "market":
             yield pytest.param(silver.columns_of(schema), id=f"silver {schema.name}")
+    for dataset in DATASETS.values():
+        yield pytest.param(dataset.columns, id=f"data set {dataset.name}")
 
 
 @pytest.mark.parametrize("columns", list(published()))

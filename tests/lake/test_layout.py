@@ -136,7 +136,8 @@ def test_partitions_are_those_of_a_span_in_whichever_tier_they_have_a_folder(tmp
 def test_silver_of_option_trades_has_another_name_and_its_files_say_their_partition(tmp_path):
     own = partition("SPY", schema="options.trades", key="underlying")
     there = "options/trades_enriched/underlying=SPY/date=2025-12-22/hour=12"
-    put(tmp_path, f"silver/{there}/{layout.SILVER_FILE}", f"silver/{there}/mine.parquet", "silver/features/x.parquet")
+    put(tmp_path, f"silver/{there}/{layout.SILVER_FILE}", f"silver/{there}/mine.parquet")
+    put(tmp_path, "silver/features/x.parquet", f"silver/datasets/ohlcv/symbol=ES/date=2025-12-22/{layout.SILVER_FILE}")
     put(tmp_path, f"silver/options/trades/underlying=SPY/date=2025-12-22/hour=12/{layout.SILVER_FILE}")
 
     assert layout.partitions(tmp_path, events.OPTIONS_TRADES, tiers=[Tier.SILVER]) == [own]
@@ -145,7 +146,8 @@ def test_silver_of_option_trades_has_another_name_and_its_files_say_their_partit
     }
     put(tmp_path, f"silver/{layout.SILVER_FILE}")
     assert layout.silver_files(tmp_path)[layout.SILVER_FILE] is None
-    assert len(layout.silver_files(tmp_path)) == 5
+    assert len(layout.silver_files(tmp_path)) == 4
+    assert layout.dataset_files(tmp_path, "ohlcv") == [f"symbol=ES/date=2025-12-22/{layout.SILVER_FILE}"]
 
 
 def test_drafts_are_found_at_any_depth(tmp_path):

@@ -32,6 +32,7 @@ from rich.progress import (
 from rich.table import Table
 
 from bench.recovery import measure
+from spymaster.signals.datasets.build import make as make_datasets
 from tests.engines.truths import Score
 from tests.faults.errors import errors_at_syscalls
 from tests.faults.kills import kills_at_random, kills_at_syscalls
@@ -48,9 +49,12 @@ from tests.long.truth import measure as measure_truth
 from tests.long.worth import CONTESTS, LEAST_AUC, area, ascends, bands
 from tests.long.worth import measure as measure_worth
 from tests.normalize.massive_fuzz import torture as fuzz
+from tests.signals.datasets.truncating import LIVELY, differing, lively_market, truncated
+from tests.signals.recordings import Recording
 
 WORKERS = 2
 RECOVERY_ROUNDS = 5
+TRUNCATIONS = 200
 RECOVERY_LIMIT_S = 5.0
 out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
 HOLDS = {True: "yes", False: "NO", None: "not tried"}
@@ -336,6 +340,26 @@ def _counted(counter: Counter[str], names: Sequence[str]) -> str:
     return ", ".join(f"{counter[name]} {name}" for name in names)
 
 
+def truncation(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted = max(1, round(TRUNCATIONS * share))
+    recording = Recording(folder / "whole").record(lively_market())
+    make_datasets(recording.data, recording.wal, LIVELY, only="touches")
+    wrong = []
+    for number, (until_ns, lake) in enumerate(truncated(folder, wanted, seed=11), 1):
+        wrong += [f"{name} as of {until_ns}" for name in differing((recording.data, recording.wal), lake)]
+        advance(number, wanted)
+    for one in wrong:
+        err.print(one, markup=False)
+    return [
+        Line(
+            f"touches as they stood at {wanted:,} random times beside builds of the data until then",
+            "the same rows",
+            f"{len(wrong)} differ",
+            not wrong,
+        )
+    ]
+
+
 TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "explorer": explorer,
     "kills": kills,
@@ -351,6 +375,7 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "alarms": alarms,
     "worth": worth,
     "fuel": fuel,
+    "truncation": truncation,
 }
 
 
