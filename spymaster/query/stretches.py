@@ -247,8 +247,9 @@ class Stretches:
     def _read(self, rank: int, own: Partition, part: Path, group: int) -> pa.Table:
         log = self._schemas[rank].log
         with self._file(own, part) as file:
+            has = set(file.schema_arrow.names)  # made anew whenever it is asked for
             try:
-                table = file.read_row_group(group, [name for name in log.names if name in file.schema_arrow.names])
+                table = file.read_row_group(group, [name for name in log.names if name in has])
             except (OSError, pa.ArrowException) as error:
                 raise _unreadable(part, error) from error
         columns = [

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ from tests.long.explorer import torture as explore
 from tests.long.fuel import LEAST, LEAST_BOUND, LEAST_TURNS
 from tests.long.fuel import measure as measure_fuel
 from tests.long.power import KINDS, CannotCutError, power_cuts
+from tests.long.replays import live_through
 from tests.long.rot import torture as rot
 from tests.long.truth import measure as measure_truth
 from tests.long.worth import CONTESTS, LEAST_AUC, area, ascends, bands
@@ -336,6 +338,30 @@ def fuel(share: float, folder: Path, advance: Advance) -> list[Line]:
     return lines
 
 
+def replay(minutes: float, share: float, folder: Path, advance: Advance) -> list[Line]:
+    found = live_through(minutes * share, folder, advance)
+    for finding in found.findings:
+        err.print(finding, markup=False)
+    pace = found.seconds / found.took_s
+    lived = found.kills > 0 and found.read_again > 0 and found.late > 0 and found.zones > 0
+    return [
+        Line(
+            f"{minutes:g} min judged live, with kills, gaps and a judge that lags: replay, verify, Gold counted",
+            "0 findings; kills, late rows, rows read again and hot zones in it",
+            f"{len(found.findings)} findings; {found.seconds / 60:.1f} min at {pace:.0f} x, {found.kills} kills, "
+            f"{found.late:,} late, {found.read_again:,} read again; {found.snaps:,} snaps, {found.rows:,} rows of Gold "
+            f"in {found.same:,} parts, {found.zones:,} of a hot zone",
+            lived and not found.findings,
+        ),
+        Line(
+            f"{minutes:g} min judged live: spans without rows, in which nothing is said to be sound",
+            ">= 1 of each kind",
+            f"{found.holes} between daemons, {found.given_up} of a full disk; {found.void:,} snaps void",
+            found.holes > 0 and (found.given_up > 0 if found.small_disk else None),
+        ),
+    ]
+
+
 def _counted(counter: Counter[str], names: Sequence[str]) -> str:
     return ", ".join(f"{counter[name]} {name}" for name in names)
 
@@ -376,6 +402,8 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "worth": worth,
     "fuel": fuel,
     "truncation": truncation,
+    "replay": partial(replay, 30),
+    "session": partial(replay, 390),
 }
 
 
