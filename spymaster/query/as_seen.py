@@ -6,6 +6,7 @@ a time that cannot be may lie beyond: it comes with the first snap after it is r
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spymaster.events import Stream
-from spymaster.query.stretches import MOST_ROWS, Bounds, Stretches
+from spymaster.query.stretches import MOST_ROWS, Bounds, Stretches, ascends
 
 Longs = NDArray[np.int64]
 
@@ -39,7 +40,7 @@ class _Rows(NamedTuple):
 
 
 class AsSeen:
-    """One reading. Memory: a stretch, and the rows of snaps that are not complete."""
+    """One reading. Memory: two stretches, and the rows of snaps that are not complete."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class AsSeen:
             LayoutError: a part does not read.
         """
         done, count = 0, len(self._newest_ns)
-        for end_ns, found in self._stretches:
+        for end_ns, found in _ahead(self._stretches):
             for rank, tables in enumerate(found):
                 if tables:
                     self._held[rank].append(self._numbered(rank, pa.concat_tables(tables)))
@@ -127,8 +128,18 @@ class AsSeen:
         order = np.lexsort((numbers, captures, snap))
         again = (np.diff(captures[order]) == 0) & (np.diff(numbers[order]) == 0)  # in Bronze, and in the log still
         order = order[np.append(True, ~again)]
-        going = int(np.searchsorted(snap[order], ready))
-        left = order[going:]
-        self._held[rank] = [_Rows(table.take(pa.array(left)), snap[left])] if len(left) else []
-        order = order[:going]
-        return _Rows(table.take(pa.array(order)), snap[order])
+        if len(order) < table.num_rows or not ascends(order):
+            table, snap = table.take(pa.array(order)), snap[order]
+        going = int(np.searchsorted(snap, ready))
+        self._held[rank] = [_Rows(table.slice(going), snap[going:])] if going < len(snap) else []
+        return _Rows(table.slice(0, going), snap[:going])
+
+
+def _ahead(stretches: Stretches) -> Iterator[tuple[int, list[list[pa.Table]]]]:
+    """Yield stretches; while one is worked, the next is read in a thread."""
+    reading = iter(stretches)
+    with ThreadPoolExecutor(1, "stretches") as thread:
+        coming = thread.submit(next, reading, None)
+        while (found := coming.result()) is not None:
+            coming = thread.submit(next, reading, None)
+            yield found

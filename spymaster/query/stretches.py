@@ -247,14 +247,13 @@ class Stretches:
     def _read(self, rank: int, own: Partition, part: Path, group: int) -> pa.Table:
         log = self._schemas[rank].log
         with self._file(own, part) as file:
-            has = set(file.schema_arrow.names)  # made anew whenever it is asked for
+            there = set(file.schema_arrow.names)  # which is made anew each time
             try:
-                table = file.read_row_group(group, [name for name in log.names if name in has])
+                table = file.read_row_group(group, [name for name in log.names if name in there])
             except (OSError, pa.ArrowException) as error:
                 raise _unreadable(part, error) from error
         columns = [
-            table[name] if name in table.column_names else pa.nulls(table.num_rows, log.field(name).type)
-            for name in log.names
+            table[name] if name in there else pa.nulls(table.num_rows, log.field(name).type) for name in log.names
         ]
         return pa.table(columns, schema=log)
 

@@ -1,6 +1,7 @@
 """A hash of rows that does not depend on how they were cut into batches."""
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,8 @@ _AT_ONCE: Final = 65_536  # rows that wait: to hash a few costs what thousands d
 
 class Digest:
     """SHA-256 over the columns of rows as they come: which are null, lengths, values.
+
+    They are hashed in a thread, while who gives them goes on; who is faster than that waits for it.
 
     Attributes:
         rows: how many came.
@@ -28,6 +31,8 @@ class Digest:
         self._hashes: dict[str, Any] = {}  # of hashlib, which names no type of its own
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
+        self._thread = ThreadPoolExecutor(1, "digest")
+        self._hashing: Future[None] | None = None
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Take the next rows."""
@@ -35,11 +40,12 @@ class Digest:
         self._waiting.append(rows)
         self._waiting_rows += rows.num_rows
         if self._waiting_rows >= _AT_ONCE:
-            self._work()
+            self._begin()
 
     def hexdigest(self) -> str:
         """Return the hash of all rows so far, 64 hexadecimal digits."""
-        self._work()
+        self._begin()
+        self._finish()
         whole = hashlib.sha256(str(self.rows).encode())
         for column in self._schema:
             whole.update(f"\n{column.name} {column.type}".encode())
@@ -47,11 +53,19 @@ class Digest:
             whole.update(f"\n{of} {found.hexdigest()}".encode())
         return whole.hexdigest()
 
-    def _work(self) -> None:
-        if not self._waiting_rows:
-            return
-        (whole,) = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()
-        self._waiting, self._waiting_rows = [], 0
+    def _begin(self) -> None:
+        """Let what waits be hashed, behind what is."""
+        self._finish()
+        if self._waiting_rows:
+            self._hashing = self._thread.submit(self._work, self._waiting)
+            self._waiting, self._waiting_rows = [], 0
+
+    def _finish(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+
+    def _work(self, rows: list[pa.RecordBatch]) -> None:
+        (whole,) = pa.Table.from_batches(rows).combine_chunks().to_batches()
         for column in self._schema:
             self._column(column.name, column.nullable, whole.column(column.name))
 

@@ -61,12 +61,28 @@ def rows(snap: Snap, levels: pa.RecordBatch, underlying: str, profile: str | Non
         underlying: whose prices they are.
         profile: the name of what it was judged by.
     """
-    count, given = levels.num_rows, levels.columns
-    said = _of_snap(snap, underlying, profile)
-    made: dict[str, pa.Array] = {name: _repeated(name, said.get(name), count) for name in _MADE}
+    return rows_of([(snap, levels)], underlying, profile)
+
+
+def rows_of(seen: Sequence[tuple[Snap, pa.RecordBatch]], underlying: str, profile: str | None = None) -> pa.RecordBatch:
+    """Return the rows of snaps, one behind the other: to make a batch costs what some hundred rows do.
+
+    Args:
+        seen: at least one, each with its levels in sight.
+        underlying: whose prices they are.
+        profile: the name of what they were judged by.
+    """
+    levels = seen[0][1] if len(seen) == 1 else pa.concat_batches([own for _, own in seen])  # type: ignore[attr-defined]
+    said = [(_of_snap(snap, underlying, profile), own.num_rows) for snap, own in seen]
+    given = levels.columns
+    made = {name: _joined([_repeated(name, own.get(name), count) for own, count in said]) for name in _MADE}
     made["note"] = _notes(levels)
     columns = [made[name] if at is None else given[at] for name, at in zip(_NAMES, _AT, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=GOLD)
+
+
+def _joined(arrays: list[pa.Array]) -> pa.Array:
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 def head(snap: Snap, underlying: str, profile: str | None = None) -> dict[str, Any]:

@@ -8,9 +8,12 @@ was replayed: what it hands on (the prior day's levels, averages) is an input to
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
 
 from spymaster import clock, durable
 from spymaster.engines.ledger import SNAP_NS, Body
@@ -30,6 +33,7 @@ from spymaster.signals.start import footer_of
 
 FORMAT: Final = 1
 MOST_VOIDS: Final = 100  # spans that are named; beyond, they are counted
+_AT_ONCE: Final = 64  # snaps: 16 s of a session
 _FOLDER: Final = "replay"
 _CERTIFICATE: Final = "certificate.json"
 
@@ -88,42 +92,92 @@ def replay(
     for file in durable.files_below(folder):
         durable.remove(file)
     past, sight, outputs = Past(data_root, wal_root, profile, session, body=body), Sight(), _Outputs()
-    parts, footer = Parts(DAEMON_SPAN_S * clock.NS_PER_SECOND, DAEMON_ROWS), footer_of(profile)
-    underlying = profile.market.underlying
-    for mark, snap in past.snaps():
-        if snap is None:
-            finished = [rest] if (rest := parts.cut()) is not None else []
-        else:
-            seen = sight.rows(snap)
-            if mark != SNAP:
+    with _Scratch(folder, profile) as scratch:
+        for mark, snap in past.snaps():
+            if snap is None:
+                scratch.cut()
                 continue
-            rows = payload.rows(snap, seen, underlying, profile.name)
-            outputs.add(snap, rows)
-            finished = parts.put(rows)
-            shown(snap)
-        for table in finished:
-            gold.publish(folder, table, footer)
-    if (rest := parts.cut()) is not None:
-        gold.publish(folder, rest, footer)
-    certificate = _certificate(data_root, profile, session, past, outputs)
+            seen = sight.rows(snap)
+            if mark == SNAP:
+                outputs.add(snap)
+                scratch.add(snap, seen)
+                shown(snap)
+        rows = scratch.end()
+    certificate = _certificate(data_root, profile, session, past, outputs, rows)
     durable.make_directories(folder)
     durable.rewrite(json.dumps(certificate, indent=1, sort_keys=True).encode(), folder / _CERTIFICATE)
     return Replayed(folder, certificate)
 
 
+class _Scratch:
+    """The Gold of a replay, made some snaps at a time in a thread, while the next ones are judged.
+
+    Raises:
+        SpymasterError, OSError: from each method, that it cannot be written.
+    """
+
+    def __init__(self, folder: Path, profile: Profile) -> None:
+        self._folder, self._profile, self._footer = folder, profile, footer_of(profile)
+        self._parts = Parts(DAEMON_SPAN_S * clock.NS_PER_SECOND, DAEMON_ROWS)
+        self._rows = Digest(GOLD)
+        self._waiting: list[tuple[Snap, pa.RecordBatch]] = []
+        self._thread = ThreadPoolExecutor(1, "scratch")
+        self._making: Future[None] | None = None
+
+    def __enter__(self) -> "_Scratch":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
+
+    def add(self, snap: Snap, levels: pa.RecordBatch) -> None:
+        """Take a snap with its levels in sight."""
+        self._waiting.append((snap, levels))
+        if len(self._waiting) >= _AT_ONCE:
+            self._begin(cut=False)
+
+    def cut(self) -> None:
+        """End a part here."""
+        self._begin(cut=True)
+
+    def end(self) -> Digest:
+        """Publish what there is; return the digest of all rows."""
+        self._begin(cut=True)
+        self._finish()
+        return self._rows
+
+    def _begin(self, *, cut: bool) -> None:
+        """Let what waits be made, behind what is."""
+        self._finish()
+        self._making = self._thread.submit(self._make, self._waiting, cut)
+        self._waiting = []
+
+    def _finish(self) -> None:
+        if self._making is not None:
+            self._making.result()
+
+    def _make(self, seen: list[tuple[Snap, pa.RecordBatch]], cut: bool) -> None:
+        finished: list[pa.Table] = []
+        if seen:
+            rows = payload.rows_of(seen, self._profile.market.underlying, self._profile.name)
+            self._rows.add(rows)
+            finished = self._parts.put(rows)
+        if cut and (rest := self._parts.cut()) is not None:
+            finished.append(rest)
+        for table in finished:
+            gold.publish(self._folder, table, self._footer)
+
+
 class _Outputs:
-    """What the published snaps said, and which were void."""
+    """The published snaps, and which were void."""
 
     def __init__(self) -> None:
         self.snaps = self.void_snaps = self.void_spans = 0
-        self.rows = Digest(GOLD)
         self.voids: list[Void] = []
         self._last: Void | None = None
 
-    def add(self, snap: Snap, rows: Any) -> None:
+    def add(self, snap: Snap) -> None:
         self.snaps += 1
-        if rows.num_rows:
-            self.rows.add(rows)
         if snap.void_reason is None:
             self._last = None
             return
@@ -140,7 +194,9 @@ class _Outputs:
             self.voids.append(self._last)
 
 
-def _certificate(data_root: Path, profile: Profile, session: Session, past: Past, outputs: _Outputs) -> dict[str, Any]:
+def _certificate(
+    data_root: Path, profile: Profile, session: Session, past: Past, outputs: _Outputs, rows: Digest
+) -> dict[str, Any]:
     begun = past.begun if outputs.snaps or past.recorded else None
     said: dict[str, Any] = {
         "format": FORMAT,
@@ -157,7 +213,7 @@ def _certificate(data_root: Path, profile: Profile, session: Session, past: Past
             {"schema": schema, "capture_id": capture, **own._asdict()}
             for (schema, capture), own in past.inputs().items()
         ],
-        "outputs": {"snaps": outputs.snaps, "rows": outputs.rows.rows, "sha256": outputs.rows.hexdigest()},
+        "outputs": {"snaps": outputs.snaps, "rows": rows.rows, "sha256": rows.hexdigest()},
         "void": {
             "snaps": outputs.void_snaps,
             "spans": outputs.void_spans,
