@@ -19,10 +19,10 @@ from spymaster.journal import SILENT, Journal
 from spymaster.lake.gold import DAEMON_ROWS, DAEMON_SPAN_S
 from spymaster.recording.daily import Daily
 from spymaster.recording.deliveries import Deliveries
+from spymaster.recording.found import tell_found
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import Recovered
-from spymaster.recording.told import told_of_recovery
 from spymaster.settings import Settings
 from spymaster.signals.answers import Answers
 from spymaster.signals.gold import SignalsWriter
@@ -158,7 +158,7 @@ class Daemon:
             StorageError: the disk refused; what was acknowledged is safe.
         """
         recovered = await self.recorder.start(self._tell_started)
-        told_of_recovery(recovered, self.recorder.health, clock.monotonic_s() - self._started_s)
+        tell_found(recovered, self.recorder.health, clock.monotonic_s() - self._started_s)
         daily, error = Daily(self.recorder), None
         days = asyncio.create_task(daily.run())
         judging = asyncio.create_task(self._judge_levels())

@@ -35,10 +35,10 @@ from spymaster.journal import Journal
 from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.query.sessions import session_at
 from spymaster.signals import payload
+from spymaster.signals.changed import Changes
 from spymaster.signals.record import Record
 from spymaster.signals.sight import Sight
 from spymaster.signals.start import start
-from spymaster.signals.told import Told
 from spymaster.signals.warm_up import WarmUp
 from spymaster.signals.zones import Zones, recorded
 
@@ -101,7 +101,7 @@ class LiveJudge:
         self._subscription = self._subscribed()
         self._thread = ThreadPoolExecutor(1, "judge")
         self._state, self._at_the_end = "waiting", at_the_end
-        self._told, self._sight, self._tell = Told(journal), Sight(), tell
+        self._told, self._sight, self._tell = Changes(journal), Sight(), tell
         self._signals = Stream(LEVELS_SIGNALS.name, profile.market.underlying)
         self._published = 0
         self._skipped_rows = 0  # by earlier subscriptions; they were read from the log

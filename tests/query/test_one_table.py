@@ -17,6 +17,7 @@ from spymaster.events import Stream
 from spymaster.events.identity import event_ids, identity_of
 from spymaster.lake import archive, layout, silver
 from spymaster.lake.bronze import flush_segment, split
+from spymaster.lake.datasets import DATASETS
 from spymaster.paths import Partition
 from spymaster.query import one_table
 from spymaster.query.lake import connect
@@ -112,7 +113,9 @@ def test_a_lake_that_is_not_there_has_every_view_and_no_row(tmp_path):
                 assert lake.execute(f"select count(*) from {view}").fetchone() == (0,), view
         assert lake.execute("select count(*) from silver_options_trades_enriched").fetchone() == (0,)
         shown = lake.execute("show tables").fetchall()
-        assert len(shown) == 3 * len(events.SCHEMAS) + 1
+        made = {"levels_signals", *DATASETS}  # by us, of what was recorded
+        assert all(lake.execute(f"select count(*) from {view}").fetchone() == (0,) for view in made)
+        assert len(shown) == 3 * len(events.SCHEMAS) + 1 + len(made)
         kinds = dict(lake.execute("select column_name, column_type from (describe futures_trades)").fetchall())
         assert kinds["date"] == "DATE"
         assert kinds["ts_event_ns"] == "BIGINT"

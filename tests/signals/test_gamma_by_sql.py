@@ -24,7 +24,7 @@ from spymaster.query.lake import Lake
 from spymaster.signals.sight import STRIKE_COLUMNS, gamma_document
 from spymaster.signals.warm_up import WarmUp
 from spymaster.simulation.source import SimulatedMarket, dbn_info
-from tests.signals.recordings import FRONT, NOON_NS, SECOND, SESSION, Recording, arrived, numbered, stored
+from tests.signals.recordings import FRONT, NOON_NS, SECOND, SESSION, Recording, arrived, last_of, numbered, stored
 
 PAGE = Path(__file__).parents[2] / "docs" / "engines.md"
 BLOCKS = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
@@ -97,7 +97,7 @@ def recording(tmp_path_factory):
 @pytest.fixture(scope="module")
 def told(recording):
     """Return what the judge says of its last snap, and what SQL does: single figures by name, and strikes."""
-    snap = WarmUp(recording.data, recording.wal, ES, SESSION, FRONT).catch_up({}).snap
+    snap = last_of(WarmUp(recording.data, recording.wal, ES, SESSION, FRONT).catch_up({}))
     figures, strikes = {}, []
     with Lake(recording.data, recording.wal) as lake:
         for block in BLOCKS:

@@ -13,7 +13,7 @@ from spymaster.journal import Journal
 NEUTRAL: Final = "NEUTRAL"
 
 
-class Told:
+class Changes:
     """Tells of each level whose signal is another one now."""
 
     def __init__(self, journal: Journal) -> None:
