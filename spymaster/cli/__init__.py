@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import typer.exceptions
 
-from spymaster.cli import ask, gamma, look, machine, prove, record, refine, simulate, watch
+from spymaster.cli import ask, explain, gamma, look, machine, prove, record, refine, simulate, watch
 from spymaster.cli.output import (
     CANNOT_PROCEED,
     COULD_NOT_RUN,
@@ -63,6 +63,7 @@ app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
 app.command("signals")(watch.signals_command)
 app.command("gamma")(gamma.gamma_command)
+app.command("explain")(explain.explain_command)
 app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)
 app.command("archive")(refine.archive_command)
