@@ -351,3 +351,33 @@ def shows(record, side, price):
     """Whether a book says how much stands at a price: up to its tenth, or to no end where it has fewer."""
     farthest = int(record[f"{side}_px_09"])
     return farthest == databento_dbn.UNDEF_PRICE or round(price * NANOS) * OUTWARD[side] <= farthest * OUTWARD[side]
+
+
+def test_the_command_says_it_in_words_and_by_its_exit_code(dbn, gold_rows, monkeypatch):
+    part, at, row = gold_rows[-1]
+    asked = ("explain", row["level_id"], "--at", str(row["ts_event_ns"]))
+    done = spymaster(*asked, environment=dbn[2])
+
+    assert done.returncode == 0
+    assert f"Gold: {part} row {at}, the same\nworked again from the rows: same\n" in done.stdout
+    whole = sums.tape
+    monkeypatch.setattr(sums, "tape", lambda had, window: whole(had, window)[:-1])
+    assert spymaster(*asked, environment=dbn[2]).returncode == 1
+    assert spymaster("explain", "VWAP", "--at", "noon", environment=dbn[2]).returncode == 2
+    assert "is no picture" in spymaster(*asked, "--plot", "x.jpg", environment=dbn[2]).stderr
+
+
+def test_option_prints_add_up_to_a_levels_fuel(dbn, tmp_path):
+    """Of the same day backfilled with its trades, of which no snap is on record."""
+    roots = {"DATA_ROOT": str(tmp_path / "lake"), "WAL_ROOT": str(tmp_path / "wal")}
+    done = spymaster("backfill", f"dbn:{dbn[1].parent}/*.dbn.zst", environment={**dbn[2], **roots})
+    assert done.returncode == 0, done.stderr
+    document = explain(tmp_path / "lake", tmp_path / "wal", SIM, "6900", 1_764_694_910 * SECOND).document
+    fuel = document["fuel"]
+
+    assert document["recomputed"] == "same"
+    assert len(fuel["rows"]) == fuel["counts"]["prints"] > 10
+    weights = [(row["customer"], row["gamma"] * row["size"]) for row in fuel["rows"]]
+    net = sum(side * weight for side, weight in weights) / sum(weight for _, weight in weights)
+    assert fuel["recomputed"]["fuel_net"]["row"] == pytest.approx(net)
+    assert {row["bronze"]["part"].split("/")[1] for row in fuel["rows"]} == {"options"}
