@@ -11,6 +11,7 @@ import typer.exceptions
 from spymaster.cli import (
     ask,
     datasets,
+    explain,
     gamma,
     levels_report,
     look,
@@ -77,8 +78,9 @@ app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
 app.command("signals")(watch.signals_command)
 app.command("gamma")(gamma.gamma_command)
-app.command("levels-report")(levels_report.levels_report_command)
 app.command("replay")(replay.replay_command)
+app.command("explain")(explain.explain_command)
+app.command("levels-report")(levels_report.levels_report_command)
 app.command("sql")(ask.sql_command)
 app.command("doctor")(machine.doctor_command)
 app.command("archive")(refine.archive_command)

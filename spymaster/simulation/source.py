@@ -16,10 +16,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spymaster.clock import NS_PER_SECOND, utc_now_ns, utc_text
+from spymaster.clock import NS_PER_SECOND, utc_now_ns, utc_ns, utc_text
 from spymaster.errors import UsageError
 from spymaster.events import OPTIONS_GREEKS_SNAPSHOTS
 from spymaster.events.encoding import Dbn, MassiveFrames, MassivePages
@@ -229,15 +228,9 @@ def _whole_number(name: str, text: str) -> int:
 
 
 def _instant(text: str) -> int:
-    """Read integer nanoseconds, or ISO 8601 in UTC with up to nine decimals, of which `datetime` would keep six."""
-    if re.fullmatch(r"[0-9]{10,}", text):
-        return _whole_number("start", text)
-    parts = re.fullmatch(r"([0-9-]+(?:T[0-9:]+)?)(?:\.([0-9]{1,9}))?(?:Z|\+00:00)?", text)
     try:
-        whole = datetime.fromisoformat(parts[1] if parts else "").replace(tzinfo=UTC)
+        return utc_ns(text)
     except ValueError:
         raise UsageError(
             f"sim: start={text!r} is not a time. Next: give UTC as in start=2025-12-16T14:30:00Z, or nanoseconds"
         ) from None
-    fraction = int((parts[2] or "").ljust(9, "0")) if parts else 0
-    return (whole - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * NS_PER_SECOND + fraction
