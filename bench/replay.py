@@ -164,7 +164,7 @@ def now() -> NDArray[np.float64]:
 
 def figures(took: NDArray[np.float64], snaps: int, once: NDArray[np.float64] | float = 0.0) -> Figures:
     seconds, processor = (took - once) / snaps * SNAPS_A_DAY + once
-    return {"snaps_per_s": SNAPS_A_DAY / seconds, "day_s": float(seconds), "day_processor_s": float(processor)}
+    return {"snaps_per_s": SNAPS_A_DAY / float(seconds), "day_s": float(seconds), "day_processor_s": float(processor)}
 
 
 def from_memory(recording: Recording, chain: Chain) -> list[Rows]:
