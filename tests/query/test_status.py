@@ -21,7 +21,10 @@ from spymaster import WALManager, durable, settings
 from spymaster.cli import screen
 from spymaster.control import SOCKET_NAME, ControlServer
 from spymaster.daemon import Daemon
+from spymaster.engines.ledger import SNAP_NS
 from spymaster.errors import BronzeRefusedError, StorageError
+from spymaster.events import SYSTEM_SNAPS
+from spymaster.events.snaps import SNAP, Marked, Position, snap_rows
 from spymaster.lake.catalog import Catalog
 from spymaster.proof.verify import verify
 from spymaster.query import status as status_module
@@ -32,6 +35,7 @@ from spymaster.wal.segment import scan
 from tests.command_line import clean_environment, spymaster
 from tests.recording.test_recorder import STREAM, Numbers, capture_rows, hasty, recording, until
 from tests.rows import TRADES, delivered
+from tests.signals.recordings import Recording
 from tests.silver_files import compacted
 from tests.test_daemon import Child
 
@@ -464,6 +468,18 @@ def test_no_part_is_listed_and_the_bytes_are_those_on_the_disk(roots, tmp_path, 
     assert found["bronze_total"]["bytes"] == sum(part.stat().st_size for part in parts)
     assert found["bronze_total"]["files"] == len(parts)
     assert found["wal"]["bytes"] == sum(path.stat().st_size for path in (tmp_path / "wal").glob("*.arrow"))
+
+
+def test_what_snaps_had_seen_has_bytes_of_its_own(roots, tmp_path):
+    seen = [Marked(SNAP, at * SNAP_NS, [Position(STREAM, 7, at, at * SNAP_NS)]) for at in range(1, 50)]
+    Recording(tmp_path).write_own(SYSTEM_SNAPS.name, snap_rows("ES", seen, 0))
+    assert spymaster("recover", environment=roots).returncode == 0
+    parts = list((tmp_path / "lake/bronze/system/snaps").rglob("*.parquet"))
+
+    found, told = status(roots)["bronze"]["system.snaps"], spymaster("status", environment=roots).stdout
+
+    assert found == {"bytes": sum(part.stat().st_size for part in parts), "files": 1, "rows": 49}
+    assert re.search(rf"system\.snaps +\| +1 \| +49 \| +{found['bytes']:,}", told)
 
 
 def test_parts_without_a_catalog_are_an_alarm(roots, tmp_path):
