@@ -30,6 +30,8 @@ from spymaster.signals.live import LiveJudge
 from spymaster.signals.start import footer_of
 from spymaster.sources import open_feeds
 
+STOP_S = 3.0  # for a judge that warms up to get to its next batch; one that does not is cut off as by a kill
+
 
 class Daemon:
     """One run: feeds -> normalize -> wal -> bus, and the lake behind them.
@@ -237,6 +239,7 @@ class Daemon:
             self.judge.finish()
             await asyncio.wait({judging}, timeout=self.judge.most_s_to_end)
             self.judge.stop()
+            await asyncio.wait({judging}, timeout=STOP_S)  # so that it is on record, and Gold has the snaps so far
         await _cancel([judging])
 
     async def _judge_levels(self) -> None:

@@ -190,6 +190,8 @@ class LiveJudge:
             self._renew()  # the rows that waited are in the log
             await self._in_thread(warm.read_zones)
             await self._pass(warm.catch_up(self._subscription.positions), mark)
+            if self._stopping:
+                break  # perhaps short of those positions: what waits on the bus does not follow
             if self._state == "warming up":
                 self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
             self._state, mark = "judging", SNAP
@@ -203,6 +205,8 @@ class LiveJudge:
         started = await self._in_thread(
             start, self._data_root, self._wal_root, self.profile, session, self._tell, lambda: self._stopping
         )
+        if self._stopping:  # perhaps in the middle of the snaps on record
+            return started.warm, started.because
         self._record.begin(started.warm)
         self._sight = started.sight
         self._bus.publish(self._signals, started.pending)  # for the rest of their part

@@ -11,8 +11,10 @@ from spymaster.engines.judge import Judge
 from spymaster.engines.profile import profile_named
 from spymaster.errors import ControlError
 from spymaster.query.sessions import session_at
-from spymaster.signals import live
+from spymaster.signals import live, warm_up
 from spymaster.signals.chain import chains_of
+from spymaster.signals.check import check
+from spymaster.signals.replay import replay
 from spymaster.signals.sight import MOST_IN_SIGHT
 from spymaster.signals.warm_up import WarmUp
 
@@ -167,6 +169,30 @@ def test_a_defect_of_the_engines_is_told_and_the_recording_goes_on(tmp_path, mon
     (problem,) = daemon.recorder.problems
     assert problem.startswith("levels are judged no more (IndexError: planted). The recording goes on. Next: ")
     assert daemon.judge.gauges()["state"] == "ended"
+
+
+def test_one_that_is_stopped_while_it_warms_up_leaves_no_snap_without_its_gold(tmp_path, monkeypatch):
+    monkeypatch.setattr(warm_up, "MOST_AT_ONCE", 1)
+    first = daemon_of(tmp_path, f"sim-es:rate=300,start={NOON}", 8)
+    judged(first, 20)
+    unjudged = Daemon(first._settings, ["sim-es:rate=300,start=2025-12-02T17:05:00Z,seed=2"], 50)
+    asyncio.run(unjudged.run(2))
+    second = daemon_of(tmp_path, "sim-es:rate=300,start=2025-12-02T17:10:00Z,seed=3", 8)
+
+    async def run():
+        running = asyncio.create_task(second.run())
+        await until(lambda: _is(second.judge.gauges()["published"] > 5))
+        state = second.judge.gauges()["state"]
+        second.stop()
+        await running
+        return state
+
+    assert asyncio.run(run()) == "warming up"
+    session = session_at(second.judge.snap.snap_ns, "cme")
+    made = replay(tmp_path / "lake", tmp_path / "wal", SIM, session)
+    assert check(tmp_path / "lake", made.folder, SIM, session).different == 0
+    (chain,) = chains_of(tmp_path / "lake", tmp_path / "wal", SIM.name, session)
+    assert len(chain.snap_ns) - 1 in chain.stops
 
 
 def test_a_hot_zone_is_judged_from_the_next_snap_and_is_there_after_a_restart(tmp_path):
