@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from spymaster import clock
+from spymaster.cli.explained_picture import draw
 from spymaster.cli.options import AsFormat, AsJson, DataRoot, WalRoot, chosen, load
 from spymaster.cli.output import FINDINGS, OK, Format, print_json, show_rows
+from spymaster.cli.pictures import figure_for
 from spymaster.errors import UsageError
-
-if TYPE_CHECKING:
-    from spymaster.signals.explain import Explained
 
 MOST_SHOWN: Final = 20  # rows of a part; JSON has up to 1,000
 PARTS: Final = ("barrier", "tape", "fuel")
@@ -51,29 +50,21 @@ def explain_command(
         raise UsageError(
             f"{at!r} is not a time. Nothing was explained. Next: give UTC as in 2025-12-16T14:30:00Z, or nanoseconds"
         ) from None
-    if plot is not None:
-        from spymaster.cli.picture import require_file
-
-        require_file(plot)
+    figure = None if plot is None else figure_for(plot, 11, 7)  # before anything is worked
     from spymaster.engines.profile import profile_named
     from spymaster.signals.explain import MOST_ROWS, explain
 
     most = MOST_ROWS if form is Format.JSON else MOST_SHOWN
     found = explain(loaded.data_root, loaded.wal_root, profile_named(loaded.profile), level, at_ns, most)
-    if plot is not None:
-        _draw(found, plot)
+    if figure is not None:
+        draw(found, figure)
+        figure.savefig(plot)
     if form is Format.JSON:
         print_json(found.document)
     else:
         _print(found.document, form)
     whole = found.document["recomputed"] == "same" and found.document["gold"]["same"] is not False
     return OK if whole else FINDINGS
-
-
-def _draw(found: "Explained", file: Path) -> None:
-    from spymaster.cli.picture import draw
-
-    draw(found, file)
 
 
 def _print(document: Mapping[str, Any], form: Format | None) -> None:

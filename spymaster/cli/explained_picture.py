@@ -1,14 +1,14 @@
 """The picture of an explanation: price and level of the minute before, the zone's book, prints, and the points."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from spymaster import clock
 from spymaster.clock import NS_PER_SECOND
-from spymaster.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from spymaster.signals.explain import Explained
 
 _UP, _DOWN, _PLAIN = "#2a78b5", "#c2473d", "#888888"
@@ -16,32 +16,8 @@ _COLORS: Final = {1: _UP, -1: _DOWN, 0: _PLAIN}
 _LARGEST: Final = 300.0  # points squared, of the dot of the largest print
 
 
-def require_file(file: Path) -> None:
-    """Refuse a file that nothing could be drawn into, before anything is worked.
-
-    Raises:
-        UsageError: matplotlib is not there, or the file's ending is none of a picture.
-    """
-    if file.suffix not in {".png", ".svg"}:
-        raise UsageError(f"{file} is no picture. Nothing was drawn. Next: give a name that ends in .png or .svg")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            "drawing needs matplotlib, which is not installed. Nothing was drawn. Next: pip install 'spymaster[plots]'"
-        ) from None
-
-
-def draw(found: "Explained", file: Path) -> None:
-    """Draw an explanation.
-
-    Args:
-        found: of `signals/explain.py`.
-        file: as `require_file` allows it.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7), layout="constrained")
+def draw(found: "Explained", figure: "Figure") -> None:
+    """Draw an explanation into an empty figure, some 11 by 7 inches."""
     (price, points), (depth, book) = figure.subplots(2, 2, width_ratios=(3, 1))
     _price(price, found)
     _points(points, found)
@@ -49,7 +25,6 @@ def draw(found: "Explained", file: Path) -> None:
     _book(book, found)
     document = found.document
     figure.suptitle(f"{found.level_id} at {clock.utc_text(document['ts_event_ns'])}, {document['score']['signal']}")
-    figure.savefig(file)
 
 
 def _price(axes: Any, found: "Explained") -> None:
