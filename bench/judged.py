@@ -38,8 +38,8 @@ from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.query.sessions import calendar
 from spymaster.simulation.source import SimulatedMarket, dbn_info
 
-RATE, SECONDS, BEFORE_S = 50_000, 12, 4.0  # the judge begins meanwhile
-ROUNDS, EVERY_S = 5, 0.01
+RATE, SECONDS, BEFORE_S = 50_000, 16, 8.0  # the judge catches up meanwhile: 4 to 6.5 s at a load of 6
+ROUNDS, EVERY_S = 3, 0.01
 START_NS = 1_766_415_600_000_000_000  # 2025-12-22 15:00 UTC
 
 
