@@ -30,7 +30,7 @@ from spymaster.signals.live import LiveJudge
 from spymaster.signals.start import footer_of
 from spymaster.sources import open_feeds
 
-STOP_S = 3.0  # for a judge that warms up to get to its next batch; one that does not is cut off as by a kill
+STOP_S = 10.0  # for a judge that warms up to get to its next batch; one that does not is cut off as by a kill
 
 
 class Daemon:

@@ -14,6 +14,7 @@ as well; those snaps are marked warm and not published, as nobody could have had
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -47,6 +48,7 @@ PAUSE_S: Final = 0.01  # between two bursts: 25 to a snap
 NEARLY_S: Final = 1.0  # a pass over the log that took no longer leaves little for the next
 LAST_ROWS_S: Final = 10.0  # for signals of the last rows once the bus is closed; a busy open's queue is worked in two
 NO_BOOK_S: Final = 0.5  # until the log is read again for the first book
+NO_GAIN: Final = 0.7  # of what the pass before took: at a busy open each reads seconds of log, and the queue has room
 MOST_PASSES: Final = 20  # each has what came while the one before ran; a machine that falls behind would read for ever
 NO_ROOM_S: Final = 1.0  # until a full disk is asked again to take what a snap had seen
 _READ_ON: Final = -1  # instead of a time: the bus was too fast, or there is no book yet
@@ -165,7 +167,7 @@ class LiveJudge:
             warm, because = await self._begun(session)
             await self._in_thread(warm.read_zones)
             await self._pass(warm.catch_up({}), SNAP)
-            self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
+            _tell_began(self._journal, self.profile, warm, because, clock.monotonic_s() - began_s)
             await self._recorded(self._record.stop())
 
     async def _next_session(self) -> Session | None:
@@ -193,7 +195,7 @@ class LiveJudge:
             if self._stopping:
                 break  # perhaps short of those positions: what waits on the bus does not follow
             if self._state == "warming up":
-                self._tell_began(session, warm, because, clock.monotonic_s() - began_s)
+                _tell_began(self._journal, self.profile, warm, because, clock.monotonic_s() - began_s)
             self._state, mark = "judging", SNAP
             at_ns = await self._follow(warm)
             if at_ns != _READ_ON:
@@ -213,11 +215,15 @@ class LiveJudge:
         return started.warm, started.because
 
     async def _nearly_caught_up(self, warm: WarmUp, mark: str) -> None:
+        """Read what came while it was read, until that takes no time to speak of, or not much less than before."""
+        before_s = inf
         for _ in range(MOST_PASSES):
             began_s = clock.monotonic_s()
             await self._pass(warm.catch_up(), mark)
-            if clock.monotonic_s() - began_s < NEARLY_S or self._stopping:
+            took_s = clock.monotonic_s() - began_s
+            if took_s < NEARLY_S or took_s > NO_GAIN * before_s or self._stopping:
                 return
+            before_s = took_s
 
     async def _pass(self, passing: Iterator[list[Snap]], mark: str) -> None:
         """Record and show the snaps of a pass over log and lake."""
@@ -272,16 +278,6 @@ class LiveJudge:
                         raise
                 await asyncio.sleep(NO_ROOM_S)
 
-    def _tell_began(self, session: Session, warm: WarmUp, because: str, seconds: float) -> None:
-        self._journal.event(
-            "judge.began",
-            profile=self.profile.name,
-            session=session.date,
-            contract=warm.contract,
-            because=because,
-            seconds=round(seconds, 3),
-        )
-
     def _renew(self) -> None:
         """Listen from now on; what was skipped before is counted and not missed."""
         self._skipped_rows += self._subscription.dropped_rows
@@ -309,6 +305,17 @@ class LiveJudge:
             "published": self._published,
             "read_again_rows": self._skipped_rows + self._subscription.dropped_rows,
         }
+
+
+def _tell_began(journal: Journal, profile: Profile, warm: WarmUp, because: str, seconds: float) -> None:
+    journal.event(
+        "judge.began",
+        profile=profile.name,
+        session=warm.session.date,
+        contract=warm.contract,
+        because=because,
+        seconds=round(seconds, 3),
+    )
 
 
 def _given(snap: Snap) -> dict[str, int]:
