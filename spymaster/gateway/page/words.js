@@ -142,12 +142,15 @@ export function stateWord(level, /** @type {string} */ key) {
   return key === "tape" ? tapeCause(level) : (level.fuel?.effect ?? "");
 }
 
+/** Where the hole of a level lies that is only about right. @param {Level} level */
+const hole = (level) => (isSum(level) ? "gap in its sum" : "gap in its span");
+
 /** @param {Level} level @param {boolean} approximate */
 export function confidence(level, approximate) {
   const of = level.confidence ?? 0;
   const word = of >= 0.8 && !approximate ? "HIGH" : of >= 0.5 ? "MEDIUM" : "LOW";
   const reason = approximate
-    ? "gap in its sum"
+    ? hole(level)
     : OUTSIDE.has(level.barrier?.void_reason ?? "")
       ? "the book does not reach this level"
       : `${share(level.barrier?.coverage)} of zone seen`;
@@ -174,7 +177,7 @@ export function underName(level, sign, approximate, standing) {
   else if (sign === "vd") barrier = standing.halted ? "halted" : standing.until ? `void until ${standing.until}` : reason ? barrierAbsent(reason) : "void";
   else if (reason) barrier = barrierAbsent(reason);
   const touches = level.touches ?? 0;
-  const rest = approximate && sign !== "vd" && sign !== "ny" ? " · gap in its sum" : touches && sign !== "ny" ? ` · ${touches} touch${touches > 1 ? "es" : ""}` : "";
+  const rest = approximate && sign !== "vd" && sign !== "ny" ? ` · ${hole(level)}` : touches && sign !== "ny" ? ` · ${touches} touch${touches > 1 ? "es" : ""}` : "";
   return ` · ${barrier}${rest}`;
 }
 
