@@ -149,6 +149,10 @@ EVENTS: Final[Mapping[str, Event]] = {
         "written, gap rows among them, rows that live readers were too slow for, the longest sync",
         ("date", "rows", "parts", "gaps", "dropped", "longest_sync_ms"),
     ),
+    "gateway.opened": Event(
+        "info", "the page is served; `wanted` is the port that was asked for and is taken", ("url", "wanted")
+    ),
+    "gateway.warned": Event("warning", "what serves the page was asked what it does not understand", ("text",)),
     "run.stopping": Event("info", "the run is to end: it drains", ("reason",)),
     "run.drained": Event("info", "the log's rows are in Bronze, but for so many segments", ("waiting", "seconds")),
     "run.ended": Event(
