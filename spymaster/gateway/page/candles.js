@@ -4,7 +4,7 @@
 import { xOf, yOf } from "./axes.js";
 import { C } from "./look.js";
 
-const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+const STEPS_S = [5, 15, 60, 300, 900, 3600]; // those of /api/history/candles
 const LEAST_PX = 9;
 
 /** @typedef {{t: number, open: number, high: number, low: number, close: number, volume: number}} Candle t in seconds */
@@ -12,7 +12,7 @@ const LEAST_PX = 9;
 /** How long a candle is. @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of */
 export function candleStep(v, of) {
   const least = ((v.to - v.from) / 1000 / of.width) * LEAST_PX;
-  return STEPS_S.find((step) => step >= Math.max(least, 5)) ?? 3600;
+  return STEPS_S.find((step) => step >= least) ?? 3600;
 }
 
 /** The candle that begins at a second, of the newest hour's bars; null where there is none.

@@ -31,7 +31,8 @@ class ScoreBar {
     const key = `${score} ${word} ${hatched} ${high} ${low}`;
     if (key === this.key) return;
     this.key = key;
-    this.back.setAttribute("class", hatched ? "bar-void" : "bar-back");
+    attribute(this.back, "class", hatched ? null : "bar-back");
+    attribute(this.back, "fill", hatched ? "url(#hatch)" : null);
     const [top, bottom] = [0.66 * high, 0.66 * low];
     this.notches.setAttribute("d", hatched ? "" : `M${bottom} 0v2M${top} 0v2M${bottom} 8v2M${top} 8v2`);
     const wide = score === null ? 0 : ((score - 50) / 50) * 33;

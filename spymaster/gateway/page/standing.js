@@ -163,7 +163,8 @@ function other(model, base) {
 /** @param {import("./model.js").Level} level */
 function stillStands(level) {
   const found = ["barrier", "tape", "fuel"].filter((key) => known(level.points?.[key])).map((key) => `${key} ${signed(level.points[key])}`);
-  return found.length ? ` ${found.join(" and ")} stand${found.length > 1 ? "" : "s"}.` : "";
+  const said = `${found.join(" and ")} stand${found.length > 1 ? "" : "s"}.`;
+  return found.length ? ` ${said[0].toUpperCase()}${said.slice(1)}` : "";
 }
 
 /** @param {import("./model.js").Model} model */

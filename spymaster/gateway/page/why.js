@@ -3,9 +3,9 @@
 
 import { C, fit, hatch, text } from "./look.js";
 import { attribute, byId, make, put, sentence } from "./nodes.js";
-import { count, known, price, signed } from "./numbers.js";
-import { cause, voidReason } from "./standing.js";
-import { COMPONENTS, aboveBelow, barrierAbsent, chance, confidence, facts, levelName, scoreOf, signOf, signalText, stateWord, thresholds, whyUnknown } from "./words.js";
+import { known, price, signed } from "./numbers.js";
+import { voidReason } from "./standing.js";
+import { COMPONENTS, aboveBelow, barrierAbsent, chance, confidence, evidence, facts, levelName, scoreOf, signOf, signalText, stateWord, thresholds, whyUnknown } from "./words.js";
 
 const MOST_ROWS = 40;
 const SPAN_MS = 600_000;
@@ -221,12 +221,13 @@ export class Why {
       if (!body.children[i]) body.append(make("tr", "", make("td", "mono"), make("td"), make("td", "num"), make("td", "num"), make("td", "wide mono muted")));
       const cells = body.children[i].children;
       put(cells[0], model.zone.time(row.ts_event_ns / 1e6, 3));
-      put(cells[1], cause(String(row.what ?? "")));
-      put(cells[2], known(row.price) ? price(row.price) : "");
-      put(cells[3], known(row.size) ? (row.size < 0 ? signed(row.size) : count(row.size)) : "");
-      put(cells[4], String(row.row ?? ""));
+      const { what, at, size, id } = evidence(row);
+      put(cells[1], what);
+      put(cells[2], at);
+      put(cells[3], size);
+      put(cells[4], id);
     });
     put(/** @type {Element} */ (this.noRows), error || (shown.length ? "" : "No row of the last minute lies in its zone."));
-    model.evidence.marks = this.pressed ? shown.filter((row) => known(row.price)).map((row) => ({ t: row.ts_event_ns / 1e6, price: row.price })) : [];
+    model.evidence.marks = this.pressed && this.pressed !== "fuel" ? shown.filter((row) => known(row.price)).map((row) => ({ t: row.ts_event_ns / 1e6, price: row.price })) : [];
   }
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /** Every sentence of the page is made here, of what the daemon said. */
 
-import { NONE, count, known, ms, points, price, share, signed, signedFixed, span } from "./numbers.js";
+import { NONE, count, known, ms, points, price, share, signedFixed, span } from "./numbers.js";
 
 /** @typedef {import("./model.js").Level} Level */
 /** @typedef {{t: string, b?: boolean, c?: string}} Part a piece of a sentence: text, bold, class */
@@ -96,10 +96,10 @@ export function causes(level) {
 /** Why a component has no points. @param {Level} level @param {string} key @param {import("./standing.js").Standing} standing */
 export function whyUnknown(level, key, standing) {
   if (standing.halted) return "unknown here, not zero: trading is halted";
-  if (key === "barrier" && level.barrier?.void_reason) return barrierAbsent(level.barrier.void_reason);
   const reason = level.barrier?.void_reason;
-  if (reason) return `not judged: ${barrierAbsent(reason)}`;
-  return "unknown here, not zero";
+  if (reason === "warm-up" || standing.name === "first") return "not yet: its window is not full";
+  if (reason === "beyond ten levels") return key === "barrier" ? "outside the ten levels of the book" : "not judged without a barrier";
+  return reason === "inside the spread" ? reason : "unknown here, not zero";
 }
 
 /** @param {string} reason */
@@ -216,7 +216,22 @@ export function chance(level, sign) {
   return [{ t: `P(break): ${level.model_note ?? "no model scores this level"}.` }];
 }
 
-/** @param {number} own */
-export const signedPart = (own) => ` ${signed(own)}`;
+// ---- the rows behind a score -----------------------------------------------------------------
 
-export { NONE, price };
+const ACTION = /** @type {Record<string, string>} */ ({ A: "added", C: "cancelled", M: "changed", T: "traded", F: "filled", R: "cleared" });
+const BOOK_SIDE = /** @type {Record<string, string>} */ ({ A: "ask", B: "bid" });
+
+/** A row of /api/rows in words. @param {any} row */
+export function evidence(row) {
+  const { capture_id: capture, capture_seq: seq, action, aggressor } = row;
+  const id = known(seq) ? `${String(capture ?? "").slice(-4)}:${seq}` : "";
+  const size = known(row.size) ? `${action === "C" || action === "F" ? "−" : ""}${count(row.size)}` : "";
+  const taken = !known(aggressor) || aggressor === 0 ? "side unknown" : aggressor > 0 ? "bought" : "sold";
+  if (row.component === "fuel" || known(row.strike)) {
+    const call = /^c/i.test(String(row.right ?? ""));
+    return { what: `${call ? "call" : "put"} ${taken}, at ${price(row.price)}`, at: `${count(row.strike)} ${call ? "C" : "P"}`, size, id };
+  }
+  const at = known(row.price) ? price(row.price) : "";
+  if (row.component === "barrier" || action) return { what: `${BOOK_SIDE[row.side] ?? "book"} ${ACTION[action] ?? "changed"}`, at, size, id };
+  return { what: taken, at, size, id };
+}
