@@ -127,7 +127,7 @@ class Daemon:
         )
         served = Served(
             settings.data_root, settings.wal_root, self.bus, self.judge, commands, self.status, watch.desk,
-            partial(health.problem, "gateway"), self._journal, self._sources, self._speed,
+            self.recorder, partial(health.problem, "gateway"), self._journal, self._sources, self._speed,
         )  # fmt: skip
         return Lookout(watch, served, gateway, health, opened)
 

@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spymaster.clock import NS_PER_SECOND
 from spymaster.engines.rows import values_of
 from spymaster.events import FUTURES_TRADES, STOCKS_TRADES, Stream
+from spymaster.gateway.newest_rows import is_text
 
 MOST_BARS: Final = 3_600
 Bar = list[float]
@@ -73,18 +73,17 @@ class Bars:
 
     def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows that count: of the contract, priced, and not told before by another delivery."""
-        mine = pc.is_valid(batch.column("price"))
         name, wanted = ("symbol", self._symbol) if self._is_stock else ("contract", self._contract)
-        mine = pc.and_(mine, pc.fill_null(pc.equal(batch.column(name), pa.scalar(wanted, pa.string())), False))  # type: ignore[call-overload]
+        mine = is_text(batch.column(name), wanted) & ~np.isnan(values_of(batch.column("price")))
         capture = batch.column("capture_id")[0].as_py()
         ts_ns: NDArray[np.int64] = batch.column("ts_event_ns").to_numpy()
         told_ns = max((ns for other, ns in self._newest.items() if other != capture), default=None)
         if told_ns is not None:
-            mine = pc.and_(mine, pa.array(ts_ns > told_ns))
+            mine &= ts_ns > told_ns
         self._newest[capture] = max(self._newest.pop(capture, 0), int(ts_ns.max()))
         while len(self._newest) > 8:
             del self._newest[next(iter(self._newest))]
-        own: pa.RecordBatch = batch.select(["ts_event_ns", "price", "size", "aggressor"]).filter(mine)
+        own: pa.RecordBatch = batch.select(["ts_event_ns", "price", "size", "aggressor"]).filter(pa.array(mine))
         return own
 
     def _add(self, second: int, bar: list[float]) -> None:

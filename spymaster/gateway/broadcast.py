@@ -18,7 +18,9 @@ from spymaster.gateway.bars import Bars
 from spymaster.gateway.clients import Client, Clients
 from spymaster.gateway.frames import BEAT_S, CHANGE_S, FULL_S, Frames, beat
 from spymaster.gateway.judged import judged_document
+from spymaster.gateway.newest_rows import NewestRows
 from spymaster.gateway.patch import Document, known
+from spymaster.gateway.scores import Scores
 from spymaster.gateway.served import Served
 from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.signals.live import LiveJudge
@@ -37,6 +39,9 @@ class Broadcast:
     Attributes:
         clients: the pages.
         bars: of what is judged; None where nothing is.
+        rows: the newest that scores rest on; likewise.
+        scores: the course of each level's.
+        held: how often levels of each kind held, as log and lake say; empty until they were asked.
     """
 
     def __init__(self, served: Served, *, full_s: float = FULL_S) -> None:
@@ -48,6 +53,9 @@ class Broadcast:
         """
         self.clients = Clients()
         self.bars = _bars_of(served.judge)
+        self.rows = None if served.judge is None else NewestRows(served.judge.profile)
+        self.scores = Scores()
+        self.held: Document = {}
         self._served, self._full_s = served, full_s
         self._frames = Frames()
         self._subscription: Subscription = served.bus.subscribe(QUEUE_BYTES, self._wants)
@@ -59,7 +67,9 @@ class Broadcast:
         self._slow_s = self._change_s = self._beat_s = self._all_s = 0.0
 
     def _wants(self, stream: Stream) -> bool:
-        return stream.schema == LEVELS_SIGNALS.name or (self.bars is not None and self.bars.wants(stream))
+        if stream.schema == LEVELS_SIGNALS.name:
+            return True
+        return any(each is not None and each.wants(stream) for each in (self.bars, self.rows))
 
     @property
     def dropped_rows(self) -> int:
@@ -95,7 +105,11 @@ class Broadcast:
                 continue
             if item.stream.schema == LEVELS_SIGNALS.name:
                 self._in_gold = item.batch
-            elif self.bars is not None:
+                self.scores.take(item.batch)
+                continue
+            if self.rows is not None and self.rows.wants(item.stream):
+                self.rows.take(item)
+            if self.bars is not None and self.bars.wants(item.stream):
                 self.bars.take(item.batch)
 
     def _tick(self, now_s: float) -> None:
@@ -152,6 +166,7 @@ class Broadcast:
             "run": known(self._run(status)),
             "streams": known(_copied(desk["streams"])),
             "health": known(health),
+            "held": self.held,
         }
         if judge is not None and snap is not None:
             found["gamma"] = known(gamma_document(snap, judge.profile.name, judge.profile.market.underlying))

@@ -27,7 +27,7 @@ class Client:
             full: returns the newest state.
         """
         self.behind = 0
-        self._full = full
+        self._full, self._has_left = full, False
         self._waiting: deque[str] = deque([full()])
         self._changed = asyncio.Event()
         self._changed.set()
@@ -44,12 +44,17 @@ class Client:
         self._changed.set()
         return kept_up
 
-    async def next(self) -> str:
-        """Wait for the next frame."""
-        while not self._waiting:
+    def end(self) -> None:
+        """Say that the page has left: no frame follows."""
+        self._has_left = True
+        self._changed.set()
+
+    async def next(self) -> str | None:
+        """Wait for the next frame; None once the page has left."""
+        while not self._waiting and not self._has_left:
             self._changed.clear()
             await self._changed.wait()
-        return self._waiting.popleft()
+        return None if self._has_left else self._waiting.popleft()
 
     @property
     def waiting(self) -> int:

@@ -76,7 +76,7 @@ def judged_document(snap: Snap, in_gold: pa.RecordBatch | None, underlying: str,
     found: Document = known(
         {
             **{name: head[name] for name in names},
-            "vwap_gap": any(not whole and not OF_SESSION.isdisjoint(own) for own, whole in kinds),
+            "vwap_gap": any(not whole and not OF_SESSION.isdisjoint(own or ()) for own, whole in kinds),
             "levels": {row["level_id"]: level_document(row) for row in rows.select(_COLUMNS).to_pylist()},
         }
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from spymaster.bus import Bus
 from spymaster.control import Command, DaemonStatus
 from spymaster.journal import Journal
+from spymaster.recording.recorder import Recorder
 from spymaster.signals.live import LiveJudge
 from spymaster.watch.documents import DeskDocuments
 
@@ -22,6 +23,7 @@ class Served(NamedTuple):
         commands: what it answers over its control socket, by name.
         status: returns its gauges.
         desk: returns how all stands now.
+        recorder: what makes rows durable.
         problem: called with a line for what is not right here.
         journal: where the gateway tells what it does.
         sources: as the user named them.
@@ -35,6 +37,7 @@ class Served(NamedTuple):
     commands: Mapping[str, Command]
     status: Callable[[], DaemonStatus]
     desk: Callable[[], DeskDocuments]
+    recorder: Recorder
     problem: Callable[[str], None]
     journal: Journal
     sources: Sequence[str]

@@ -7,23 +7,27 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
+import duckdb
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from spymaster.errors import UsageError
+from spymaster.errors import SpymasterError, UsageError
 from spymaster.gateway.access import Access
 from spymaster.gateway.address import MORE_PORTS, GatewayAt
+from spymaster.gateway.answers import Answers
 from spymaster.gateway.app import App
 from spymaster.gateway.broadcast import Broadcast
 from spymaster.gateway.frames import FULL_S
+from spymaster.gateway.history import History, held
 from spymaster.gateway.page_files import PageFile
 from spymaster.gateway.served import Served
 
 STOP_S: Final = 1.0
+HELD_EVERY_S: Final = 600.0
 MOST_CONNECTIONS: Final = 256  # one more is answered 503
 SEND_BUFFER_BYTES: Final = 128 << 10  # of a client in the kernel, which would take megabytes of frames for a slow one
 _LOGGERS: Final = ("uvicorn.error", "websockets.server")
@@ -53,6 +57,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: _Server | None = None
         self._journal = _ToJournal(served)
+        self._history = History(served.data_root, served.wal_root)
 
     async def start(self) -> None:
         """Serve.
@@ -63,12 +68,14 @@ class Gateway:
         """
         listener = await asyncio.to_thread(bound, self._at)
         port = listener.getsockname()[1]
-        app = Access(App(self._served, self.broadcast, self._files).built(), self._at, port)
+        answers = Answers(self._served, self.broadcast, self._history, self._served.status()["version"])
+        app = Access(App(self._served, self.broadcast, answers, self._files).built(), self._at, port)
         self._server = _Server(_config(app))
         self._journal.take()
         self._tasks = [
             asyncio.create_task(self._server.serve(sockets=[listener]), name="gateway"),
             asyncio.create_task(self.broadcast.run(), name="broadcast"),
+            asyncio.create_task(self._ask_held(), name="hold rates"),
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -87,6 +94,15 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._journal.give_back()
+        self._history.close()
+
+    async def _ask_held(self) -> None:
+        """Ask now and then how often levels held: data sets are made once a day, beside the daemon."""
+        judge = self._served.judge
+        while judge is not None:
+            with suppress(SpymasterError, duckdb.Error):  # the page says that none are known
+                self.broadcast.held = await self._history.ask(held(judge.profile))
+            await asyncio.sleep(HELD_EVERY_S)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Say that a defect ended a task; the recording goes on."""

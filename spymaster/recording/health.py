@@ -16,10 +16,12 @@ class Health:
 
     Attributes:
         journal: where problems that begin and end are written, and what else happens.
+        reconnects: deliveries that began after others of their feed were lost.
     """
 
     def __init__(self, change: Change, notify: Callable[[str], None] | None = None, journal: Journal = SILENT) -> None:
         self.journal = journal
+        self.reconnects = 0
         self._change, self._notify = change, notify
         self._problems: dict[str, str] = {}  # by what they are about, so that a problem that lasts is one
         self._failure: BaseException | None = None
