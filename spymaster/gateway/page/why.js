@@ -131,7 +131,7 @@ export class Why {
     this.#spark(model, now);
     const at = new Date(Math.round(model.snapMs)).toISOString();
     this.command = `spymaster explain ${id} --at ${at}`;
-    attribute(/** @type {Element} */ (this.all), "href", `/api/explain?level=${encodeURIComponent(id)}&at=${at}`);
+    attribute(/** @type {Element} */ (this.all), "href", `/api/explain?level=${encodeURIComponent(id)}&at=${Math.round(model.snapMs)}000000`);
   }
 
   /** @param {import("./model.js").Level} level @param {string} sign @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now */
