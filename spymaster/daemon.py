@@ -29,6 +29,7 @@ from spymaster.signals.gold import SignalsWriter
 from spymaster.signals.live import LiveJudge
 from spymaster.signals.start import footer_of
 from spymaster.sources import open_feeds
+from spymaster.watch.watch import Watch
 
 STOP_S = 10.0  # for a judge that warms up to get to its next batch; one that does not is cut off as by a kill
 
@@ -109,6 +110,17 @@ class Daemon:
                 tell=partial(self.recorder.health.problem, "gold"),
             )
             commands |= Answers(self.judge, self.recorder.own.append).commands
+        self.watch = Watch(
+            self.recorder,
+            self.bus,
+            self.judge,
+            self.gold,
+            data_root=settings.data_root,
+            wal_root=settings.wal_root,
+            sources=self._sources,
+            stopping=self._deliveries.stopping.is_set,
+        )
+        commands |= self.watch.commands
         self._control = ControlServer(settings.wal_root, commands)
         self._started_s = clock.monotonic_s()
         self._strict = strict
@@ -189,6 +201,7 @@ class Daemon:
         ends = {feeds, asyncio.create_task(_set(stopping)), asyncio.create_task(self.recorder.health.failed())}
         try:
             await self._open_control()
+            await self.watch.start()
             done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
@@ -198,12 +211,14 @@ class Daemon:
             with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
                 await self.recorder.flush()  # here too, so that `status` shows how it drains
             await self._end_judging(judging)  # while rows of our own are recorded
+            await self.watch.stop()
         except BaseException:
             self.stop("it failed")  # whatever waits for room or for its turn ends too
             if self.judge is not None:
                 self.judge.stop()
             self._control.close()
             await _cancel(ends)
+            await self.watch.stop()
             with suppress(StorageError):  # what ended the run says more than what that kept from being drained
                 await self.recorder.stop()
             raise
