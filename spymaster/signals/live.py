@@ -119,11 +119,6 @@ class LiveJudge:
         return subscription
 
     @property
-    def state(self) -> str:
-        """What it does: waiting, warming up, judging or ended."""
-        return self._state
-
-    @property
     def most_s_to_end(self) -> float | None:
         """Seconds that what waits may take once all is recorded; None if as long as it takes, 0 if none is judged."""
         return None if self._at_the_end else LAST_ROWS_S if self._state == "judging" else 0.0

@@ -170,7 +170,7 @@ class Watch:
             began_ns=self._began_ns,
             recorded=self._seen.recorded or self._seen.streams.rows > 0,
             silent=silent,
-            judge_state=None if judge is None else judge.state,
+            judge_state=None if judge is None else judge.gauges()["state"],
             snap=None if judge is None else judge.snap,
             book_ns=book_ns,
             status=self._status(),
