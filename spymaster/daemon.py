@@ -23,7 +23,8 @@ from spymaster.recording.found import tell_found
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import Recovered
-from spymaster.settings import Settings
+from spymaster.service_manager import ServiceManager
+from spymaster.settings import Settings, service_manager
 from spymaster.signals.answers import Answers
 from spymaster.signals.gold import SignalsWriter
 from spymaster.signals.live import LiveJudge
@@ -122,6 +123,7 @@ class Daemon:
         )
         commands |= self.watch.commands
         self._control = ControlServer(settings.wal_root, commands)
+        self._manager = ServiceManager(service_manager())
         self._started_s = clock.monotonic_s()
         self._strict = strict
 
@@ -133,6 +135,7 @@ class Daemon:
         """
         if not self._deliveries.stopping.is_set():
             self._journal.event("run.stopping", reason=reason)
+            self._manager.stopping()
         self._deliveries.stop()
 
     @property
@@ -184,6 +187,7 @@ class Daemon:
         finally:
             await self._end_judging(judging)
             await _cancel([days])
+            self._manager.ended()
             daily.tell()
             self._tell_ended(error)
 
@@ -202,6 +206,7 @@ class Daemon:
         try:
             await self._open_control()
             await self.watch.start()
+            self._manager.began()
             done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
