@@ -26,7 +26,8 @@ from spymaster.recording.found import tell_found
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import Recovered
-from spymaster.settings import Settings
+from spymaster.service_manager import ServiceManager
+from spymaster.settings import Settings, service_manager
 from spymaster.signals.answers import Answers
 from spymaster.signals.gold import SignalsWriter
 from spymaster.signals.live import LiveJudge
@@ -95,8 +96,11 @@ class Daemon:
         if profile is not None:
             self._judging = Judging(profile, settings, self.recorder, journal, at_the_end=speed == 0)
             commands |= Answers(self._judging.judge, self.recorder.own.append).commands
+        self.watch = self._watching()
+        commands |= self.watch.commands
         self._lookout = self._looking_on(commands, gateway, opened)
         self._control = ControlServer(settings.wal_root, commands)
+        self._manager = ServiceManager(service_manager())
         self._started_s = clock.monotonic_s()
         self._strict = strict
 
@@ -110,26 +114,29 @@ class Daemon:
         """What writes them; likewise."""
         return None if self._judging is None else self._judging.gold
 
-    def _looking_on(
-        self, commands: dict[str, Command], gateway: GatewayAt | None, opened: Callable[[str], None]
-    ) -> Lookout:
-        settings, health = self._settings, self.recorder.health
-        watch = Watch(
+    def _watching(self) -> Watch:
+        return Watch(
             self.recorder,
             self.bus,
             self.judge,
             self.gold,
-            data_root=settings.data_root,
-            wal_root=settings.wal_root,
+            data_root=self._settings.data_root,
+            wal_root=self._settings.wal_root,
             sources=self._sources,
-            alerts_file=settings.alerts_file,
-            webhook_url=settings.alert_webhook_url,
+            alerts_file=self._settings.alerts_file,
+            webhook_url=self._settings.alert_webhook_url,
+            stopping=self._deliveries.stopping.is_set,
         )
+
+    def _looking_on(
+        self, commands: dict[str, Command], gateway: GatewayAt | None, opened: Callable[[str], None]
+    ) -> Lookout:
+        settings, health = self._settings, self.recorder.health
         served = Served(
-            settings.data_root, settings.wal_root, self.bus, self.judge, commands, self.status, watch.desk,
+            settings.data_root, settings.wal_root, self.bus, self.judge, commands, self.status, self.watch.desk,
             self.recorder, partial(health.problem, "gateway"), self._journal, self._sources, self._speed,
         )  # fmt: skip
-        return Lookout(watch, served, gateway, health, opened)
+        return Lookout(self.watch, served, gateway, health, opened)
 
     def stop(self, reason: str = "it was asked to") -> None:
         """Drain and end: feeds first, then the log, then Bronze.
@@ -139,6 +146,7 @@ class Daemon:
         """
         if not self._deliveries.stopping.is_set():
             self._journal.event("run.stopping", reason=reason)
+            self._manager.stopping()
         self._deliveries.stop()
 
     @property
@@ -149,11 +157,7 @@ class Daemon:
     @property
     def rows(self) -> dict[str, int]:
         """Rows per schema that all deliveries gave, recorded now or before."""
-        rows = dict(self._deliveries.forgotten_rows)
-        for summary in self.summaries:
-            for schema, count in summary.rows.items():
-                rows[schema] = rows.get(schema, 0) + count
-        return rows
+        return self._deliveries.rows
 
     def status(self) -> DaemonStatus:
         """Return what `spymaster status` shows of this process."""
@@ -190,6 +194,7 @@ class Daemon:
         finally:
             await self._end_judging(judging)
             await _cancel([days])
+            self._manager.ended()
             daily.tell()
             self._tell_ended(error)
 
@@ -208,6 +213,7 @@ class Daemon:
         try:
             await self._open_control()
             await self._lookout.start()
+            self._manager.began()
             done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
@@ -217,6 +223,7 @@ class Daemon:
             with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
                 await self.recorder.flush()  # here too, so that `status` shows how it drains
             await self._end_judging(judging)  # while rows of our own are recorded
+            await self._lookout.stop()
         except BaseException:
             self.stop("it failed")  # whatever waits for room or for its turn ends too
             if self.judge is not None:
@@ -229,7 +236,6 @@ class Daemon:
             raise
         self._control.close()  # before the lock goes: from then on the name is the next daemon's
         await _cancel(ends)
-        await self._lookout.stop()  # while rows of our own are recorded
         with suppress(BronzeRefusedError):  # nothing is lost, and it is among the recorder's problems
             await self.recorder.stop()
         waiting = len(self.recorder.drain.waiting) + len(self.recorder.drain.set_aside)

@@ -143,6 +143,15 @@ EVENTS: Final[Mapping[str, Event]] = {
         ("of_level", "signal", "before", "snap", "spot"),
         "of_level",
     ),
+    "alert.given": Event(
+        "info",
+        "an alert of a kind that no other event tells: a silent stream, a lag, a roll, a halt, void signals",
+        ("kind", "state", "of", "text"),
+        "of",
+    ),
+    "watch.blind": Event(
+        "warning", "what earlier runs recorded does not read: the page lacks their gaps and alerts", ("text",)
+    ),
     "day.summary": Event(
         "info",
         "a UTC day is over, or the run: what was appended to each stream since the summary before, Bronze parts "

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spymaster.gateway.page_files import PageFile
     from spymaster.gateway.server import Gateway
 
-STOP_S: Final = 5.0  # for the last alerts to be recorded
+STOP_S: Final = 5.0  # for the last alerts to be recorded, and pages to be closed
 
 
 class Lookout:
@@ -76,9 +76,11 @@ class Lookout:
             await asyncio.gather(self._opening, return_exceptions=True)
         try:
             async with asyncio.timeout(STOP_S):
-                await self.watch.stop()
-                if self.gateway is not None:
-                    await self.gateway.stop()
+                # Together: to close pages takes a while in which the last alerts are recorded.
+                ends = [self.watch.stop(), *([] if self.gateway is None else [self.gateway.stop()])]
+                for ended in await asyncio.gather(*ends, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        raise ended
         except Exception as error:  # noqa: BLE001 - as above; a timeout too
             self._problem("watch", "the last alerts may not be recorded", error)
 

@@ -5,6 +5,7 @@ Each comes, in this order, from the command line, the environment (`DATA_ROOT` o
 line or an argument names has its log in it, at `{DATA_ROOT}/wal`: a log is one lake's.
 """
 
+import os
 import re
 from pathlib import Path
 from tomllib import TOMLDecodeError
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from spymaster.engines.profile import ProfileName
 from spymaster.errors import UsageError
 from spymaster.journal import Form
+from spymaster.service_manager import Manager
 
 TOML_FILE = "spymaster.toml"
 _REMOTE = ("s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key", "cache_root")
@@ -168,6 +170,14 @@ def load(**overrides: object) -> Settings:
             f"Next: unset {'it' if len(asked) == 1 else 'them'}"
         )
     return settings
+
+
+def service_manager() -> Manager:
+    """Return what the service manager that started this process asks of it; it says so in the environment."""
+    address = os.environ.get("NOTIFY_SOCKET") or None
+    asked, of = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    watched = asked.isdecimal() and int(asked) > 0 and of in {"", str(os.getpid())}
+    return Manager(address, int(asked) / 1e6 if watched else None)
 
 
 def _is_set(value: str | Path | SecretStr | None) -> bool:

@@ -1,9 +1,11 @@
 """The recorder's figures that a desk looks at, without reading a file."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 from spymaster import clock
+from spymaster.events import Stream
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.signals.gold import SignalsWriter
@@ -13,6 +15,7 @@ KEPT_S: Final = 0.5  # a document is made so often: it asks for the sizes of the
 FREE_EVERY_S: Final = 10.0
 FREE_SAMPLES: Final = 360  # an hour of them
 LEAST_S: Final = 600.0  # a shorter look says nothing of days
+_FLOWING: Final = (".trades", ".quotes", ".mbp10")
 _S_PER_DAY: Final = 86_400
 
 
@@ -56,7 +59,7 @@ class Figures:
         free = min(disk["log_free_bytes"], disk["bronze_free_bytes"])
         return {
             "rows_at_risk": found["appended_not_durable"],
-            "durable_to_ns": max(self._recorder.frontiers.values(), default=None),
+            "durable_to_ns": _durable_to_ns(self._recorder.frontiers),
             "sync_p50_ms": sync["p50_ms"],
             "sync_p99_ms": sync["p99_ms"],
             "not_in_bronze": found["durable_not_in_bronze"],
@@ -71,3 +74,9 @@ class Figures:
             "backlog_segments": found["backlog"]["segments"],
             "problems": found["problems"],
         }
+
+
+def _durable_to_ns(frontiers: Mapping[Stream, int]) -> int | None:
+    """Return the newest durable event time of trades, quotes and books; other rows have times of their own."""
+    flowing = [ns for stream, ns in frontiers.items() if stream.schema.endswith(_FLOWING)]
+    return max(flowing, default=None)

@@ -136,9 +136,10 @@ class Streams:
                 yield str(stream), {"since_ns": flow.newest_ns, "age_ms": round(age_s * 1000)}
 
     def lags(self) -> dict[str, float]:
-        """Return by name the median lag, ms, of each stream whose events are of now."""
+        """Return by name the median lag, ms, of each stream whose events are of now, once a minute of it was seen."""
         at_s = clock.monotonic_s()
-        found = {str(stream): flow.lags_ms(at_s)[0] for stream, flow in sorted(self._flows.items())}
+        seen = [(stream, flow) for stream, flow in sorted(self._flows.items()) if at_s - flow.first_s >= LAG_S]
+        found = {str(stream): flow.lags_ms(at_s)[0] for stream, flow in seen}
         return {name: lag for name, lag in found.items() if lag is not None}
 
 
