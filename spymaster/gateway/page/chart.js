@@ -11,6 +11,7 @@ import { count, price } from "./numbers.js";
 
 export const LEAST_SPAN_S = 60;
 export const MOST_SPAN_S = 4 * 3600;
+const FIRST_SPAN_S = 120;
 const LEAST_TICKS = 36; // 9 points of ES
 const MARGIN_TICKS = 11;
 const PIXEL_MS = 250; // the live edge moves by whole columns
@@ -33,8 +34,11 @@ export class Chart {
     this.now = null;
   }
 
+  /** Seconds shown: what was chosen; in the first minutes no more than there is to see. */
   get span() {
-    return this.model.chosen.of.span;
+    const { span } = this.model.chosen.of;
+    const recorded = this.model.marketNow / 1000 - this.model.bars.oldest;
+    return this.now?.name === "first" && this.live && recorded > 0 ? Math.min(span, Math.max(FIRST_SPAN_S, 1.5 * recorded)) : span;
   }
 
   /** Whether the right edge is the live one. */

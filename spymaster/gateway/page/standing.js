@@ -102,17 +102,22 @@ function halt(model) {
 function voided(model) {
   const { snap, desk } = model;
   const until = known(snap?.void_until_ns) ? model.zone.time(ms(snap.void_until_ns)) : "";
-  const gap = desk.gap;
-  const length = gap && known(gap.start_ns) && known(gap.end_ns) ? ` of ${span(ms(gap.end_ns - gap.start_ns))}` : "";
-  const reason = gap ? `its window holds a gap${length}` : voidReason(snap?.void_reason ?? desk.reason);
+  const { gap } = desk;
+  const timed = gap && known(gap.start_ns) && known(gap.end_ns);
+  const reason = gap ? `its window holds a gap${timed ? ` of ${span(ms(gap.end_ns - gap.start_ns))}` : ""}` : voidReason(snap?.void_reason ?? desk.reason);
   const near = model.nearest;
-  const base = { ...QUIET, name: desk.state, ...alive(model), voids: Boolean(snap?.void_reason), until };
+  // The judge that ended or is late has not voided its newest snap; a hole may leave what it does not touch.
+  const voids = Boolean(snap?.void_reason) || desk.reason === "the judge ended";
+  const base = { ...QUIET, name: desk.state, ...alive(model), voids, until };
   const sign = near ? signOf(near[1], base) : "vd";
   const say = /** @type {Part[]} */ (near ? opening(near[1], model) : []);
-  say.push({ t: "Score void:", b: true }, { t: ` ${reason}` });
-  if (until) say.push({ t: " until " }, { t: until, b: true });
-  say.push({ t: `.${near ? stillStands(near[1]) : ""}` });
-  const times = gap && known(gap.start_ns) && known(gap.end_ns) ? ` ${model.zone.time(ms(gap.start_ns))}–${model.zone.time(ms(gap.end_ns))}` : "";
+  if (near && !voids) say.push(...verdict(near[1], sign, model), { t: " But ", b: true }, { t: `${reason}.` });
+  else {
+    say.push({ t: "Score void:", b: true }, { t: ` ${reason}` });
+    if (until) say.push({ t: " until " }, { t: until, b: true });
+    say.push({ t: `.${near ? stillStands(near[1]) : ""}` });
+  }
+  const times = timed ? ` ${model.zone.time(ms(gap.start_ns))}–${model.zone.time(ms(gap.end_ns))}` : "";
   return { ...base, say, sign, data: gap ? ["gap", `gap${times}, ${cause(gap.cause)}, ${gap.state}`] : ["warn", reason] };
 }
 
@@ -187,6 +192,7 @@ export function voidReason(reason) {
     gap: "rows are missing in its window", skipped: "rows were skipped and are read again", overflow: "more rows came than it could take",
     "no book": "there is no book", crossed: "the book is crossed", "not whole": "its window is not whole", "warm-up": "its windows are filling",
     "stale quote": "the stock's quote is too old", "no quote": "there is no quote of the stock", halt: "trading is halted",
+    "the judge is late": "the judge is behind what is recorded", "the judge ended": "the judge has ended; the journal says why",
   })[reason ?? ""] ?? reason ?? "an input is missing"; // prettier-ignore
 }
 
