@@ -169,7 +169,7 @@ class Broadcast:
             "held": self.held,
         }
         if judge is not None and snap is not None:
-            found["gamma"] = known(gamma_document(snap, judge.profile.name, judge.profile.market.underlying))
+            found["gamma"] = _rounded(known(gamma_document(snap, judge.profile.name, judge.profile.market.underlying)))
         return found
 
     def _run(self, status: DaemonStatus) -> Document:
@@ -202,6 +202,15 @@ def _bars_of(judge: LiveJudge | None) -> Bars | None:
     profile = judge.profile
     is_stock = profile.book.ratio_s is not None
     return Bars(profile.market.underlying if is_stock else profile.book.symbol, is_stock=is_stock)
+
+
+def _rounded(value: Any) -> Any:
+    """Return a document whose numbers have two decimals, which is what a page shows of contracts a point."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, 2) if isinstance(value, float) else value
 
 
 def _copied(value: Any) -> Any:

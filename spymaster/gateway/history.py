@@ -193,8 +193,7 @@ def gaps(from_ns: int, to_ns: int) -> Callable[[Lake], list[dict[str, Any]]]:
     )
 
     def read(lake: Lake) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = lake.execute(query, [to_ns, from_ns, MOST_ROWS]).to_arrow_table().to_pylist()
-        return rows
+        return _documents(lake.execute(query, [to_ns, from_ns, MOST_ROWS]))
 
     return read
 
@@ -212,10 +211,14 @@ def alerts(before_ns: int) -> Callable[[Lake], list[dict[str, Any]]]:
     )
 
     def read(lake: Lake) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = lake.execute(query, [before_ns, MOST_ALERTS]).to_arrow_table().to_pylist()
-        return rows
+        return _documents(lake.execute(query, [before_ns, MOST_ALERTS]))
 
     return read
+
+
+def _documents(answer: Any) -> list[dict[str, Any]]:
+    names = [column[0] for column in answer.description]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
 
 def held(profile: Profile) -> Callable[[Lake], dict[str, dict[str, Any]]]:
