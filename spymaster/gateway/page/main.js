@@ -45,7 +45,7 @@ const zones = new ZoneDialog(model, chart);
 const wire = new Wire((frame) => {
   model.take(frame);
   if (!model.chosen.of.level && model.nearest) choose(model.nearest[0]);
-  if (model.chosen.of.level !== model.scores.level && model.began) void scores();
+  if (model.chosen.of.level !== model.scores.level && model.level) void scores();
   alerts.take(model);
   dirty();
 });
@@ -190,7 +190,7 @@ let rowsAsked = false;
 
 async function rows() {
   const { level } = model.chosen.of;
-  if (!level || rowsAsked || document.hidden || !model.began || wire.down || !tabs.shows("why")) return;
+  if (!model.level || rowsAsked || document.hidden || wire.down || !tabs.shows("why")) return;
   rowsAsked = true;
   const { component } = model.evidence;
   const found = await ask("/api/rows", { level, component }).catch((error) => ({ rows: [], error: String(error.message ?? error) }));
@@ -208,7 +208,7 @@ let historyKey = "";
 
 async function history() {
   const wanted = chart.wanted;
-  if (!wanted || historyBusy || !model.began || wire.down) return;
+  if (!wanted || historyBusy || !model.snap || wire.down) return;
   const wait = HISTORY_MS - (performance.now() - historyAt);
   if (wait > 0) {
     clearTimeout(historyLate);
