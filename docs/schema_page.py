@@ -27,6 +27,8 @@ UNITS: Final = (
     (r"reference\.statistics\.price", "of its kind: index points, dollars, volatility or delta"),
     (r"reference\..*\.(strike|min_price_increment)", "index points; of stocks and their options dollars"),
     (r"system\.zones\.price", "of the underlying"),
+    (r"system\.alerts\.level_price", "of the underlying"),
+    (r"system\.alerts\.value", "of its kind: points, ms or s"),
     (r"stocks\..*\.(price|bid_px|ask_px)", "dollars"),
     (r"options\..*\.(price|strike|\w+_px|opt_bid|opt_ask|bid|ask|underlying_price)", "dollars; of ES index points"),
     (r"stocks\..*\.(size|\w+_sz)", "shares"),

@@ -15,22 +15,24 @@ from spymaster.engines.profile import Profile
 from spymaster.errors import BronzeRefusedError, StorageError, WalError
 from spymaster.events.captures import CaptureSummary
 from spymaster.feeds.feed import Feed
+from spymaster.gateway.address import GatewayAt
+from spymaster.gateway.served import Served
 from spymaster.journal import SILENT, Journal
-from spymaster.lake.gold import DAEMON_ROWS, DAEMON_SPAN_S
+from spymaster.judging import Judging
+from spymaster.lookout import Lookout
 from spymaster.recording.daily import Daily
 from spymaster.recording.deliveries import Deliveries
 from spymaster.recording.found import tell_found
 from spymaster.recording.gauges import gauges
 from spymaster.recording.recorder import Recorder
 from spymaster.recording.recovery import Recovered
-from spymaster.settings import Settings
+from spymaster.service_manager import ServiceManager
+from spymaster.settings import Settings, service_manager
 from spymaster.signals.answers import Answers
 from spymaster.signals.gold import SignalsWriter
 from spymaster.signals.live import LiveJudge
-from spymaster.signals.start import footer_of
 from spymaster.sources import open_feeds
-
-STOP_S = 10.0  # for a judge that warms up to get to its next batch; one that does not is cut off as by a kill
+from spymaster.watch.watch import Watch
 
 
 class Daemon:
@@ -39,8 +41,6 @@ class Daemon:
     Attributes:
         bus: where durable rows are published; subscribe before `run`.
         recorder: what makes rows durable.
-        judge: the signals; None where nothing is judged.
-        gold: what writes them; likewise.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class Daemon:
         strict: bool = False,
         notify: Callable[[str], None] | None = None,
         journal: Journal = SILENT,
+        gateway: GatewayAt | None = None,
+        opened: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Open the sources' feeds; nothing is read or written yet.
 
@@ -66,9 +68,11 @@ class Daemon:
             strict: refuse to start over newly found damage.
             notify: called with one line whenever something stops or goes on for want of disk space, and for each alarm.
             journal: where what happens is written; the caller closes it.
+            gateway: where the page is served; None serves none.
+            opened: called with the page's address once it is served.
 
         Raises:
-            UsageError, SourceError: a source is not known or not there.
+            UsageError, SourceError: a source is not known or not there, or the page would be open to others.
         """
         self._feeds = [(source, feed) for source in sources for feed in open_feeds(source, settings.raw_root)]
         self._feeds += feeds
@@ -88,30 +92,51 @@ class Daemon:
         self._sources = [source for source, _ in self._feeds]
         self._deliveries = Deliveries(self.recorder, settings.data_root, speed)
         commands: dict[str, Command] = {"status": self._answer_status}
-        self.judge: LiveJudge | None = None
-        self.gold: SignalsWriter | None = None
+        self._judging: Judging | None = None
         if profile is not None:
-            self.judge = LiveJudge(
-                profile,
-                settings.data_root,
-                settings.wal_root,
-                self.bus,
-                partial(self.recorder.own.append, in_reserve=False),
-                journal,
-                partial(self.recorder.health.problem, "gold"),
-                at_the_end=speed == 0,
-            )
-            self.gold = SignalsWriter(
-                settings.data_root,
-                buffer_limit=DAEMON_ROWS,
-                flush_interval_seconds=DAEMON_SPAN_S,
-                footer=footer_of(profile),
-                tell=partial(self.recorder.health.problem, "gold"),
-            )
-            commands |= Answers(self.judge, self.recorder.own.append).commands
+            self._judging = Judging(profile, settings, self.recorder, journal, at_the_end=speed == 0)
+            commands |= Answers(self._judging.judge, self.recorder.own.append).commands
+        self.watch = self._watching()
+        commands |= self.watch.commands
+        self._lookout = self._looking_on(commands, gateway, opened)
         self._control = ControlServer(settings.wal_root, commands)
+        self._manager = ServiceManager(service_manager())
         self._started_s = clock.monotonic_s()
         self._strict = strict
+
+    @property
+    def judge(self) -> LiveJudge | None:
+        """The signals; None where nothing is judged."""
+        return None if self._judging is None else self._judging.judge
+
+    @property
+    def gold(self) -> SignalsWriter | None:
+        """What writes them; likewise."""
+        return None if self._judging is None else self._judging.gold
+
+    def _watching(self) -> Watch:
+        return Watch(
+            self.recorder,
+            self.bus,
+            self.judge,
+            self.gold,
+            data_root=self._settings.data_root,
+            wal_root=self._settings.wal_root,
+            sources=self._sources,
+            alerts_file=self._settings.alerts_file,
+            webhook_url=self._settings.alert_webhook_url,
+            stopping=self._deliveries.stopping.is_set,
+        )
+
+    def _looking_on(
+        self, commands: dict[str, Command], gateway: GatewayAt | None, opened: Callable[[str], None]
+    ) -> Lookout:
+        settings, health = self._settings, self.recorder.health
+        served = Served(
+            settings.data_root, settings.wal_root, self.bus, self.judge, commands, self.status, self.watch.desk,
+            self.recorder, partial(health.problem, "gateway"), self._journal, self._sources, self._speed,
+        )  # fmt: skip
+        return Lookout(self.watch, served, gateway, health, opened)
 
     def stop(self, reason: str = "it was asked to") -> None:
         """Drain and end: feeds first, then the log, then Bronze.
@@ -121,6 +146,7 @@ class Daemon:
         """
         if not self._deliveries.stopping.is_set():
             self._journal.event("run.stopping", reason=reason)
+            self._manager.stopping()
         self._deliveries.stop()
 
     @property
@@ -131,11 +157,7 @@ class Daemon:
     @property
     def rows(self) -> dict[str, int]:
         """Rows per schema that all deliveries gave, recorded now or before."""
-        rows = dict(self._deliveries.forgotten_rows)
-        for summary in self.summaries:
-            for schema, count in summary.rows.items():
-                rows[schema] = rows.get(schema, 0) + count
-        return rows
+        return self._deliveries.rows
 
     def status(self) -> DaemonStatus:
         """Return what `spymaster status` shows of this process."""
@@ -172,6 +194,7 @@ class Daemon:
         finally:
             await self._end_judging(judging)
             await _cancel([days])
+            self._manager.ended()
             daily.tell()
             self._tell_ended(error)
 
@@ -189,6 +212,8 @@ class Daemon:
         ends = {feeds, asyncio.create_task(_set(stopping)), asyncio.create_task(self.recorder.health.failed())}
         try:
             await self._open_control()
+            await self._lookout.start()
+            self._manager.began()
             done, _ = await asyncio.wait(ends, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
             for end in done:
                 end.result()
@@ -198,12 +223,14 @@ class Daemon:
             with suppress(BronzeRefusedError):  # `stop` tries once more, and says so
                 await self.recorder.flush()  # here too, so that `status` shows how it drains
             await self._end_judging(judging)  # while rows of our own are recorded
+            await self._lookout.stop()
         except BaseException:
             self.stop("it failed")  # whatever waits for room or for its turn ends too
             if self.judge is not None:
                 self.judge.stop()
             self._control.close()
             await _cancel(ends)
+            await self._lookout.stop()
             with suppress(StorageError):  # what ended the run says more than what that kept from being drained
                 await self.recorder.stop()
             raise
@@ -234,34 +261,13 @@ class Daemon:
         )
 
     async def _end_judging(self, judging: asyncio.Task[None]) -> None:
-        """Let what waits on the bus be judged, or the session that was recorded as fast as it goes."""
-        if self.judge is not None:
-            self.judge.finish()
-            await asyncio.wait({judging}, timeout=self.judge.most_s_to_end)
-            self.judge.stop()
-            await asyncio.wait({judging}, timeout=STOP_S)  # so that it is on record, and Gold has the snaps so far
+        if self._judging is not None:
+            await self._judging.end(judging)
         await _cancel([judging])
 
     async def _judge_levels(self) -> None:
-        if self.judge is None or self.gold is None:
-            return
-        await self.gold.start(self.bus)
-        try:
-            await self.judge.run()
-            await self._end_gold(self.gold)
-        except Exception as error:  # noqa: BLE001 - whatever a defect raises: no recording ends for it
-            self.recorder.health.problem(
-                "judge",
-                f"levels are judged no more ({type(error).__name__}: {error}). The recording goes on. Next: start it "
-                f"again; report it if that does not mend it",
-            )
-
-    async def _end_gold(self, gold: SignalsWriter) -> None:
-        """Let Gold's part end where it is on record that the judge stopped."""
-        try:
-            await gold.stop()
-        except StorageError as error:
-            self.recorder.health.problem("gold", str(error))
+        if self._judging is not None:
+            await self._judging.run()
 
     async def _open_control(self) -> None:
         try:

@@ -143,12 +143,25 @@ EVENTS: Final[Mapping[str, Event]] = {
         ("of_level", "signal", "before", "snap", "spot"),
         "of_level",
     ),
+    "alert.given": Event(
+        "info",
+        "an alert of a kind that no other event tells: a silent stream, a lag, a roll, a halt, void signals",
+        ("kind", "state", "of", "text"),
+        "of",
+    ),
+    "watch.blind": Event(
+        "warning", "what earlier runs recorded does not read: the page lacks their gaps and alerts", ("text",)
+    ),
     "day.summary": Event(
         "info",
         "a UTC day is over, or the run: what was appended to each stream since the summary before, Bronze parts "
         "written, gap rows among them, rows that live readers were too slow for, the longest sync",
         ("date", "rows", "parts", "gaps", "dropped", "longest_sync_ms"),
     ),
+    "gateway.opened": Event(
+        "info", "the page is served; `wanted` is the port that was asked for and is taken", ("url", "wanted")
+    ),
+    "gateway.warned": Event("warning", "what serves the page was asked what it does not understand", ("text",)),
     "run.stopping": Event("info", "the run is to end: it drains", ("reason",)),
     "run.drained": Event("info", "the log's rows are in Bronze, but for so many segments", ("waiting", "seconds")),
     "run.ended": Event(

@@ -5,6 +5,8 @@ Each comes, in this order, from the command line, the environment (`DATA_ROOT` o
 line or an argument names has its log in it, at `{DATA_ROOT}/wal`: a log is one lake's.
 """
 
+import os
+import re
 from pathlib import Path
 from tomllib import TOMLDecodeError
 from typing import Any
@@ -15,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from spymaster.engines.profile import ProfileName
 from spymaster.errors import UsageError
 from spymaster.journal import Form
+from spymaster.service_manager import Manager
 
 TOML_FILE = "spymaster.toml"
 _REMOTE = ("s3_endpoint", "s3_bucket", "s3_region", "s3_access_key", "s3_secret_key", "cache_root")
@@ -44,6 +47,11 @@ class Settings(BaseSettings):
     bus_max_mb: int = _setting(256, "BUS_MAX_MB", "what may wait for one live reader; 15 s of a busy open")
     profile: ProfileName = _setting("ES", "PROFILE", "whose levels are judged, and by what: ES, SPY or SIM")
     greeks_tolerance_sec: float = _setting(10.0, "GREEKS_TOLERANCE_SEC", "how old greeks of an option trade may be")
+    gateway_host: str = _setting("127.0.0.1", "GATEWAY_HOST", "where the page is served; elsewhere it needs a token")
+    gateway_port: int = _setting(8000, "GATEWAY_PORT", "the first port tried; 0 is any that is free")
+    gateway_token: SecretStr | None = _setting(None, "GATEWAY_TOKEN", "what a client has to know; never printed")
+    alerts_file: Path | None = _setting(None, "ALERTS_FILE", "which alerts are given, and how; docs/alerts.md")
+    alert_webhook_url: SecretStr | None = _setting(None, "ALERT_WEBHOOK_URL", "where alerts are posted; never printed")
     log_format: Form = _setting("text", "LOG_FORMAT", "of a line of the journal: text or json")
     log_file: Path | None = _setting(None, "LOG_FILE", "what the journal goes to instead of stderr; 5 files of 10 MB")
     use_s3: bool = _setting(False, "USE_S3", "object storage; not built, refused")
@@ -64,7 +72,7 @@ class Settings(BaseSettings):
             raise ValueError("must name a folder; it is empty")
         return value
 
-    @field_validator("log_file", mode="before")
+    @field_validator("log_file", "alerts_file", "gateway_token", "alert_webhook_url", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -88,6 +96,20 @@ class Settings(BaseSettings):
     def _positive(cls, value: int) -> int:
         if not 1 <= value <= 4096:
             raise ValueError("must be 1 to 4096")
+        return value
+
+    @field_validator("gateway_host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", value.strip()):
+            raise ValueError("must be an address or a name of this machine")
+        return value.strip()
+
+    @field_validator("gateway_port")
+    @classmethod
+    def _port(cls, value: int) -> int:
+        if not 0 <= value <= 65_535:
+            raise ValueError("must be 0 to 65535")
         return value
 
     @classmethod
@@ -148,6 +170,14 @@ def load(**overrides: object) -> Settings:
             f"Next: unset {'it' if len(asked) == 1 else 'them'}"
         )
     return settings
+
+
+def service_manager() -> Manager:
+    """Return what the service manager that started this process asks of it; it says so in the environment."""
+    address = os.environ.get("NOTIFY_SOCKET") or None
+    asked, of = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    watched = asked.isdecimal() and int(asked) > 0 and of in {"", str(os.getpid())}
+    return Manager(address, int(asked) / 1e6 if watched else None)
 
 
 def _is_set(value: str | Path | SecretStr | None) -> bool:

@@ -21,6 +21,7 @@ from spymaster.cli import (
     refine,
     replay,
     simulate,
+    top,
     watch,
 )
 from spymaster.cli.output import (
@@ -76,6 +77,7 @@ app.command("compact")(refine.compact_command)
 app.command("datasets")(datasets.datasets_command)
 app.command("verify")(prove.verify_command)
 app.command("status")(look.status_command)
+app.command("top")(top.top_command)
 app.command("signals")(watch.signals_command)
 app.command("gamma")(gamma.gamma_command)
 app.command("replay")(replay.replay_command)

@@ -27,6 +27,7 @@ from spymaster.errors import UsageError
 
 if TYPE_CHECKING:
     from spymaster.daemon import Daemon
+    from spymaster.gateway.address import GatewayAt
     from spymaster.journal import Journal
     from spymaster.recording.recovery import Recovered
     from spymaster.settings import Settings
@@ -43,9 +44,7 @@ def run(
     speed: Annotated[float, typer.Option(min=0, help="Event time per wall time; 0 is as fast as it goes.")] = 1.0,
     duration: Annotated[float | None, typer.Option(min=0, help="Drain and end after so many seconds.")] = None,
     strict: Annotated[bool, typer.Option(help="Refuse to start over newly found damage.")] = False,
-    no_gateway: Annotated[
-        bool, typer.Option("--no-gateway", help="Serve no page. There is none to serve yet.")
-    ] = False,
+    no_gateway: Annotated[bool, typer.Option("--no-gateway", help="Serve no page; see GATEWAY_PORT.")] = False,
     data_root: DataRoot = None,
     wal_root: WalRoot = None,
     as_json: AsJson = False,
@@ -58,7 +57,8 @@ def run(
         if number is not None and not math.isfinite(number):
             raise UsageError(f"{name} {number} is no number of seconds or times. Nothing was started. Next: give one")
     loaded = load(data_root, wal_root)
-    return _record(loaded, source or ["sim"], speed, duration, strict=strict, as_json=as_json)
+    served = not no_gateway
+    return _record(loaded, source or ["sim"], speed, duration, strict=strict, as_json=as_json, served=served)
 
 
 def backfill(
@@ -87,6 +87,7 @@ def _record(
     strict: bool,
     as_json: bool,
     quiet: bool = False,
+    served: bool = False,
 ) -> int:
     """Record, and keep the journal: in LOG_FILE, else on stderr, where it says alarms too; or only there if `quiet`."""
     import asyncio
@@ -105,6 +106,8 @@ def _record(
         daemon = Daemon(
             loaded, sources, speed,
             profile=profile, strict=strict, notify=None if shown else notify, journal=journal,
+            gateway=_gateway_at(loaded) if served else None,
+            opened=lambda url: terminal.do(lambda: remark(f"The page is at {url}")),
         )  # fmt: skip
         _drain_on_signals(daemon)
         drawn = sys.stderr.isatty() and not as_json
@@ -131,6 +134,13 @@ def _record(
     if daemon.recorder.recovered is not None and daemon.recorder.recovered.exit_code:
         return daemon.recorder.recovered.exit_code
     return FINDINGS if summary["problems"] else OK
+
+
+def _gateway_at(loaded: "Settings") -> "GatewayAt":
+    from spymaster.gateway.address import GatewayAt
+
+    token = loaded.gateway_token
+    return GatewayAt(loaded.gateway_host, loaded.gateway_port, None if token is None else token.get_secret_value())
 
 
 @contextmanager

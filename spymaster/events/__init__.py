@@ -17,7 +17,14 @@ from spymaster.events.market import (
     STOCKS_TRADES,
 )
 from spymaster.events.schema import EventSchema, Stream
-from spymaster.events.system import SYSTEM_CAPTURES, SYSTEM_GAPS, SYSTEM_SNAPS, SYSTEM_SYMBOL, SYSTEM_ZONES
+from spymaster.events.system import (
+    SYSTEM_ALERTS,
+    SYSTEM_CAPTURES,
+    SYSTEM_GAPS,
+    SYSTEM_SNAPS,
+    SYSTEM_SYMBOL,
+    SYSTEM_ZONES,
+)
 
 SCHEMAS: Final = {
     schema.name: schema
@@ -36,6 +43,7 @@ SCHEMAS: Final = {
         SYSTEM_GAPS,
         SYSTEM_SNAPS,
         SYSTEM_ZONES,
+        SYSTEM_ALERTS,
     )
 }
 
@@ -83,6 +91,7 @@ __all__ = [
     "SCHEMAS",
     "STOCKS_QUOTES",
     "STOCKS_TRADES",
+    "SYSTEM_ALERTS",
     "SYSTEM_CAPTURES",
     "SYSTEM_GAPS",
     "SYSTEM_SNAPS",

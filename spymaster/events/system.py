@@ -1,4 +1,4 @@
-"""Our own events, in the same WAL and lake: deliveries, what is known to be missing, hot zones, what snaps had seen.
+"""Our own events, in the same WAL and lake: deliveries, known holes, hot zones, what snaps had seen, alerts.
 
 Their symbol and source are `spymaster`, and their capture is the process run, which has no end row.
 """
@@ -94,4 +94,24 @@ SYSTEM_SNAPS = event_schema(
         "of_symbol",
         "of_capture_id",
     ),
+)
+
+SYSTEM_ALERTS = event_schema(
+    "system.alerts",
+    [
+        field("symbol", pa.string(), "spymaster"),
+        field("alert_id", pa.int64(), "63-bit hash of kind, state, subject and ts_event_ns"),
+        field("kind", pa.string(), "what it is about: signal, void, gap, silent, disk, lag, roll, halt, problem, ..."),
+        field("state", pa.string(), "raised, cleared, or empty where nothing is to be cleared"),
+        field("subject", pa.string(), "the level, stream, gap or problem that it is about"),
+        optional("level_price", pa.float64(), "of the level, in the underlying's unit"),
+        optional("signal", pa.string(), "BREAK, REJECT or CONTESTED"),
+        field("text", pa.string(), "one line in plain words"),
+        optional(
+            "value", pa.float64(), "its figure: of a signal the score, of a lag milliseconds, of a silence seconds"
+        ),
+    ],
+    hourly=False,
+    kind="own",
+    identity=("symbol", None, None, None, "alert_id"),
 )

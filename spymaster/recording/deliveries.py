@@ -54,6 +54,14 @@ class Deliveries:
         self._loaded: set[type[Encoding]] = set()  # whose normalizers' libraries are
         self._read: set[int] = set()  # captures of files, of this run
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows per schema that all deliveries gave, recorded now or before."""
+        rows = Counter(self.forgotten_rows)
+        for summary in self.summaries:
+            rows.update(summary.rows)
+        return dict(rows)
+
     def stop(self) -> None:
         """End every delivery, also one that waits for its vendor."""
         self.stopping.set()

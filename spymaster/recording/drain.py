@@ -29,6 +29,7 @@ from spymaster.lake.catalog import Catalog
 from spymaster.lake.layout import Tier
 from spymaster.recording.change import Change
 from spymaster.recording.disk import Disk
+from spymaster.recording.durations import Durations
 from spymaster.recording.flush import Flushed, flush
 from spymaster.recording.health import Health
 from spymaster.recording.own_lake import OwnLake
@@ -78,6 +79,7 @@ class Drain:
         recovered: parts made of what salvage left.
         parts_written: parts of this run.
         flush_seconds: how long the newest segment took to become Bronze.
+        durations: how long each of this run took.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Drain:
         self.set_aside: list[Sealed] = []
         self.recovered: list[Part] = []
         self.parts_written, self.flush_seconds = 0, 0.0
+        self.durations = Durations()
         self._own_lake, self._data_root, self._bronze = own_lake, data_root, Tier.BRONZE.of(data_root)
         self._disk, self._health, self._change, self._retry_s = disk, health, change, retry_s
         self._behind = False  # the catalog, of parts that are published
@@ -183,6 +186,7 @@ class Drain:
         else:
             self._done(segment, flushed)
             self.flush_seconds = clock.monotonic_s() - started
+            self.durations.took(self.flush_seconds)
         refused = sum(1 for waiting in self.waiting if waiting.refusals)
         if refused == 0:
             self._health.mended("bronze")

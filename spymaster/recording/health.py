@@ -1,7 +1,8 @@
 """What is not right and goes on, and what has ended the recording."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from spymaster.errors import StorageError
@@ -16,10 +17,12 @@ class Health:
 
     Attributes:
         journal: where problems that begin and end are written, and what else happens.
+        reconnects: deliveries that began after others of their feed were lost.
     """
 
     def __init__(self, change: Change, notify: Callable[[str], None] | None = None, journal: Journal = SILENT) -> None:
         self.journal = journal
+        self.reconnects = 0
         self._change, self._notify = change, notify
         self._problems: dict[str, str] = {}  # by what they are about, so that a problem that lasts is one
         self._failure: BaseException | None = None
@@ -28,6 +31,11 @@ class Health:
     def problems(self) -> list[str]:
         """Lines about what is not right and has not stopped the recorder. A problem that went away is not listed."""
         return list(self._problems.values())
+
+    @property
+    def noted(self) -> Mapping[str, str]:
+        """The same lines by what they are about."""
+        return MappingProxyType(self._problems)
 
     def problem(self, about: str, line: str, *, told: bool = False) -> None:
         """Note a problem, in place of what was noted about the same before.

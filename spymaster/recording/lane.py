@@ -17,6 +17,7 @@ from spymaster.events import Stream
 from spymaster.events.schema import WILDCARD
 from spymaster.recording.change import Change
 from spymaster.recording.drain import Drain
+from spymaster.recording.durations import Durations
 from spymaster.recording.health import Health
 from spymaster.wal.writer import StreamLog
 
@@ -34,16 +35,19 @@ class Syncs:
         every_s: how long a row may wait for the sync that it shares with others.
         seconds: how long the newest commits' syncs took, at most `KEPT_SYNCS`.
         longest_s: the longest of all, until whoever reads it begins anew.
+        durations: of all.
     """
 
     def __init__(self, pool: Executor, every_s: float) -> None:
         self.pool, self.every_s = pool, every_s
         self.seconds: deque[float] = deque(maxlen=KEPT_SYNCS)
         self.longest_s = 0.0
+        self.durations = Durations()
 
     def took(self, seconds: float) -> None:
         """Take note of a commit that had rows to make durable."""
         self.seconds.append(seconds)
+        self.durations.took(seconds)
         self.longest_s = max(self.longest_s, seconds)
 
 

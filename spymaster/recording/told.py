@@ -22,6 +22,7 @@ class Told:
         streams = [str(stream) for stream in self._capture.streams]
         self._event("capture.begun", source=self._capture.source, streams=streams, again=again)
         if after is not None:
+            self._health.reconnects += 1
             self._event("feed.reconnected", cause=after.cause, evidence=after.evidence)
 
     def refused(self, reason: str) -> None:

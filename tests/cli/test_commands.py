@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spymaster import cli
-from spymaster.events import SCHEMAS, SYSTEM_GAPS, SYSTEM_SNAPS, SYSTEM_ZONES
+from spymaster.events import SCHEMAS, SYSTEM_ALERTS, SYSTEM_GAPS, SYSTEM_SNAPS, SYSTEM_ZONES
 from spymaster.simulation.day import DAY_RATE
 from spymaster.simulation.source import MAX_RATE, SimFeed
 from tests.command_line import clean_environment, spymaster
@@ -155,7 +155,12 @@ def test_a_first_run_simulates_a_market_and_answers_a_query(process, tmp_path):
     assert "complete" in done.stdout
     for schema in SCHEMAS.values():
         folder = tmp_path / "data/lake/bronze" / schema.name.replace(".", "/")
-        assert list(folder.rglob("part-*.parquet")) or schema in (SYSTEM_GAPS, SYSTEM_SNAPS, SYSTEM_ZONES), folder
+        assert list(folder.rglob("part-*.parquet")) or schema in (
+            SYSTEM_ALERTS,
+            SYSTEM_GAPS,
+            SYSTEM_SNAPS,
+            SYSTEM_ZONES,
+        ), folder
     answer = process("sql", "select count(*) as n from futures_mbp10 where bid_px_1 >= ask_px_1", "--json")
     assert json.loads(answer.stdout) == {"columns": ["n"], "rows": [[0]]}
     assert process("verify").returncode == 0
