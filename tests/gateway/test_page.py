@@ -70,7 +70,7 @@ def test_a_chosen_level_theme_and_window_survive_a_reload(tabs, daemon):
         page.keyboard.press("ArrowDown")
         page.keyboard.press("t")
         page.get_by_role("button", name="1 h").click()
-        chosen = page.evaluate("() => JSON.parse(localStorage.getItem('spymaster.page'))")
+        chosen = page.evaluate("() => ({...spymaster.model.chosen.of})")
         page.reload()
         until(page, "document.querySelectorAll('.row').length > 2", 60)
         again = page.evaluate("() => spymaster.model.chosen.of")

@@ -15,6 +15,7 @@ import { merge } from "./wire.js";
  *   detail: string, state: string}} Gap */
 
 const STORED = "spymaster.page";
+const KEEP_MS = 300; // a drag chooses at each frame of the screen
 const CHOSEN = { theme: "", zone: "ET", tab: "why", section: "levels", level: "", span: 1200, end: 0, letters: true, sound: true, desktop: false, seen: 0 };
 
 /** What survives a reload. */
@@ -27,11 +28,19 @@ export class Chosen {
       // Where the browser keeps nothing, the page begins as it does for a stranger.
     }
     this.of = { ...CHOSEN, ...stored };
+    this.timer = 0;
+    addEventListener("pagehide", () => this.#keep());
   }
 
   /** @param {Partial<typeof CHOSEN>} given */
   set(given) {
     Object.assign(this.of, given);
+    this.timer ||= window.setTimeout(() => this.#keep(), KEEP_MS);
+  }
+
+  #keep() {
+    clearTimeout(this.timer);
+    this.timer = 0;
     try {
       localStorage.setItem(STORED, JSON.stringify(this.of));
     } catch {
