@@ -147,6 +147,13 @@ export class Model {
     return this.atMs + performance.now() - this.atPerf;
   }
 
+  /** For how long there is something of the market, in its own seconds. */
+  get recordedS() {
+    const begun = this.run.recorded_since_ns / 1e6;
+    const of = Math.abs(this.now - this.snapMs) < 3_600_000 ? this.marketNow - begun : NaN;
+    return known(of) ? of / 1000 : this.marketNow / 1000 - this.bars.oldest;
+  }
+
   /** The market's time now: that of the newest snap, and what has passed since. */
   get marketNow() {
     const speed = known(this.run.speed) && this.run.speed > 0 ? this.run.speed : 1;
