@@ -35,7 +35,7 @@ from spymaster.watch.webhook import Webhook, checked, end
 PAUSE_S: Final = 0.005  # between two looks at the bus
 TICK_S: Final = 0.25
 TAKEN_BYTES: Final = 32 << 20  # at one look at the bus
-LAST_S: Final = 2.0  # for the last alerts to get on record
+LAST_S: Final = 1.25  # for what waits on the bus at the end, and again for the last alerts to get on record
 SHOWN_ALERTS: Final = 50
 ANSWERED_ALERTS: Final = 20  # by the control socket
 _JUDGED: Final = ("futures.", "stocks.")  # whose holes are in a window of the score; options have fuel alone
