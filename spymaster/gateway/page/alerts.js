@@ -6,9 +6,22 @@ import { arrange, byId, make, put } from "./nodes.js";
 
 const KEPT = 200;
 
-/** @typedef {{alert_id: string, ts_event_ns: number, at_ns?: number, kind: string, state: string, subject: string, text: string, signal?: string | null, level_price?: number | null}} Alert */
+/**
+ * @typedef {{alert_id: string, ts_event_ns: number, at_ns?: number, kind: string, state: string, subject: string,
+ *   text: string, signal?: string | null, level_price?: number | null}} Alert
+ */
 
-const GLYPH = /** @type {Record<string, string>} */ ({ void: "vd", gap: "warn", silent: "warn", disk: "warn", lag: "warn", roll: "ok", judge: "bad", gold: "bad", halt: "halt" });
+const GLYPH = /** @type {Record<string, string>} */ ({
+  void: "vd",
+  gap: "warn",
+  silent: "warn",
+  disk: "warn",
+  lag: "warn",
+  roll: "ok",
+  judge: "bad",
+  gold: "bad",
+  halt: "halt",
+});
 
 /** @param {Alert} alert @returns {[string, boolean, string]} glyph, whether it stands upside down, colour's class */
 function look(alert) {
@@ -57,7 +70,8 @@ export class Alerts {
   /** @param {import("./model.js").Model} model @param {boolean} seen whether the list is on the screen */
   show(model, seen) {
     const newest = [...this.rows.values()].sort((a, b) => timeOf(b.alert) - timeOf(a.alert));
-    if (seen && newest.length && timeOf(newest[0].alert) > model.chosen.of.seen) model.chosen.set({ seen: timeOf(newest[0].alert) });
+    if (seen && newest.length && timeOf(newest[0].alert) > model.chosen.of.seen)
+      model.chosen.set({ seen: timeOf(newest[0].alert) });
     const unread = newest.filter((row) => timeOf(row.alert) > model.chosen.of.seen).length;
     put(byId("b-n"), unread ? String(unread) : "");
     put(this.unread, unread ? " unread" : "");
@@ -70,5 +84,9 @@ export class Alerts {
 const timeOf = (alert) => Math.round(alert.ts_event_ns / 1e6);
 
 /** @param {Alert} alert */
-export const toneOf = (alert) => (alert.kind === "signal" ? ({ BREAK: "brk", REJECT: "rej" }[alert.signal ?? ""] ?? "") : alert.state === "cleared" ? "" : "data");
-
+export const toneOf = (alert) =>
+  alert.kind === "signal"
+    ? ({ BREAK: "brk", REJECT: "rej" }[alert.signal ?? ""] ?? "")
+    : alert.state === "cleared"
+      ? ""
+      : "data";
