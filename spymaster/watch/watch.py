@@ -35,7 +35,8 @@ from spymaster.watch.webhook import Webhook, checked, end
 PAUSE_S: Final = 0.005  # between two looks at the bus
 TICK_S: Final = 0.25
 TAKEN_BYTES: Final = 32 << 20  # at one look at the bus
-LAST_S: Final = 2.0  # for the last alerts to get on record
+LAST_S: Final = 1.25  # for what waits on the bus at the end, and again for the last alerts to get on record
+REMEMBER_S: Final = 1.5  # until the past is read: to open the lake takes a second of what the first rows need
 SHOWN_ALERTS: Final = 50
 ANSWERED_ALERTS: Final = 20  # by the control socket
 _JUDGED: Final = ("futures.", "stocks.")  # whose holes are in a window of the score; options have fuel alone
@@ -120,7 +121,10 @@ class Watch:
         follow, *others = self._watching
         await asyncio.wait({follow}, timeout=LAST_S)
         await _cancel([follow, *others])
-        self._find_changes()
+        try:
+            self._find_changes()
+        except Exception as error:  # noqa: BLE001 - whatever a defect raises: the recorder is to stop behind this
+            self._tell_defect(error)
         self.alerts.finish()
         await asyncio.wait({self._telling}, timeout=LAST_S)
         await _cancel([self._telling])
@@ -168,7 +172,7 @@ class Watch:
         facts = Facts(
             now_ns=clock.utc_now_ns(),
             began_ns=self._began_ns,
-            recorded=self._seen.recorded or self._seen.streams.rows > 0,
+            recorded=self._seen.recorded is not False or self._seen.streams.rows > 0,
             silent=silent,
             judge_state=None if judge is None else judge.gauges()["state"],
             snap=None if judge is None else judge.snap,
@@ -218,6 +222,7 @@ class Watch:
 
     async def _remember(self) -> None:
         """Read what earlier runs recorded; without it the desk knows of this run alone, and the journal says so."""
+        await asyncio.sleep(REMEMBER_S)
         root = None if self._judge is None else self._judge.profile.book.symbol
         read = partial(read_past, self._data_root, self._wal_root, root, self._began_ns)
         try:
@@ -234,13 +239,16 @@ class Watch:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - whatever a defect raises: no recording ends for it
-                self._recorder.health.problem(
-                    "watch",
-                    f"the watch is not whole any more ({type(error).__name__}: {error}): states and alerts may be "
-                    f"missing. The recording goes on. Next: start it again; report it if that does not mend it",
-                )
+                self._tell_defect(error)
 
         return asyncio.create_task(guarded())
+
+    def _tell_defect(self, error: Exception) -> None:
+        self._recorder.health.problem(
+            "watch",
+            f"the watch is not whole any more ({type(error).__name__}: {error}): states and alerts may be missing. "
+            f"The recording goes on. Next: start it again; report it if that does not mend it",
+        )
 
     def _tell_webhook(self, line: str | None) -> None:
         if line is None:
