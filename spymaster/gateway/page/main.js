@@ -302,6 +302,7 @@ function zoneHere() {
 }
 
 byId("b-alerts").addEventListener("click", () => tabs.open("alerts"));
+byId("b-older").addEventListener("click", () => void alerts.earlier().then(() => dirty()));
 byId("b-theme").addEventListener("click", otherTheme);
 byId("spans").addEventListener("click", (event) => {
   const seconds = Number(/** @type {HTMLElement} */ (event.target).dataset.s);
