@@ -180,6 +180,7 @@ class Watch:
             status=self._status(),
             gaps=self._seen.gaps.values(),
             judged_streams=judged,
+            warm_up_s=0 if judge is None else judge.profile.typical.warm_up_s,
         )
         found = condition(facts)
         if found.state != self._state:
