@@ -35,7 +35,7 @@ def _print_status(found: "Status", form: Format | None) -> None:
     rows: list[tuple[str, int, int | None, int]] = [("log", log["files"], log["rows"], log["bytes"])]
     for name, tier in [*found["bronze"].items(), ("all Bronze", found["bronze_total"])]:
         rows.append((name, tier["files"], tier["rows"], tier["bytes"]))
-    for made, files in (("Silver", found["silver"]), ("Gold", found["gold"])):
+    for made, files in (("Silver", found["silver"]), ("Gold", found["gold"]), ("data sets", found["datasets"])):
         rows.append((made, files["files"], None, files["bytes"]))
     shown = [[name, *(None if count is None else Count(count) for count in counts)] for name, *counts in rows]
     show_rows(["tier", "files", "rows", "bytes"], shown, form)

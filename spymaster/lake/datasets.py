@@ -8,6 +8,7 @@ so that a session whose inputs are as they were is not made again.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -188,6 +189,16 @@ def publish(
     durable.make_directories(target.parent)
     durable.rewrite(data, target)
     return len(data)
+
+
+def sizes(data_root: Path) -> list[int]:
+    """Return the bytes of each file of all data sets."""
+    found = []
+    for name in DATASETS:
+        for key in layout.dataset_files(data_root, name):
+            with suppress(FileNotFoundError):
+                found.append((layout.dataset_folder(data_root, name) / key).stat().st_size)
+    return found
 
 
 def inputs_of(data_root: Path, dataset: DataSet, values: tuple[str, ...]) -> str | None:

@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from spymaster import clock, durable
 from spymaster.errors import ControlError
 from spymaster.feeds import massive_package
-from spymaster.lake import layout
+from spymaster.lake import datasets, layout
 from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.query import status
 from spymaster.settings import Settings
@@ -99,6 +99,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield check_daemon(settings.wal_root)
     yield check_signals(settings.wal_root)
     yield check_gold(settings.data_root)
+    yield check_datasets(settings.data_root)
 
 
 def _requirements() -> tuple[str | None, list[str]]:
@@ -423,3 +424,9 @@ def check_gold(data_root: Path) -> Check:
     """Say how much Gold there is."""
     sizes = layout.gold_sizes(data_root, LEVELS_SIGNALS)
     return Check("Gold", "OK", f"{len(sizes):,} parts, {sum(sizes):,} bytes")
+
+
+def check_datasets(data_root: Path) -> Check:
+    """Say how much there is of data sets."""
+    sizes = datasets.sizes(data_root)
+    return Check("data sets", "OK", f"{len(sizes):,} files, {sum(sizes):,} bytes")

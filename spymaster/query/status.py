@@ -11,7 +11,7 @@ from typing import Final, TypedDict, cast
 from spymaster import clock, control, durable
 from spymaster.control import DaemonStatus
 from spymaster.errors import ControlError, LayoutError
-from spymaster.lake import catalog, lake_id, layout
+from spymaster.lake import catalog, datasets, lake_id, layout
 from spymaster.lake.gold import LEVELS_SIGNALS
 from spymaster.wal import folder
 from spymaster.wal.folder import LOG_ALARM_BYTES, QUARANTINE
@@ -85,6 +85,7 @@ class Status(TypedDict):
     bronze_total: Tier
     silver: Files
     gold: Files
+    datasets: Files
     signals: Signals | None
     quarantine: dict[str, int]
     alarms: list[str]
@@ -176,6 +177,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
     if daemon is not None and (strangers := daemon["catalog"]["strangers"]) is not None:
         alarms.append(strangers)
     silver, gold = layout.silver_sizes(data_root), layout.gold_sizes(data_root, LEVELS_SIGNALS)
+    made = datasets.sizes(data_root)
     return {
         "daemon": daemon,
         "holder": holder,
@@ -189,6 +191,7 @@ def status(wal_root: Path, data_root: Path) -> Status:
         ),
         "silver": Files(bytes=sum(silver), files=len(silver)),
         "gold": Files(bytes=sum(gold), files=len(gold)),
+        "datasets": Files(bytes=sum(made), files=len(made)),
         "signals": None if daemon is None else signals_of(daemon),
         "quarantine": {
             "wal": durable.bytes_below(wal_root / QUARANTINE),

@@ -94,9 +94,10 @@ def test_without_a_daemon_there_are_none_and_gold_is_counted_still(tmp_path):
     found = json.loads(spymaster("status", "--json", environment=environment).stdout)
 
     assert found["signals"] is None
-    assert found["gold"] == {"bytes": 0, "files": 0}
+    assert found["gold"] == found["datasets"] == {"bytes": 0, "files": 0}
     assert doctor.check_signals(tmp_path / "wal") == ("signals", "OK", "no daemon runs, so none are published", "")
     assert doctor.check_gold(tmp_path / "lake").found == "0 parts, 0 bytes"
+    assert doctor.check_datasets(tmp_path / "lake").found == "0 files, 0 bytes"
 
 
 def test_a_daemon_that_gives_no_answer_is_a_warning(tmp_path, monkeypatch):

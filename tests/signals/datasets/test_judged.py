@@ -16,6 +16,8 @@ from spymaster.engines.rows import BOOK, book_rows
 from spymaster.engines.snap import SIGNALS
 from spymaster.lake.datasets import CONTROLS, DATASETS, LEVELS, OUTCOMES, TOUCHES
 from spymaster.lake.parquet import damage
+from spymaster.proof.doctor import check_datasets
+from spymaster.query.status import status
 from spymaster.signals.datasets import build
 from spymaster.signals.datasets.control import Control
 from spymaster.signals.datasets.judged import MADE, touch_id
@@ -217,6 +219,15 @@ def test_a_file_vouches_for_itself_and_names_who_judged(recorded):
         assert (said[b"spymaster_profile"], said[b"spymaster_contract"]) == (b"SIM", FRONT.encode())
         assert len(said[b"spymaster_code_hash"]) == 16
         assert f"/datasets/{dataset.name}/underlying=ES/profile=SIM/date={SESSION.date}/" in file.as_posix()
+
+
+def test_status_and_doctor_say_what_they_take(recorded):
+    files = [path for path in (recorded.data / "silver" / "datasets").rglob("*.parquet") if path.is_file()]
+    taken = sum(path.stat().st_size for path in files)
+
+    assert status(recorded.wal, recorded.data)["datasets"] == {"bytes": taken, "files": len(files)}
+    assert len(files) >= len(MADE)
+    assert check_datasets(recorded.data).found == f"{len(files):,} files, {taken:,} bytes"
 
 
 def test_what_was_deleted_is_made_again_to_the_same_bytes_and_nothing_else_is(own):
