@@ -115,11 +115,9 @@ class Daemon:
         return None if self._judging is None else self._judging.gold
 
     def _watching(self) -> Watch:
+        watched = (self.recorder, self.bus, self.judge, self.gold)
         return Watch(
-            self.recorder,
-            self.bus,
-            self.judge,
-            self.gold,
+            *watched,
             data_root=self._settings.data_root,
             wal_root=self._settings.wal_root,
             sources=self._sources,

@@ -16,11 +16,13 @@ class GatewayAt(NamedTuple):
         host: an address or a name of this machine.
         port: the first to try; 0 is any that is free.
         token: what a client has to know; None where all that reach the address are trusted.
+        full_s: between two full frames of the stream, which mend whatever a page got wrong.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
+    full_s: float = 10.0
 
     @property
     def is_loopback(self) -> bool:

@@ -16,7 +16,7 @@ from spymaster.control import DaemonStatus
 from spymaster.events import Stream
 from spymaster.gateway.bars import Bars
 from spymaster.gateway.clients import Client, Clients
-from spymaster.gateway.frames import BEAT_S, CHANGE_S, FULL_S, Frames, beat
+from spymaster.gateway.frames import BEAT_S, CHANGE_S, Frames, beat
 from spymaster.gateway.judged import judged_document
 from spymaster.gateway.newest_rows import NewestRows
 from spymaster.gateway.patch import Document, known
@@ -44,7 +44,7 @@ class Broadcast:
         held: how often levels of each kind held, as log and lake say; empty until they were asked.
     """
 
-    def __init__(self, served: Served, *, full_s: float = FULL_S) -> None:
+    def __init__(self, served: Served, *, full_s: float) -> None:
         """Listen to the bus from now on.
 
         Args:

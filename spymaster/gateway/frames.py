@@ -1,6 +1,6 @@
 """Documents -> frames of the stream, each encoded once for all clients.
 
-    full    everything; on connect, every FULL_S, and to a client that fell behind
+    full    everything; on connect, now and then, and to a client that fell behind
     change  a merge patch of what changed since the frame before; lists are replaced whole, `bars` added by their time
     beat    the daemon's clock and the age of each stream, so that a page knows that nothing came
 
@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from spymaster.gateway.patch import Document, difference
 
-FULL_S: Final = 10.0
 CHANGE_S: Final = 0.25  # at least between two changes
 BEAT_S: Final = 0.5
 BARS: Final = "bars"

@@ -21,7 +21,6 @@ from spymaster.gateway.address import MORE_PORTS, GatewayAt
 from spymaster.gateway.answers import Answers
 from spymaster.gateway.app import App
 from spymaster.gateway.broadcast import Broadcast
-from spymaster.gateway.frames import FULL_S
 from spymaster.gateway.history import History, held
 from spymaster.gateway.page_files import PageFile
 from spymaster.gateway.served import Served
@@ -41,17 +40,16 @@ class Gateway:
         broadcast: what is sent to pages.
     """
 
-    def __init__(self, served: Served, at: GatewayAt, files: Mapping[str, PageFile], *, full_s: float = FULL_S) -> None:
+    def __init__(self, served: Served, at: GatewayAt, files: Mapping[str, PageFile]) -> None:
         """Serve nothing yet; listen to the bus from now on.
 
         Args:
             served: the daemon.
             at: where to serve.
             files: the page's, as `page_files` reads them.
-            full_s: between two full frames of the stream.
         """
         self.url: str | None = None
-        self.broadcast = Broadcast(served, full_s=full_s)
+        self.broadcast = Broadcast(served, full_s=at.full_s)
         self._served, self._at = served, at
         self._files = files
         self._tasks: list[asyncio.Task[None]] = []

@@ -110,16 +110,14 @@ def served_here(folder: Path, source: str, speed: float, profile: Profile) -> It
     running = list[tuple[asyncio.AbstractEventLoop, Daemon]]()
 
     async def run() -> None:
-        daemon = Daemon(
-            loaded, [source], speed, profile=profile, gateway=GatewayAt(port=0), opened=opened.put_nowait
-        )
+        daemon = Daemon(loaded, [source], speed, profile=profile, gateway=GatewayAt(port=0), opened=opened.put_nowait)
         running.append((asyncio.get_running_loop(), daemon))
         await daemon.run()
 
     def thread() -> None:
         try:
             asyncio.run(run())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whoever waits is told
             ended.append(error)
             opened.put_nowait("")
 

@@ -37,7 +37,7 @@ export class Chart {
   /** Seconds shown: what was chosen; in the first minutes no more than there is to see. */
   get span() {
     const { span } = this.model.chosen.of;
-    const recorded = this.model.marketNow / 1000 - this.model.bars.oldest;
+    const recorded = this.model.recordedS;
     return this.now?.name === "first" && this.live && recorded > 0 ? Math.min(span, Math.max(FIRST_SPAN_S, 1.5 * recorded)) : span;
   }
 

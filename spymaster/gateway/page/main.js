@@ -23,6 +23,7 @@ import { ZoneDialog } from "./zones.js";
 
 const TICK_MS = 250;
 const ROWS_MS = 1000;
+const ROWS_SHARE = 10; // of the time that an answer takes the daemon is left alone after it
 const HISTORY_MS = 500; // at least between two questions of history
 const ZONES = /** @type {const} */ (["ET", "UTC", "local"]);
 
@@ -187,19 +188,22 @@ async function scores() {
 }
 
 let rowsAsked = false;
+let rowsAfter = 0;
 
 async function rows() {
   const { level } = model.chosen.of;
   if (!model.level || rowsAsked || document.hidden || wire.down || !tabs.shows("why")) return;
   rowsAsked = true;
+  const began = performance.now();
   const { component } = model.evidence;
   const found = await ask("/api/rows", { level, component }).catch((error) => ({ rows: [], error: String(error.message ?? error) }));
   rowsAsked = false;
+  rowsAfter = performance.now() + ROWS_SHARE * (performance.now() - began);
   if (level !== model.chosen.of.level || component !== model.evidence.component) return;
   why.rows(found.rows ?? [], model, found.error);
   dirty("chart");
 }
-setInterval(() => void rows(), ROWS_MS);
+setInterval(() => performance.now() >= rowsAfter && void rows(), ROWS_MS);
 
 let historyAt = -Infinity;
 let historyBusy = false;

@@ -15,6 +15,7 @@ import { merge } from "./wire.js";
  *   detail: string, state: string}} Gap */
 
 const STORED = "spymaster.page";
+const KEEP_MS = 300; // a drag chooses at each frame of the screen
 const CHOSEN = { theme: "", zone: "ET", tab: "why", section: "levels", level: "", span: 1200, end: 0, letters: true, sound: true, desktop: false, seen: 0 };
 
 /** What survives a reload. */
@@ -27,11 +28,19 @@ export class Chosen {
       // Where the browser keeps nothing, the page begins as it does for a stranger.
     }
     this.of = { ...CHOSEN, ...stored };
+    this.timer = 0;
+    addEventListener("pagehide", () => this.#keep());
   }
 
   /** @param {Partial<typeof CHOSEN>} given */
   set(given) {
     Object.assign(this.of, given);
+    this.timer ||= window.setTimeout(() => this.#keep(), KEEP_MS);
+  }
+
+  #keep() {
+    clearTimeout(this.timer);
+    this.timer = 0;
     try {
       localStorage.setItem(STORED, JSON.stringify(this.of));
     } catch {
@@ -136,6 +145,13 @@ export class Model {
   /** The daemon's clock now, UTC ms. */
   get now() {
     return this.atMs + performance.now() - this.atPerf;
+  }
+
+  /** For how long there is something of the market, in its own seconds. */
+  get recordedS() {
+    const begun = this.run.recorded_since_ns / 1e6;
+    const of = Math.abs(this.now - this.snapMs) < 3_600_000 ? this.marketNow - begun : NaN;
+    return known(of) ? of / 1000 : this.marketNow / 1000 - this.bars.oldest;
   }
 
   /** The market's time now: that of the newest snap, and what has passed since. */

@@ -51,12 +51,13 @@ function first(model) {
   const begun = model.run.recorded_since_ns;
   const say = /** @type {Part[]} */ ([{ t: known(begun) ? `Recording for ${span(model.now - (ms(begun) ?? 0))}.` : "Recording has begun.", b: true }]);
   say.push({ t: " Scores wait for their windows to fill." });
-  if (known(scores)) say.push({ t: ` First scores at ${model.zone.time(ms(scores))}` });
-  if (known(whole)) say.push({ t: known(scores) ? ", all whole at " : " All whole at " }, { t: model.zone.time(ms(whole)), b: true });
-  if (known(scores) || known(whole)) say.push({ t: "." });
+  const due = known(scores) && scores / 1e6 > model.marketNow ? model.zone.time(ms(scores)) : "";
+  if (due) say.push({ t: ` First scores at ${due}` });
+  if (known(whole)) say.push({ t: due ? ", all whole at " : " All whole at " }, { t: model.zone.time(ms(whole)), b: true });
+  if (due || known(whole)) say.push({ t: "." });
   const missing = Object.keys(model.doc.gaps ?? {}).length;
   return {
-    ...QUIET, name: "first", ...alive(model), say, until: known(scores) ? model.zone.time(ms(scores)) : "",
+    ...QUIET, name: "first", ...alive(model), say, until: due,
     data: missing ? ["gap", `${missing} gaps known`] : ["ok", "nothing missing so far"],
   }; // prettier-ignore
 }
