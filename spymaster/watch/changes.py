@@ -1,6 +1,6 @@
 """Which transitions there are between one look and the next. Each is told once, however long what it says lasts."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ _READ: Final = (
     "level_id", "level_price", "level_direction", "signal", "signal_since_ns", "break_score_smooth",
     "barrier_held_state",
 )  # fmt: skip
+MOST_NAMED: Final = 4  # streams of one alert
 MOST_LEVELS: Final = 1_000  # whose signal is remembered; the oldest go
 MOST_GAPS: Final = 10_000  # likewise; damage to a log may be thousands of holes
 _OWN_KINDS: Final = frozenset({"judge", "gold"})  # problems that are a kind by themselves
@@ -76,18 +77,21 @@ class Changes:
                 yield Alert("signal", TOLD, level, since_ns, text, price, signal, score)
         _bound(self._signals, MOST_LEVELS)
 
-    def gap(self, gap: GapDocument, now_ns: int) -> Iterator[Alert]:
-        """Yield an alert where a gap is new, or is another than before."""
-        before = self._gaps.get(gap["gap_id"])
-        self.knows([gap])
-        if gap != before:
-            state = RAISED if before is None else TOLD
-            seconds = None
-            if gap["start_ns"] is not None and gap["end_ns"] is not None:
-                seconds = round((gap["end_ns"] - gap["start_ns"]) / NS_PER_SECOND, 3)
-            head = "gap in" if before is None else "gap changed in"
-            text = f"{head} {gap['stream']} ({gap['cause']}): {gap['detail']}"
-            yield Alert("gap", state, gap["gap_id"], now_ns, text, value=seconds)
+    def gaps(self, gaps: Sequence[GapDocument], now_ns: int) -> Iterator[Alert]:
+        """Yield an alert where gaps are new, or are others than before; those of one cause are one transition.
+
+        Args:
+            gaps: that became known at once, as a lost connection leaves one in each of its streams.
+            now_ns: our clock.
+        """
+        changed = [gap for gap in gaps if gap != self._gaps.get(gap["gap_id"])]
+        causes = dict.fromkeys((gap["gap_id"] not in self._gaps, gap["cause"]) for gap in changed)
+        of_each = [
+            [gap for gap in changed if (gap["gap_id"] not in self._gaps, gap["cause"]) == cause] for cause in causes
+        ]
+        for (is_new, _), together in zip(causes, of_each, strict=True):
+            yield _gap_alert(together, now_ns, is_new=is_new)
+        self.knows(changed)
 
     def knows(self, gaps: Collection[GapDocument]) -> None:
         """Take note of gaps that were told before."""
@@ -175,6 +179,17 @@ class Changes:
             self._void = reason
             text = f"signals are void since {_time(self._void_ns)}: {reason}"
             yield Alert("void", RAISED, "signals", snap.snap_ns, text)
+
+
+def _gap_alert(gaps: Sequence[GapDocument], now_ns: int, *, is_new: bool) -> Alert:
+    first = gaps[0]
+    streams = ", ".join(gap["stream"] for gap in gaps[:MOST_NAMED])
+    more = f" and {len(gaps) - MOST_NAMED} more" if len(gaps) > MOST_NAMED else ""
+    text = f"{'gap' if is_new else 'gap changed'} in {streams}{more} ({first['cause']}): {first['detail']}"
+    spans = [(gap["start_ns"], gap["end_ns"]) for gap in gaps]
+    seconds = [(end - start) / NS_PER_SECOND for start, end in spans if start is not None and end is not None]
+    longest = round(max(seconds), 3) if seconds else None
+    return Alert("gap", RAISED if is_new else TOLD, first["gap_id"], now_ns, text, value=longest)
 
 
 def _bound(kept: dict[str, Any], most: int) -> None:

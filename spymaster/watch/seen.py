@@ -1,6 +1,6 @@
 """What the bus has said so far: how streams flow, gaps, the exchange's words, deliveries under way, signals given."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -55,9 +55,9 @@ class Seen:
         self.gaps |= own
         for contract, status in past.statuses.items():
             self._say(contract, status)
-        for gap, known_ns in past.gaps:
-            if known_ns >= began_ns:
-                yield from self._changes.gap(gap, known_ns)
+        found = [(gap, known_ns) for gap, known_ns in past.gaps if known_ns >= began_ns]
+        if found:
+            yield from self._changes.gaps([gap for gap, _ in found], found[-1][1])
 
     def take(self, item: Published | Skipped) -> Iterator[Alert]:
         """Take what the bus has next; yield what is to be told of it."""
@@ -76,12 +76,11 @@ class Seen:
             if stream.schema == REFERENCE_STATUS.name:
                 self._take_statuses(item.batch)
 
-    def _take_gaps(self, gaps: Collection[GapDocument]) -> Iterator[Alert]:
-        now_ns = clock.utc_now_ns()
+    def _take_gaps(self, gaps: Sequence[GapDocument]) -> Iterator[Alert]:
         for gap in gaps:
             self.gaps.pop(gap["gap_id"], None)  # so that the newest is the last
             self.gaps[gap["gap_id"]] = gap
-            yield from self._changes.gap(gap, now_ns)
+        yield from self._changes.gaps(gaps, clock.utc_now_ns())
         while len(self.gaps) > MOST_GAPS:
             del self.gaps[next(iter(self.gaps))]
 

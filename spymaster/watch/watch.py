@@ -35,7 +35,7 @@ from spymaster.watch.webhook import Webhook, checked, end
 PAUSE_S: Final = 0.005  # between two looks at the bus
 TICK_S: Final = 0.25
 TAKEN_BYTES: Final = 32 << 20  # at one look at the bus
-LAST_S: Final = 2.0  # for the last alerts to get on record
+LAST_S: Final = 1.25  # for what waits on the bus at the end, and again for the last alerts to get on record
 SHOWN_ALERTS: Final = 50
 ANSWERED_ALERTS: Final = 20  # by the control socket
 _JUDGED: Final = ("futures.", "stocks.")  # whose holes are in a window of the score; options have fuel alone
@@ -120,7 +120,10 @@ class Watch:
         follow, *others = self._watching
         await asyncio.wait({follow}, timeout=LAST_S)
         await _cancel([follow, *others])
-        self._find_changes()
+        try:
+            self._find_changes()
+        except Exception as error:  # noqa: BLE001 - whatever a defect raises: the recorder is to stop behind this
+            self._tell_defect(error)
         self.alerts.finish()
         await asyncio.wait({self._telling}, timeout=LAST_S)
         await _cancel([self._telling])
@@ -234,13 +237,16 @@ class Watch:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - whatever a defect raises: no recording ends for it
-                self._recorder.health.problem(
-                    "watch",
-                    f"the watch is not whole any more ({type(error).__name__}: {error}): states and alerts may be "
-                    f"missing. The recording goes on. Next: start it again; report it if that does not mend it",
-                )
+                self._tell_defect(error)
 
         return asyncio.create_task(guarded())
+
+    def _tell_defect(self, error: Exception) -> None:
+        self._recorder.health.problem(
+            "watch",
+            f"the watch is not whole any more ({type(error).__name__}: {error}): states and alerts may be missing. "
+            f"The recording goes on. Next: start it again; report it if that does not mend it",
+        )
 
     def _tell_webhook(self, line: str | None) -> None:
         if line is None:

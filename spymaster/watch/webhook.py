@@ -7,7 +7,7 @@ is dropped and counted. A redirect is refused: it would carry what is posted to 
 import asyncio
 import importlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -68,17 +68,18 @@ class Webhook:
     """
 
     def __init__(
-        self, url: SecretStr, tell: Callable[[str | None], None], pauses_s: tuple[float, ...] = PAUSES_S
+        self, url: SecretStr, tell: Callable[[str | None], None], pauses_s: Sequence[float] | None = None
     ) -> None:
         """Post nothing yet.
 
         Args:
             url: checked.
             tell: called with a line when alerts are lost, and with None once one gets there again.
-            pauses_s: before each further try.
+            pauses_s: before each further try; `PAUSES_S` if None.
         """
         self.posted = self.lost = 0
-        self._url, self._tell, self._pauses_s = url, tell, pauses_s
+        self._url, self._tell = url, tell
+        self._pauses_s = PAUSES_S if pauses_s is None else pauses_s
         self._waiting: deque[Mapping[str, Any]] = deque()
         self._changed = asyncio.Event()
         self._ending = False

@@ -11,10 +11,14 @@ from websockets.sync.client import connect
 
 from spymaster import settings
 from spymaster.daemon import Daemon
+from spymaster.engines.profile import profile_named
 from spymaster.gateway.address import GatewayAt
 from spymaster.gateway.patch import patched
 from spymaster.journal import Journal
 
+SIM = profile_named("SIM")
+# Whose first scores come after 4 s and not after a minute, of which each second costs one.
+EARLY = SIM.model_copy(update={"typical": SIM.typical.model_copy(update={"warm_up_s": 4})})
 NOON = "2025-12-02T17:00:00Z"
 HEAD = ("type", "n", "at_ns", "bars")  # of a full frame, beside its documents
 WAIT_S = 60
@@ -33,7 +37,7 @@ class Serving:
         self.lines, self.url, self.error = [], None, None
         self.at = at
         self.settings = settings.load(
-            data_root=folder / "lake", wal_root=folder / "wal", flush_interval_sec=0.5, **values
+            data_root=folder / "lake", wal_root=folder / "wal", flush_interval_sec=2, **values
         )
         self._journal = Journal(self.lines.append, secrets=self.settings.secrets)
         self._opened, self._ready = threading.Event(), threading.Event()
