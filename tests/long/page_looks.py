@@ -1,0 +1,81 @@
+"""How a page looks: to axe, and without colour."""
+
+import base64
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+from axe_playwright_python.sync_playwright import Axe
+from numpy.typing import NDArray
+from playwright.sync_api import Locator, Page
+
+_SERIOUS: Final = frozenset({"serious", "critical"})
+SIGNALS: Final = ("BREAK", "REJECT", "CONTESTED")
+FAR: Final = 25.0  # of 255
+_APART: Final = 6.0  # of 255, over all of a glyph, most of which is what it lies on
+# Frames no longer come, and three levels bear a signal each.
+_THREE: Final = """() => {
+  const {model, wire} = spymaster;
+  wire.take = () => {};
+  const near = model.levels.toSorted((a, b) => Math.abs(a[1].distance_ticks) - Math.abs(b[1].distance_ticks));
+  const signals = ["BREAK", "REJECT", "CONTESTED"], snap = structuredClone(model.snap);
+  snap.void_reason = null;
+  near.slice(0, 3).forEach(([id], i) => Object.assign(snap.levels[id],
+    {signal: signals[i], score: 50, direction: 1, signal_since_ns: snap.ts_event_ns,
+     barrier: {...snap.levels[id].barrier, void_reason: null}}));
+  model.take({type: "change", n: 0, at_ns: model.atMs * 1e6, set: {snap, desk: {state: "live", reason: null, gap: null}}});
+  dispatchEvent(new Event("resize"));
+  return near.slice(0, 3).map(([id]) => id);
+}"""
+_LUMINANCE: Final = """async (png) => {
+  const image = await createImageBitmap(new Blob([Uint8Array.from(atob(png), (one) => one.charCodeAt(0))]));
+  const g = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  g.drawImage(image, 0, 0);
+  const {data} = g.getImageData(0, 0, image.width, image.height), grey = [];
+  for (let i = 0; i < data.length; i += 4) grey.push(0.2126 * data[i] + 0.7152 * data[i + 1] + 0.0722 * data[i + 2]);
+  return [image.height, grey];
+}"""
+
+
+def seriously_wrong(page: Page) -> list[str]:
+    """Return what axe finds serious or critical, a line each."""
+    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {', '.join(str(node['target']) for node in one['nodes'][:3])}"
+        for one in found
+        if one["impact"] in _SERIOUS
+    ]
+
+
+def signals_alike_in_grey(page: Page) -> list[str]:
+    """Return which of the signals' boxes and glyphs are not told apart without colour, in either theme."""
+    ids = page.evaluate(_THREE)
+    page.wait_for_timeout(300)
+    said = [page.locator(f"#r-{one} .sig").inner_text() for one in ids]
+    if [one.split()[0] for one in said] != list(SIGNALS):
+        return [f"the rows say {said}"]
+    found = []
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.wait_for_timeout(300)
+        boxes = [_grey(page, page.locator(f"#r-{one} .sig")) for one in ids]
+        glyphs = [_grey(page, page.locator(f"#r-{one} > svg").first) for one in ids]
+        fills, edges = zip(*map(_fill_and_edge, boxes), strict=True)
+        if not (fills[0] > FAR > max(fills[1:]) and edges[0] < FAR < min(edges[1:])):
+            found.append(f"{theme}: fills differ from the row by {fills}, edges from fills by {edges}")
+        for (one, first), (other, second) in combinations(zip(SIGNALS, glyphs, strict=True), 2):
+            if (apart := float(np.abs(first - second).mean())) < _APART:
+                found.append(f"{theme}: the glyphs of {one} and {other} differ by {apart:.1f} of 255")
+    return found
+
+
+def _grey(page: Page, seen: Locator) -> NDArray[np.float64]:
+    """Return the luminance of what is seen, by the standard's weights."""
+    height, grey = page.evaluate(_LUMINANCE, base64.b64encode(seen.screenshot()).decode())
+    return np.array(grey).reshape(height, -1)
+
+
+def _fill_and_edge(box: NDArray[np.float64]) -> tuple[float, float]:
+    """Return by how much a box's fill differs from what it lies on, and its edge from its fill."""
+    fill = np.median(box[4:-4, 4:-4])
+    return round(float(abs(fill - box[0, 0]))), round(float(abs(np.median(box[0, 6:-6]) - fill)))
