@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +95,12 @@ def _address(out: Path, process: subprocess.Popen[bytes]) -> str:
 
 @contextmanager
 def served_here(
-    folder: Path, source: str | None, speed: float, profile: Profile, feeds: Sequence[tuple[str, Feed]] = ()
+    folder: Path,
+    source: str | None,
+    speed: float,
+    profile: Profile,
+    feeds: Sequence[tuple[str, Feed]] = (),
+    began: Callable[[Daemon], None] = lambda _: None,
 ) -> Iterator[str]:
     """Run a daemon in a thread of this process, which has all imported, until the block ends.
 
@@ -105,6 +110,7 @@ def served_here(
         speed: likewise.
         profile: by what is judged.
         feeds: the test's own, each with a name.
+        began: given the daemon, in its thread, before it runs.
 
     Yields:
         The page's address.
@@ -118,6 +124,7 @@ def served_here(
         at = GatewayAt(port=0)
         daemon = Daemon(loaded, sources, speed, feeds=feeds, profile=profile, gateway=at, opened=opened.put_nowait)
         running.append((asyncio.get_running_loop(), daemon))
+        began(daemon)
         await daemon.run()
 
     def thread() -> None:
@@ -154,7 +161,13 @@ class Tabs:
 
     @contextmanager
     def page(
-        self, url: str, *, at: str = "desk", theme: str = "dark", allowed: Sequence[str] = (), stored: str | None = None,
+        self,
+        url: str,
+        *,
+        at: str = "desk",
+        theme: str = "dark",
+        allowed: Sequence[str] = (),
+        stored: str | None = None,
         watched: str | None = None,
     ) -> Iterator[Page]:
         """Open an address; when the block ends, nothing may have gone wrong in it.

@@ -23,7 +23,8 @@ _THREE: Final = """() => {
   near.slice(0, 3).forEach(([id], i) => Object.assign(snap.levels[id],
     {signal: signals[i], score: 50, direction: 1, signal_since_ns: snap.ts_event_ns,
      barrier: {...snap.levels[id].barrier, void_reason: null}}));
-  model.take({type: "change", n: 0, at_ns: model.atMs * 1e6, set: {snap, desk: {state: "live", reason: null, gap: null}}});
+  const desk = {state: "live", reason: null, gap: null};
+  model.take({type: "change", n: 0, at_ns: model.atMs * 1e6, set: {snap, desk}});
   dispatchEvent(new Event("resize"));
   return near.slice(0, 3).map(([id]) => id);
 }"""
@@ -41,9 +42,10 @@ def seriously_wrong(page: Page) -> list[str]:
     """Return what axe finds serious or critical, a line each."""
     found: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
-        f"{one['id']}: {', '.join(str(node['target']) for node in one['nodes'][:3])}"
+        f"{one['id']}: {node['target']} {' '.join(node['failureSummary'].split())}"
         for one in found
         if one["impact"] in _SERIOUS
+        for node in one["nodes"][:3]
     ]
 
 
@@ -51,15 +53,16 @@ def signals_alike_in_grey(page: Page) -> list[str]:
     """Return which of the signals' boxes and glyphs are not told apart without colour, in either theme."""
     ids = page.evaluate(_THREE)
     page.wait_for_timeout(300)
-    said = [page.locator(f"#r-{one} .sig").inner_text() for one in ids]
+    rows = [page.locator(f'.row[data-id="{one}"]') for one in ids]
+    said = [row.locator(".sig").inner_text() for row in rows]
     if [one.split()[0] for one in said] != list(SIGNALS):
         return [f"the rows say {said}"]
     found = []
     for theme in ("dark", "light"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         page.wait_for_timeout(300)
-        boxes = [_grey(page, page.locator(f"#r-{one} .sig")) for one in ids]
-        glyphs = [_grey(page, page.locator(f"#r-{one} > svg").first) for one in ids]
+        boxes = [_grey(page, row.locator(".sig")) for row in rows]
+        glyphs = [_grey(page, row.locator("svg").first) for row in rows]
         fills, edges = zip(*map(_fill_and_edge, boxes), strict=True)
         if not (fills[0] > FAR > max(fills[1:]) and edges[0] < FAR < min(edges[1:])):
             found.append(f"{theme}: fills differ from the row by {fills}, edges from fills by {edges}")

@@ -1,4 +1,4 @@
-"""A simulated market whose connection a test holds in its hand: it falls silent, is lost, or says that trading stops."""
+"""A simulated market whose connection a trial holds: it falls silent, is lost, or says that trading stops."""
 
 import asyncio
 import struct
@@ -35,7 +35,7 @@ class SteeredFeed:
         self.silent, self.lost_s, self.halted = False, 0.0, False
 
     async def deliveries(self, frontiers: Frontiers) -> AsyncIterator["SteeredDelivery"]:
-        market = [delivery async for delivery in self._sim.deliveries(frontiers)][0]
+        market = await anext(self._sim.deliveries(frontiers))
         paced = _Paced(market.bursts())
         info = dbn_info(self._sim.market)
         try:
