@@ -37,7 +37,7 @@ NEAR: Final = 0.5  # points: a level's zone
 SILENT_S: Final = 2.0  # without a frame
 START_S: Final = 240.0  # until a judge judges, on a machine that does much else
 TICK_S: Final = 0.5  # in which the page looks, and a busy machine answers
-SETTLED_MS: Final = 500  # a chosen row's colours change in 120 ms
+SETTLED_MS: Final = 200
 THEMES: Final = ("dark", "light")
 SAID: Final = """() => ({state: document.body.dataset.state, chip: document.querySelector("#chip").innerText,
   reading: document.querySelector("#say").textContent, alert: document.querySelector("#shout").textContent,
@@ -88,7 +88,7 @@ WORDS: Final = {
     ),
     "live": LIVE,
     "stale": Words(
-        r"^STALE\s+\d+ s", r"^No .*ES (book|trades).* for \d+ s\. Everything grey is as of \d\d:\d\d:\d\d",
+        r"^STALE\s+[\d.]+ s", r"^No ES .+ for [\d.]+ s\. Everything grey is as of \d\d:\d\d:\d\d",
         "Feed silent: no .+", ("Feeds", r"Event lag\s+—"),
     ),
     "halt": Words(
@@ -130,7 +130,8 @@ class Seer:
         for at, (width, height) in WIDTHS.items():
             self.page.set_viewport_size({"width": width, "height": height})
             for theme in THEMES:
-                self.page.emulate_media(color_scheme=theme)
+                # Without motion: on a busy machine a change of colours goes on for seconds, and axe sees it half done.
+                self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
                 self.page.wait_for_timeout(SETTLED_MS)
                 findings += [f"{state} {at} {theme}: {one}" for one in seriously_wrong(self.page)]
         self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS["desk"], strict=True)))  # type: ignore[arg-type]
@@ -224,12 +225,13 @@ class FirstWalls:
 def _wall(page: Page, walls: FirstWalls, truths: Path) -> Found:
     """Wait until a planted wall is shown at its level; return how long after the snap that first said so it was."""
     what = "a planted wall at its level after the snap that first says WALL"
+    before = {*page.evaluate("() => Object.keys(noted.walls)"), *walls.at_s}  # when axe held the page up
     for _ in range(900):
         shown = page.evaluate("() => noted.walls")
         planted = [json.loads(line) for line in truths.read_text().splitlines()] if truths.exists() else []
         prices = [truth["price"] for truth in planted if truth["kind"] == "wall"]
         for level, seen in shown.items():
-            if level in walls.at_s and any(abs(seen["price"] - price) <= NEAR for price in prices):
+            if level in walls.at_s.keys() - before and any(abs(seen["price"] - price) <= NEAR for price in prices):
                 late_s = seen["at_s"] - walls.at_s[level]
                 said = f"{late_s:.2f} s, at {seen['price']}"
                 return Found(what, said, [said] if late_s > WALL_S else [])

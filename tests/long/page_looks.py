@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, Page
 _SERIOUS: Final = frozenset({"serious", "critical"})
 SIGNALS: Final = ("BREAK", "REJECT", "CONTESTED")
 FAR: Final = 25.0  # of 255
+AROUND: Final = 3  # pixels
 _APART: Final = 6.0  # of 255, over all of a glyph, most of which is what it lies on
 # Frames no longer come, and three levels bear a signal each.
 _THREE: Final = """() => {
@@ -61,9 +62,9 @@ def signals_alike_in_grey(page: Page) -> list[str]:
     for theme in ("dark", "light"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         page.wait_for_timeout(300)
-        boxes = [_grey(page, row.locator(".sig")) for row in rows]
-        glyphs = [_grey(page, row.locator("svg").first) for row in rows]
-        fills, edges = zip(*map(_fill_and_edge, boxes), strict=True)
+        boxes = [grey(page, row.locator(".sig")) for row in rows]
+        glyphs = [grey(page, row.locator("svg").first) for row in rows]
+        fills, edges = zip(*map(fill_and_edge, boxes), strict=True)
         if not (fills[0] > FAR > max(fills[1:]) and edges[0] < FAR < min(edges[1:])):
             found.append(f"{theme}: fills differ from the row by {fills}, edges from fills by {edges}")
         for (one, first), (other, second) in combinations(zip(SIGNALS, glyphs, strict=True), 2):
@@ -72,13 +73,20 @@ def signals_alike_in_grey(page: Page) -> list[str]:
     return found
 
 
-def _grey(page: Page, seen: Locator) -> NDArray[np.float64]:
-    """Return the luminance of what is seen, by the standard's weights."""
-    height, grey = page.evaluate(_LUMINANCE, base64.b64encode(seen.screenshot()).decode())
+def grey(page: Page, seen: Locator) -> NDArray[np.float64]:
+    """Return the luminance of what is seen and of what lies around it, by the standard's weights."""
+    seen.scroll_into_view_if_needed()
+    box = seen.bounding_box()
+    assert box is not None
+    clip = {"x": round(box["x"]) - AROUND, "y": round(box["y"]) - AROUND}
+    clip |= {name: round(box[name]) + 2 * AROUND for name in ("width", "height")}
+    picture = page.screenshot(clip=clip)  # type: ignore[arg-type]
+    height, grey = page.evaluate(_LUMINANCE, base64.b64encode(picture).decode())
     return np.array(grey).reshape(height, -1)
 
 
-def _fill_and_edge(box: NDArray[np.float64]) -> tuple[float, float]:
+def fill_and_edge(box: NDArray[np.float64]) -> tuple[float, float]:
     """Return by how much a box's fill differs from what it lies on, and its edge from its fill."""
-    fill = np.median(box[4:-4, 4:-4])
-    return round(float(abs(fill - box[0, 0]))), round(float(abs(np.median(box[0, 6:-6]) - fill)))
+    inner = box[AROUND:-AROUND, AROUND:-AROUND]
+    fill, edge, around = np.median(inner[4:-4, 4:-4]), np.median(inner[0, 6:-6]), np.median(box[0])
+    return round(float(abs(fill - around))), round(float(abs(edge - fill)))
