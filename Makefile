@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_frames \
   silver_trades silver_mbp10 silver_read hot_tail enrich bus live option_quotes loop_steps start cli_start status row_groups \
-  one_contract ledger engines judged warm_up options gold replay
+  one_contract ledger engines judged warm_up options gold replay gateway
 
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import databento
 import pytest
+from hypothesis import settings
+
+settings.register_profile("spymaster", deadline=None)  # no timing fails a test
+settings.load_profile("spymaster")
 
 RECORDED_DBN_SCHEMAS = {
     "None", "trades", "mbp-10", "definition", "statistics", "status", "mbp-1", "tbbo", "bbo-1s", "bbo-1m", "cmbp-1",

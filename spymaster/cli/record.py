@@ -103,14 +103,18 @@ def _record(
         def notify(line: str) -> None:
             terminal.do(lambda: warn(line))
 
+        def opened(url: str) -> None:
+            if drawn or not shown:  # else the journal's line is there, and lines for programs are its own
+                terminal.do(lambda: remark(f"The page is at {url}"))
+
+        drawn = sys.stderr.isatty() and not as_json
         daemon = Daemon(
             loaded, sources, speed,
             profile=profile, strict=strict, notify=None if shown else notify, journal=journal,
             gateway=_gateway_at(loaded) if served else None,
-            opened=lambda url: terminal.do(lambda: remark(f"The page is at {url}")),
+            opened=opened,
         )  # fmt: skip
         _drain_on_signals(daemon)
-        drawn = sys.stderr.isatty() and not as_json
         live = asyncio.create_task(screen.show_live(daemon, terminal)) if drawn else None
         try:
             await daemon.run(duration)

@@ -21,7 +21,7 @@ What waits is at most MOST_WAITING rows. Beyond, those that left first are lost;
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -203,12 +203,15 @@ class Intake:
             self._admit(stream, batch)
 
     def _admit(self, stream: Stream, batch: pa.RecordBatch) -> None:
-        self._note_seen(stream, batch)
+        ts_ns, sound, clocked = _times(stream, batch)
         if stream.schema == SYSTEM_GAPS.name:
+            self._note_seen(stream, batch, np.full(len(ts_ns), _NEVER))
             self._note_gaps(batch)  # by when they are known: their own time is our clock's
             return
-        batch = self._mine(stream, batch)
-        ts_ns, sound, clocked = _times(stream, batch)
+        self._note_seen(stream, batch, np.where(sound, ts_ns, _NEVER))
+        if stream.symbol == WILDCARD:
+            batch = self._mine(stream, batch)
+            ts_ns, sound, clocked = _times(stream, batch)
         if not sound.all():
             self._ahead[stream] += int((~sound).sum())
             batch, ts_ns, clocked = batch.filter(pa.array(sound)), ts_ns[sound], clocked[sound]
@@ -304,28 +307,20 @@ class Intake:
 
     def _mine(self, stream: Stream, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the root's rows of a stream that has several roots', as they were in a stream of the root alone."""
-        if stream.symbol != WILDCARD:
-            return batch
         alone = Stream(stream.schema, self._roots[stream.schema])
         return batch.filter(pa.array(self._are_mine(stream, batch))).select(_worked(alone))
 
     def _are_mine(self, stream: Stream, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         return rows.equal(batch.column(SCHEMAS[stream.schema].partition_by), self._roots[stream.schema])
 
-    def _note_seen(self, stream: Stream, batch: pa.RecordBatch) -> None:
-        ids, numbers, ts_ns, recv_ns = (
-            batch.column(name).to_numpy() for name in ("capture_id", "capture_seq", "ts_event_ns", "ts_recv_ns")
-        )
-        sound = ts_ns if stream.schema != SYSTEM_GAPS.name else np.full(len(ts_ns), _NEVER)
-        sound = np.where(ts_ns - AHEAD_NS <= recv_ns, sound, _NEVER)
+    def _note_seen(self, stream: Stream, batch: pa.RecordBatch, ts_ns: Times) -> None:
+        ids, numbers = batch.column("capture_id").to_numpy(), batch.column("capture_seq").to_numpy()
         turns = np.flatnonzero(ids[1:] != ids[:-1]) + 1
-        firsts = np.append(0, turns)
-        newest = np.maximum.reduceat(sound, firsts).tolist()
-        for first, last, newest_ns in zip(firsts.tolist(), [*(turns - 1).tolist(), len(ids) - 1], newest, strict=True):
-            key = stream, int(ids[first])
-            before = self._seen.get(key, Seen(-1, None)).newest_ns
+        for first, end in pairwise((0, *turns.tolist(), len(ids))):
+            key, newest_ns = (stream, int(ids[first])), int(ts_ns[first:end].max())
+            before = self._seen[key].newest_ns if key in self._seen else None
             known = [ns for ns in (before, newest_ns) if ns is not None and ns != _NEVER]
-            self._seen[key] = Seen(int(numbers[last]), max(known, default=None))
+            self._seen[key] = Seen(int(numbers[end - 1]), max(known, default=None))
 
     def _note_gaps(self, batch: pa.RecordBatch) -> None:
         """Note gaps of what is missed; one without a span reaches as far as a row may."""
@@ -364,12 +359,9 @@ def _joined(batches: list[tuple[Stream, pa.RecordBatch]]) -> list[tuple[Stream, 
     streams: dict[Stream, list[pa.RecordBatch]] = {}
     for stream, batch in batches:
         streams.setdefault(stream, []).append(batch)
-    joined = []
-    for stream, found in streams.items():
-        table = pa.Table.from_batches(found).select(_worked(stream))
-        (batch,) = table.to_batches() if len(found) == 1 else table.combine_chunks().to_batches()
-        joined.append((stream, batch))
-    return joined
+    return [
+        (stream, rows.joined([batch.select(_worked(stream)) for batch in found])) for stream, found in streams.items()
+    ]
 
 
 @cache

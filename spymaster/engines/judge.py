@@ -35,7 +35,7 @@ from spymaster.engines.rows import ASK, BID, NO_PRICE, PRINT, SNAPSHOT, BookRows
 from spymaster.engines.runway import is_strong, runways
 from spymaster.engines.score import Evidence, Score
 from spymaster.engines.session import Session
-from spymaster.engines.snap import Counters, Snap
+from spymaster.engines.snap import Columns, Counters, Snap, Unmade
 from spymaster.engines.stock import Stock
 from spymaster.engines.tape import Tape, Traded
 from spymaster.engines.typical import Norms, Typical
@@ -112,14 +112,19 @@ class Judge:
 
     def take(self, stream: Stream, batch: pa.RecordBatch) -> list[Snap]:
         """Take rows as they leave the bus; return the snaps that they make due."""
-        return [found for piece in self._intake.take(stream, batch) if (found := self._work(piece)) is not None]
+        worked = [self._work(piece) for piece in self._intake.take(stream, batch)]
+        return snap.made([found for found in worked if found is not None]) if worked else []
 
     def put(self, stream: Stream, batch: pa.RecordBatch) -> None:
         """Take rows of a replay, whose snaps `snap` asks for."""
         self._intake.put(stream, batch)
 
     def snap(self, snap_ns: int) -> Snap | None:
-        """Work the rows that were put up to a recorded snap; None outside of sessions.
+        """Return the recorded snap at a time; None outside of sessions. Raises as `work` does."""
+        return None if (found := self.work(snap_ns)) is None else snap.made([found])[0]
+
+    def work(self, snap_ns: int) -> Unmade | None:
+        """Work the rows that were put up to a recorded snap; what `snap.made` makes of many at once is `snap`'s.
 
         Raises:
             ValueError: it is not on 250 ms, or not after the one before; nothing was worked.
@@ -144,7 +149,7 @@ class Judge:
         self._contract, self._rolled, self._day = contract, True, None
         self._since_ns = self._intake.snap_ns
 
-    def _work(self, piece: Piece) -> Snap | None:
+    def _work(self, piece: Piece) -> Unmade | None:
         session = self._session(piece.snap_ns)
         if session is None:
             self.outside += 1
@@ -217,7 +222,7 @@ class _Day:
             self.market = kept
         self._whole.since_ns = max(self._whole.since_ns, since_ns)
 
-    def snap(self, piece: Piece, zones: Sequence[Zone]) -> Snap:
+    def snap(self, piece: Piece, zones: Sequence[Zone]) -> Unmade:
         """Work a piece through every engine, in this order, and return what comes out."""
         snap_ns = piece.snap_ns
         rows = self._rows_of(piece)
@@ -238,17 +243,18 @@ class _Day:
         self._void += reason is not None
         whole_since_ns = max(self._ledger.whole_since_ns or snap_ns, self._whole.since_ns)
         head = self._head(state, whole_since_ns, reason)
-        return Snap(
+        found = Snap(
             session=self.session.date,
             age_ns=None if self._heard_ns is None else snap_ns - self._heard_ns,
             counters=self._counters(),
             seen=piece.seen,
             market=state,
-            levels=self._judged(state, zones, traded, head),
+            levels=snap.NO_LEVELS,
             gamma=self._gamma,
             mids=self._mids,
             **head,
         )
+        return Unmade(found, self._judged(state, zones, traded, head))
 
     def _rows_of(self, piece: Piece) -> BookRows:
         """Return the contract's book rows of the session, in order."""
@@ -359,12 +365,12 @@ class _Day:
 
     def _judged(
         self, state: MarketState, zones: Sequence[Zone], traded: Traded, head: Mapping[str, Any]
-    ) -> pa.RecordBatch:
+    ) -> Columns | None:
         """Judge the levels nearest to the mid; without one, or its ratio to the book's, there are none."""
         profile, snap_ns = self._profile, state.snap_ns
         if state.spot is None or (self._stock is not None and not self._stock.has_ratio):
             self._score.snap(snap_ns, (), score.NOTHING)
-            return snap.NO_LEVELS
+            return None
         named = [*state.named, *self._options.named()]
         levels = self._levels.snap(named, zones, state.spot, state.velocity, self._options.strikes_near(state.spot))
         rows = _nearest(levels)
@@ -387,7 +393,7 @@ class _Day:
         columns |= options.of_gamma(self._gamma, snap_ns) | options.of_fuel(fuel_at)
         prices = np.multiply(levels.price[rows], profile.market.tick, dtype=np.float64)
         columns |= options.of_strikes(self._gamma.strikes, prices)
-        return snap.level_batch(columns, len(rows))
+        return Columns(columns, len(rows))
 
     def _places(self, levels: LevelRows, rows: NDArray[np.intp]) -> NDArray[np.int32] | NDArray[np.float64]:
         """Return where levels lie in the book, in its ticks."""

@@ -4,6 +4,7 @@ A price is a whole number of ticks from here on, because sums over prices have t
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ _PRICES: Final = ("price", *(f"{side}_px_{level}" for side in _SIDES for level i
 _SIZES: Final = ("size", *(f"{side}_sz_{level}" for side in _SIDES for level in _LEVELS))
 _BID_LEVELS, _ASK_LEVELS = slice(1, 1 + BOOK_LEVELS), slice(1 + BOOK_LEVELS, None)  # of these
 COLUMNS: Final = ("contract", "action", "side", *_PLAIN, *_PRICES, *_SIZES)  # that are of use here
+_EQUAL: Final = pc.get_function("equal")  # `pc.equal` costs a snap's few rows twice as much
 
 Ints = NDArray[np.int32]
 
@@ -76,14 +78,12 @@ def book_rows(batches: Sequence[pa.RecordBatch], contract: str, tick: float) -> 
         return no_rows(), 0
     whole = joined(batches)  # some fifty columns: a piece at a time costs more than its rows
     mine = equal(whole.column("contract"), contract)
-    prices, sizes, plain = (
-        np.stack([values_of(whole.column(name)) for name in names])[:, mine] for names in (_PRICES, _SIZES, _PLAIN)
-    )
+    prices, sizes = (_stacked(whole, names)[:, mine] for names in (_PRICES, _SIZES))
     ticks, off = whole_ticks(prices, tick)
-    ts_ns, capture, seq, flags, snapshot = plain
-    kind = np.where(flags & LAST_OF_EVENT, BOOK, OTHER).astype(np.int8)
+    ts_ns, capture, seq, flags, snapshot = (values_of(whole.column(name))[mine] for name in _PLAIN)
+    kind = np.where(flags & LAST_OF_EVENT, np.int8(BOOK), np.int8(OTHER))
     kind[equal(whole.column("action"), "T")[mine]] = PRINT
-    kind[snapshot != 0] = SNAPSHOT
+    kind[snapshot] = SNAPSHOT
     letters = whole.column("side")
     side = (equal(letters, "B").astype(np.int8) - equal(letters, "A"))[mine] * (kind == PRINT)
     rows = BookRows(
@@ -115,11 +115,27 @@ def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 def equal(texts: pa.Array, text: str) -> NDArray[np.bool_]:
     """Return which texts are this one; null is not."""
-    found: Any = pc.equal(texts, pa.scalar(text))
+    found: Any = _EQUAL.call([texts, _scalar(text)])
     if found.null_count:
         found = pc.fill_null(found, False)
     same: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False)
     return same
+
+
+@cache
+def _scalar(text: str) -> pa.Scalar:
+    return pa.scalar(text)
+
+
+def _stacked(batch: pa.RecordBatch, names: tuple[str, ...]) -> NDArray[Any]:
+    """Return columns of one type, (columns, rows), as `values_of` does: by one call, since they are more than rows."""
+    chosen: Any = batch.select(names)
+    try:
+        tensor = chosen.to_tensor(null_to_nan=chosen.schema.types[0] == pa.float64(), row_major=False)
+    except pa.ArrowTypeError:  # some are null
+        return np.stack([values_of(column) for column in chosen.columns])
+    stacked: NDArray[Any] = tensor.to_numpy().T
+    return stacked
 
 
 def values_of(column: pa.Array) -> NDArray[Any]:

@@ -228,11 +228,10 @@ def _of_type(kind: pa.DataType) -> tuple[str, ...]:
 
 
 # Columns of one type are cut from one array, since an array of Arrow's costs as much as a thousand of its numbers.
-_FLOATS, _LONGS, _TEXTS = _of_type(pa.float64()), _of_type(pa.int64()), _of_type(pa.string())
-_LISTS: Final = _of_type(pa.list_(pa.string()))
-_ALONE: Final = {
-    name: SIGNALS.field(name).type for kind in (pa.bool_(), pa.int8(), pa.int32()) for name in _of_type(kind)
-}
+_TEXTS, _LISTS = _of_type(pa.string()), _of_type(pa.list_(pa.string()))
+_NUMBERS: Final = {
+    kind: _of_type(kind) for kind in (pa.float64(), pa.int64(), pa.int32(), pa.int8(), pa.bool_())
+}  # fmt: skip
 _NAMES: Final = SIGNALS.names
 
 
@@ -284,7 +283,7 @@ def of_runways(ways: runway.Runways, levels: LevelRows) -> dict[str, Any]:
     """Return the columns of the way from the mid."""
     ids = (*levels.id, None)  # the last of them is that of NONE, -1
     return {
-        "runway_direction": pa.array(ways.direction, mask=ways.direction == 0),
+        "runway_direction": np.where(ways.direction == 0, np.int64(NULL), ways.direction),
         "runway_next_id": _named(ids, ways.next),
         "runway_next_ticks": np.where(ways.next == runway.NONE, np.nan, ways.next_distance / 2),
         "runway_strong_id": _named(ids, ways.strong),
@@ -307,33 +306,72 @@ def of_scores(scores: score.Scores) -> dict[str, Any]:
     }
 
 
-def level_batch(columns: Mapping[str, Any], count: int) -> pa.RecordBatch:
-    """Return columns as they stand in SIGNALS; each has to be there.
+class Columns(NamedTuple):
+    """A snap's columns of SIGNALS, before they are Arrow's.
 
-    Args:
-        columns: by name, what each level has, or one value for all. NaN, NULL and None are null.
+    Attributes:
+        of: by name, what each level has, or one value for all; each has to be there. NaN, NULL and None are null.
         count: of levels.
     """
-    floats, longs = np.empty((len(_FLOATS), count)), np.empty((len(_LONGS), count), np.int64)
-    for block, names, null in ((floats, _FLOATS, np.nan), (longs, _LONGS, NULL)):
-        for row, name in zip(block, names, strict=True):
-            value = columns[name]
-            row[:] = null if value is None else value
-    texts = [text for name in _TEXTS for text in columns[name]]
-    found = _cut(pa.array(floats.ravel(), from_pandas=True), _FLOATS, count)
-    found |= _cut(pa.array(longs.ravel(), mask=longs.ravel() == NULL), _LONGS, count)
-    found |= _cut(pa.array(texts, pa.string()), _TEXTS, count)
+
+    of: Mapping[str, Any]
+    count: int
+
+
+class Unmade(NamedTuple):
+    """A snap that has no levels yet, and what they are made of; None where there are none."""
+
+    snap: Snap
+    columns: Columns | None
+
+
+def made(snaps: Sequence[Unmade]) -> list[Snap]:
+    """Return snaps with their levels: to make those of many at once costs little more than those of one."""
+    judged = [columns for _, columns in snaps if columns is not None]
+    if not judged:
+        return [snap for snap, _ in snaps]
+    whole, begin, found = _batch(judged), 0, []
+    for snap, columns in snaps:
+        if columns is None:
+            found.append(snap)
+            continue
+        levels = whole if len(judged) == 1 else whole.slice(begin, columns.count)
+        found.append(snap._replace(levels=levels))
+        begin += columns.count
+    return found
+
+
+def _batch(judged: Sequence[Columns]) -> pa.RecordBatch:
+    """Return the columns of snaps, one behind the other, as they stand in SIGNALS."""
+    count, found = sum(columns.count for columns in judged), {}
+    for kind, names in _NUMBERS.items():
+        found.update(_cut(_block(judged, names, kind, count), names, count))
+    texts = [text for name in _TEXTS for columns in judged for text in columns.of[name]]
+    found.update(_cut(pa.array(texts, pa.string()), _TEXTS, count))
     for name in _ALIKE:
-        found[name] = _repeated(columns[name], count)
+        found[name] = _joined([_repeated(columns.of[name], columns.count) for columns in judged])
     for name in _LISTS:
-        found[name] = _lists(columns[name])
-    for name, kind in _ALONE.items():
-        value = columns[name]
-        if value is None:
-            found[name] = pa.nulls(count, kind)
-        else:
-            found[name] = pa.array(np.full(count, value) if isinstance(value, int) else value, kind)
+        found[name] = _joined([_lists(columns.of[name]) for columns in judged])
     return pa.RecordBatch.from_arrays([found[name] for name in _NAMES], schema=SIGNALS)
+
+
+def _block(judged: Sequence[Columns], names: Sequence[str], kind: pa.DataType, count: int) -> pa.Array:
+    """Return numbers of one type, column after column."""
+    null, wide = (np.nan, np.float64) if kind == pa.float64() else (NULL, np.int64)
+    block, begin = np.empty((len(names), count), wide), 0
+    for of, own in judged:
+        for row, name in zip(block[:, begin : begin + own], names, strict=True):
+            value = of[name]
+            row[:] = null if value is None else value
+        begin += own
+    flat: NDArray[Any] = block.ravel()
+    if kind == pa.float64():
+        return pa.array(flat, from_pandas=True)
+    return pa.array(flat.astype(kind.to_pandas_dtype()), kind, mask=flat == NULL)
+
+
+def _joined(arrays: list[pa.Array]) -> pa.Array:
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 def _cut(block: pa.Array, names: Sequence[str], count: int) -> dict[str, pa.Array]:

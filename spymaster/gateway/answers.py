@@ -146,7 +146,7 @@ class Answers:
         """Return whether what is recorded now may be relied on, and if not why."""
         asked.only()
         desk, status = self._served.desk(), self._served.status()
-        reasons = list(desk["health"]["problems"])
+        reasons = list(status["problems"])  # the desk's are half a second old
         if desk["health"]["disk_level"] in _STOPPED:
             reasons.append(desk["health"]["disk_text"])
         reasons += [f"{name}: no row for {one['age_ms'] / 1000:.1f} s" for name, one in desk["desk"]["silent"].items()]

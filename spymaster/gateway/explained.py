@@ -95,8 +95,6 @@ def _checked(said: bytes, code: int) -> str:
 def main(arguments: list[str]) -> int:
     """Print an explanation; return the exit code."""
     data_root, wal_root, profile, level, at_ns = arguments
-    with suppress(OSError):
-        os.nice(_NICE)  # the recorder goes first
     names = {name: name for name in get_args(ProfileName)}
     try:
         found = explain(Path(data_root), Path(wal_root), profile_named(names[profile]), level, int(at_ns), MOST_ROWS)
@@ -116,4 +114,6 @@ def _with_texts(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    with suppress(OSError):
+        os.nice(_NICE)  # the recorder goes first
     sys.exit(main(sys.argv[1:]))

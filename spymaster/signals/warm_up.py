@@ -29,7 +29,7 @@ from spymaster.engines.ledger import Body
 from spymaster.engines.levels import Zone
 from spymaster.engines.profile import MOST_EXPIRY_DAYS, Profile
 from spymaster.engines.session import Session
-from spymaster.engines.snap import Snap
+from spymaster.engines.snap import Snap, Unmade, made
 from spymaster.events import Stream
 from spymaster.events.zones import ZONES
 from spymaster.query.as_seen import AsSeen
@@ -124,7 +124,7 @@ class WarmUp:
         return Begun(self.contract, self.since_ns, self.earlier, self.seed, self._profile.profile_hash, code_hash())
 
     def again(self) -> Iterator[tuple[int, Snap]]:
-        """Work the snaps of the chain again; yield each with its number. Before anything else.
+        """Work the snaps of the chain again, some at a time; yield each with its number. Before anything else.
 
         Raises:
             WalError: the log cannot be read.
@@ -144,6 +144,7 @@ class WarmUp:
             chain.newest_ns,
             self._most_rows,
         )
+        worked: list[tuple[int, Unmade]] = []
         for number, batches in rows.snaps():
             if self._stopped():
                 return
@@ -151,9 +152,13 @@ class WarmUp:
                 self._given(stream, batch)
                 judge.put(stream, batch)
             judge.zones = zones.at(number)
-            snap = judge.snap(int(chain.snap_ns[number]))
-            if snap is not None:
-                yield number, snap
+            found = judge.work(int(chain.snap_ns[number]))
+            if found is not None:
+                worked.append((number, found))
+            if len(worked) >= MOST_AT_ONCE:
+                yield from _made(worked)
+                worked = []
+        yield from _made(worked)
         self._zones_seen = self.zones.read_to
         self.taken = {key: int(track.last_seq[-1]) for key, track in chain.tracks.items()}
 
@@ -262,3 +267,7 @@ class WarmUp:
             body=self._body,
         )
         return self.judge
+
+
+def _made(worked: list[tuple[int, Unmade]]) -> Iterator[tuple[int, Snap]]:
+    return zip((number for number, _ in worked), made([found for _, found in worked]), strict=True)

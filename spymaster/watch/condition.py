@@ -11,7 +11,10 @@ The first that is true:
 """
 
 from collections.abc import Collection, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from spymaster.clock import NS_PER_SECOND
 from spymaster.engines.ledger import WINDOWS_S
@@ -48,6 +51,7 @@ class Facts(NamedTuple):
         status: of the judged contract.
         gaps: those that are open.
         judged_streams: those whose rows are in a window of the score, by name.
+        warm_up_s: how long sizes are seen before what is typical of them is known.
     """
 
     now_ns: int
@@ -60,6 +64,7 @@ class Facts(NamedTuple):
     status: Status | None
     gaps: Collection[GapDocument]
     judged_streams: frozenset[str]
+    warm_up_s: int
 
 
 class Condition(NamedTuple):
@@ -101,9 +106,18 @@ def _judged(facts: Facts, snap: Snap | None) -> Condition:
     if snap is None or facts.judge_state != "judging":
         return Condition("first", facts.judge_state, facts.began_ns, first=_first(facts, snap))
     reason = snap.void_reason
+    if reason is None and _is_warming(snap):
+        reason = "warm-up"
     if reason in _BEGINNING and facts.now_ns - facts.began_ns < FIRST_NS:
         return Condition("first", reason, facts.began_ns, first=_first(facts, snap))
     return _windowed(facts, snap)
+
+
+def _is_warming(snap: Snap) -> bool:
+    """Whether no level has a score yet for want of what is typical."""
+    scores, reasons = snap.levels.column("score"), snap.levels.column("level_void_reason")
+    is_warm_up: Any = pc.any(pc.equal(reasons, pa.scalar("warm-up")))
+    return scores.null_count == len(scores) and is_warm_up.as_py() is True
 
 
 def _windowed(facts: Facts, snap: Snap) -> Condition:
@@ -128,9 +142,10 @@ def halted(status: Status | None, snap: Snap | None) -> Halt | None:
 
 
 def _first(facts: Facts, snap: Snap | None) -> First:
-    """Return when scores come: once the shortest window is whole, and once the longest is."""
+    """Return when scores come: once what is typical is known and the shortest window whole, and once the longest is."""
     whole_ns = facts.began_ns if snap is None else snap.whole_since_ns
-    return {"scores_ns": whole_ns + _SHORTEST_NS, "whole_ns": whole_ns + _LONGEST_NS}
+    scores_ns = whole_ns + max(_SHORTEST_NS, facts.warm_up_s * NS_PER_SECOND)
+    return {"scores_ns": scores_ns, "whole_ns": max(scores_ns, whole_ns + _LONGEST_NS)}
 
 
 def _hole(facts: Facts, snap: Snap) -> GapDocument | None:

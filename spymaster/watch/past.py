@@ -21,7 +21,7 @@ class Past(NamedTuple):
     """What was found.
 
     Attributes:
-        recorded: log or lake has a row.
+        recorded: the lake has a row of a market.
         gaps: of the newest day, oldest first, each with when it became known.
         alerts: of the newest day, oldest first.
         statuses: by contract the exchange's newest word.

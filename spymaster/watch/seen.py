@@ -31,7 +31,7 @@ class Seen:
         gaps: by `gap_id`, the newest last; at most `MOST_GAPS`.
         statuses: by contract the exchange's newest word on it.
         captures: deliveries under way.
-        recorded: log or lake had a row before this run.
+        recorded: the lake had a row before this run; None until that is known.
     """
 
     def __init__(self, changes: Changes) -> None:
@@ -44,7 +44,7 @@ class Seen:
         self.gaps: dict[str, GapDocument] = {}
         self.statuses: dict[str, Status] = {}
         self.captures: set[int] = set()
-        self.recorded = False
+        self.recorded: bool | None = None
         self._changes = changes
 
     def learn(self, past: Past, began_ns: int) -> Iterator[Alert]:

@@ -36,6 +36,7 @@ PAUSE_S: Final = 0.005  # between two looks at the bus
 TICK_S: Final = 0.25
 TAKEN_BYTES: Final = 32 << 20  # at one look at the bus
 LAST_S: Final = 1.25  # for what waits on the bus at the end, and again for the last alerts to get on record
+REMEMBER_S: Final = 1.5  # until the past is read: to open the lake takes a second of what the first rows need
 SHOWN_ALERTS: Final = 50
 ANSWERED_ALERTS: Final = 20  # by the control socket
 _JUDGED: Final = ("futures.", "stocks.")  # whose holes are in a window of the score; options have fuel alone
@@ -171,7 +172,7 @@ class Watch:
         facts = Facts(
             now_ns=clock.utc_now_ns(),
             began_ns=self._began_ns,
-            recorded=self._seen.recorded or self._seen.streams.rows > 0,
+            recorded=self._seen.recorded is not False or self._seen.streams.rows > 0,
             silent=silent,
             judge_state=None if judge is None else judge.gauges()["state"],
             snap=None if judge is None else judge.snap,
@@ -179,6 +180,7 @@ class Watch:
             status=self._status(),
             gaps=self._seen.gaps.values(),
             judged_streams=judged,
+            warm_up_s=0 if judge is None else judge.profile.typical.warm_up_s,
         )
         found = condition(facts)
         if found.state != self._state:
@@ -221,6 +223,7 @@ class Watch:
 
     async def _remember(self) -> None:
         """Read what earlier runs recorded; without it the desk knows of this run alone, and the journal says so."""
+        await asyncio.sleep(REMEMBER_S)
         root = None if self._judge is None else self._judge.profile.book.symbol
         read = partial(read_past, self._data_root, self._wal_root, root, self._began_ns)
         try:

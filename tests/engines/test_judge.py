@@ -14,7 +14,7 @@ from spymaster.engines.ledger import SNAP_NS
 from spymaster.engines.levels import Zone
 from spymaster.engines.rows import book_rows
 from spymaster.engines.session import Session
-from spymaster.engines.snap import SIGNALS
+from spymaster.engines.snap import SIGNALS, made
 from spymaster.engines.typical import SCALE, Norms
 from spymaster.events import FUTURES_MBP10, SYSTEM_GAPS, Stream
 from spymaster.query.sessions import calendar
@@ -172,6 +172,21 @@ def test_rows_in_any_order_before_their_snap_give_the_same_bits():
     found = [snap._replace(seen={}) for snap in found]
     assert len(found) == len(whole)
     assert all(map(same, found, whole))
+
+
+def test_snaps_that_are_made_together_have_the_bits_of_those_made_one_by_one():
+    together, worked = warm(), []
+    for snap_ns, left in pieces_of(short_market()):
+        for stream, part in left:
+            together.put(stream, part)
+        if snap_ns >= OPEN_NS:
+            worked.append(together.work(snap_ns))
+    without = worked[-1]._replace(columns=None)  # as before the first book
+    found = [snap._replace(seen={}) for snap in made([*worked, without])]
+    whole = [snap._replace(seen={}) for snap in short_run()]
+    assert len(found) == len(whole) + 1
+    assert all(map(same, found[:-1], whole))
+    assert found[-1].levels.num_rows == 0
 
 
 def test_a_judge_warmed_up_from_the_sessions_begin_has_the_bits_of_one_that_ran_all_along():

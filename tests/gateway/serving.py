@@ -22,6 +22,7 @@ EARLY = SIM.model_copy(update={"typical": SIM.typical.model_copy(update={"warm_u
 NOON = "2025-12-02T17:00:00Z"
 HEAD = ("type", "n", "at_ns", "bars")  # of a full frame, beside its documents
 WAIT_S = 60
+FULL_S = 1.0
 ANY_PORT = GatewayAt(port=0)
 
 

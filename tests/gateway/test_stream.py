@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -16,26 +16,7 @@ from spymaster.gateway.clients import MOST_CLIENTS, MOST_FRAMES, Clients
 from spymaster.gateway.frames import Frames
 from spymaster.gateway.patch import difference, known, patched
 from spymaster.query.gold_rows import GoldRows
-from spymaster.query.sessions import session_at
-from tests.gateway.serving import EARLY, NOON, WAIT_S, Serving, is_judged
-
-FULL_S = 1.0
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    """A daemon whose judge has scores, of a market that runs four times as fast."""
-    session_at(0, "cme")
-    folder = tmp_path_factory.mktemp("live")
-    at = GatewayAt(port=0, full_s=FULL_S)
-    with Serving(folder, f"sim-es:rate=200,start={NOON}", 4, profile=EARLY, at=at) as serving:
-        serving.opened()
-        for _ in range(WAIT_S * 10):
-            if is_judged(serving):
-                break
-            time.sleep(0.1)
-        assert is_judged(serving)
-        yield serving
+from tests.gateway.serving import EARLY, FULL_S, NOON, WAIT_S, Serving
 
 
 def test_a_page_gets_everything_at_once_then_changes_that_make_the_next_full_frame(live):
@@ -243,6 +224,7 @@ VALUES = st.recursive(
 DOCUMENTS = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4).map(known)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=DOCUMENTS, after=DOCUMENTS)
 def test_a_patch_makes_the_next_state_of_the_one_before(before, after):
     patch = difference(before, after)

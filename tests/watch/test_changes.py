@@ -2,12 +2,13 @@
 
 from types import MappingProxyType
 
+import pyarrow as pa
 import pytest
 
+from spymaster.lake.gold import GOLD
 from spymaster.recording.disk import DiskLevel
 from spymaster.watch.changes import Changes, Look
 from spymaster.watch.rules import Rules
-from tests.signals.snaps import gold
 from tests.watch.watched import NOW_NS, snap
 
 SECOND = 10**9
@@ -102,27 +103,64 @@ def test_a_roll_is_told_with_both_contracts():
     assert (told_of.kind, told_of.text) == ("roll", "ESH6 is judged from now on, ESZ5 before")
 
 
-def test_each_signal_that_the_judge_gives_is_one_alert_with_the_time_of_its_snap():
-    changes = Changes(Rules())
-    alerts = [alert for rows in gold() for alert in changes.snap(rows)]
-
-    given = {
-        (row["level_id"], row["signal"], row["signal_since_ns"])
-        for rows in gold()
-        for row in rows.to_pylist()
-        if row["signal"] != "NEUTRAL"
+def rows(second, **signals):
+    """Return what `levels.signals` has of a snap's levels in sight that is read; a signal and the second it began."""
+    values = {
+        "ts_event_ns": NOW_NS + second * SECOND,
+        "level_price": 6_874.25,
+        "level_direction": 1,
+        "break_score_smooth": 81.2,
+        "barrier_held_state": "VACUUM",
     }
-    assert given
-    assert sorted((one.subject, one.signal, one.ts_event_ns) for one in alerts) == sorted(given)
-    assert all(f"{one.signal} " in one.text and f"score {one.value:.0f}" in one.text for one in alerts)
-    assert len({one.alert_id for one in alerts}) == len(alerts)
+    levels = [
+        values | {"level_id": level, "signal": signal, "signal_since_ns": NOW_NS + since * SECOND}
+        for level, (signal, since) in signals.items()
+    ]
+    columns = [GOLD.field(name) for name in levels[0]]
+    return pa.RecordBatch.from_pylist(levels, schema=pa.schema(columns))
+
+
+def given(changes, *snaps):
+    return [(one.subject, one.signal, one.ts_event_ns) for each in snaps for one in changes.snap(each)]
+
+
+def test_each_signal_is_one_alert_with_the_time_of_the_snap_that_gave_it():
+    assert given(
+        Changes(Rules()),
+        rows(0, VWAP=("NEUTRAL", 0), POC=("NEUTRAL", 0)),
+        rows(1, VWAP=("BREAK", 1), POC=("NEUTRAL", 0)),
+        *(rows(second, VWAP=("BREAK", 1)) for second in range(2, LOOKS)),
+        rows(60, POC=("NEUTRAL", 0)),  # the other one is out of sight
+        rows(61, VWAP=("BREAK", 61)),  # was neutral meanwhile
+        rows(62, VWAP=("CONTESTED", 62)),
+    ) == [
+        ("VWAP", "BREAK", NOW_NS + SECOND),
+        ("VWAP", "BREAK", NOW_NS + 61 * SECOND),
+        ("VWAP", "CONTESTED", NOW_NS + 62 * SECOND),
+    ]
+
+
+@pytest.mark.parametrize(("signal", "text"), [
+    ("BREAK", "BREAK up at 6,874.25, VWAP: score 81, barrier VACUUM"),
+    ("REJECT", "REJECT down at 6,874.25, VWAP: score 81, barrier VACUUM"),
+    ("CONTESTED", "CONTESTED at 6,874.25, VWAP: score 81, barrier VACUUM"),
+])  # fmt: skip
+def test_a_signal_says_where_price_would_go_and_what_made_it(signal, text):
+    (alert,) = Changes(Rules()).snap(rows(1, VWAP=(signal, 1)))
+
+    assert (alert.text, alert.level_price, alert.value) == (text, 6_874.25, 81.2)
+
+
+def test_a_signal_that_a_run_goes_on_with_is_the_same_alert():
+    first, again = (next(Changes(Rules()).snap(rows(second, VWAP=("BREAK", 1)))) for second in (1, 900))
+
+    assert first.alert_id == again.alert_id
 
 
 def test_only_signals_that_a_rule_names_are_told():
-    rules = Rules(signals=["CONTESTED"])
-    changes = Changes(rules)
+    changes = Changes(Rules(signals=["CONTESTED"]))
 
-    assert {alert.signal for rows in gold() for alert in changes.snap(rows)} <= {"CONTESTED"}
+    assert [one[1] for one in given(changes, rows(1, A=("BREAK", 1), B=("CONTESTED", 1)))] == ["CONTESTED"]
 
 
 def gap(number, cause="disconnect", **more):

@@ -1,5 +1,6 @@
 """What may be trusted is one function of what is known."""
 
+import pyarrow as pa
 import pytest
 
 from spymaster.watch.condition import Facts, Status, condition
@@ -16,11 +17,23 @@ def gap(start_s, end_s, stream=BOOK):
     return {"gap_id": "1", "stream": stream, "start_ns": NOW_NS - start_s * SECOND, "end_ns": NOW_NS - end_s * SECOND}
 
 
+def levels(*reasons, score=None):
+    """Return levels that are void for these reasons, and one more that has a score if one is given."""
+    none = [None] * len(reasons)
+    scores = [*none, score] if score is not None else none
+    return pa.record_batch(
+        {"score": pa.array(scores, pa.float64()), "level_void_reason": pa.array([*reasons, None][: len(scores)])}
+    )
+
+
+WARMING = levels("warm-up", "beyond ten levels")
+
+
 def facts(**values):
     """Return the facts of a whole day, but for these."""
     whole = Facts(
         now_ns=NOW_NS, began_ns=NOW_NS - 10**13, recorded=True, silent={}, judge_state="judging", snap=snap(),
-        book_ns=NOW_NS, status=None, gaps=[], judged_streams=frozenset({BOOK}),
+        book_ns=NOW_NS, status=None, gaps=[], judged_streams=frozenset({BOOK}), warm_up_s=60,
     )  # fmt: skip
     return whole._replace(**values)
 
@@ -39,6 +52,10 @@ def facts(**values):
     ({"judge_state": "waiting", "snap": None}, "first", "waiting"),
     ({"began_ns": NOW_NS - 60 * SECOND, "snap": snap(void_reason="warm-up")}, "first", "warm-up"),
     ({"snap": snap(void_reason="warm-up")}, "void", "warm-up"),  # recorded for hours: there is another cause
+    ({"began_ns": NOW_NS - 60 * SECOND, "snap": snap(levels=WARMING)}, "first", "warm-up"),
+    ({"began_ns": NOW_NS - 60 * SECOND, "snap": snap(levels=levels("warm-up", score=50.0))}, "live", None),
+    ({"began_ns": NOW_NS - 60 * SECOND, "snap": snap(levels=levels("beyond ten levels"))}, "live", None),
+    ({"snap": snap(levels=WARMING)}, "live", None),  # after a hole, say; its levels say that they are not yet judged
     ({"snap": snap(void_reason="gap")}, "gap", "gap"),
     ({"snap": snap(void_reason="skipped")}, "gap", "skipped"),
     ({"snap": snap(void_reason="gap in stocks.quotes")}, "gap", "gap in stocks.quotes"),
@@ -60,4 +77,4 @@ def test_a_condition_says_since_when_and_what_it_rests_on():
     assert condition(facts(status=HALT)).halt == {"word": "halt", "since_ns": NOW_NS + SECOND}
     assert condition(facts(gaps=[gap(300, 200)])).gap == gap(300, 200)
     first = condition(facts(judge_state="warming up", snap=snap(whole_since_ns=NOW_NS))).first
-    assert first == {"scores_ns": NOW_NS + 5 * SECOND, "whole_ns": NOW_NS + 240 * SECOND}
+    assert first == {"scores_ns": NOW_NS + 60 * SECOND, "whole_ns": NOW_NS + 240 * SECOND}

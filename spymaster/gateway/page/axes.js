@@ -6,8 +6,10 @@ import { price } from "./numbers.js";
 import { scoreOf, signOf } from "./words.js";
 
 /** @typedef {{from: number, to: number, low: number, high: number}} View times in UTC ms, prices */
-/** @typedef {{w: number, h: number, width: number, height: number, axis: number, timeTop: number, timeHeight: number}} Geometry
- *   `width` and `height` are of the panes' place, left of the price axis and above the time axis */
+/**
+ * @typedef {{w: number, h: number, width: number, height: number, axis: number, timeTop: number, timeHeight:
+ *   number}} Geometry `width` and `height` are of the panes' place, left of the price axis and above the time axis
+ */
 
 const TIME_HEIGHT = 20;
 const TIME_STEPS_S = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
@@ -46,7 +48,12 @@ function* times(v, step, zone) {
   for (let at = Math.ceil((v.from + offset) / step) * step - offset; at < v.to; at += step) yield at;
 }
 
-/** @param {CanvasRenderingContext2D} g @param {View} v @param {Geometry} of @param {import("./model.js").Model} model */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {View} v
+ * @param {Geometry} of
+ * @param {import("./model.js").Model} model
+ */
 export function grid(g, v, of, model) {
   g.strokeStyle = mix(C.pane, C.line, 0.55);
   g.lineWidth = 1;
@@ -65,7 +72,13 @@ export function grid(g, v, of, model) {
   g.stroke();
 }
 
-/** @param {CanvasRenderingContext2D} g @param {View} v @param {Geometry} of @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {View} v
+ * @param {Geometry} of
+ * @param {import("./model.js").Model} model
+ * @param {import("./standing.js").Standing} now
+ */
 export function priceAxis(g, v, of, model, now) {
   const x = of.width;
   g.fillStyle = C.bg;
@@ -78,12 +91,20 @@ export function priceAxis(g, v, of, model, now) {
   const spoken = model.levels.flatMap(([, level]) => {
     const sign = signOf(level, now);
     const y = yOf(v, of, level.price);
-    return sign === "neu" || sign === "ny" || scoreOf(level, sign) === null || y < 6 || y > of.height - 6 || Math.abs(y - last) < 13 ? [] : [{ y, sign, level }];
+    return sign === "neu" ||
+      sign === "ny" ||
+      scoreOf(level, sign) === null ||
+      y < 6 ||
+      y > of.height - 6 ||
+      Math.abs(y - last) < 13
+      ? []
+      : [{ y, sign, level }];
   });
   const step = priceStep(v, of, model.tick);
   for (let at = Math.ceil(v.low / step) * step; at < v.high; at += step) {
     const y = yOf(v, of, at);
-    if (y < 8 || y > of.height - 8 || Math.abs(y - last) < 13 || spoken.some((one) => Math.abs(one.y - y) < 12)) continue;
+    if (y < 8 || y > of.height - 8 || Math.abs(y - last) < 13 || spoken.some((one) => Math.abs(one.y - y) < 12))
+      continue;
     text(g, price(at), x + 7, y);
   }
   for (const { y, sign, level } of spoken)
@@ -92,12 +113,23 @@ export function priceAxis(g, v, of, model, now) {
   g.fillStyle = now.grey ? C.edge : C.ink1;
   g.beginPath();
   g.moveTo(x, last);
-  for (const [dx, dy] of [[5, -9], [of.axis, -9], [of.axis, 9], [5, 9]]) g.lineTo(x + dx, last + dy); // prettier-ignore
+  for (const [dx, dy] of [
+    [5, -9],
+    [of.axis, -9],
+    [of.axis, 9],
+    [5, 9],
+  ])
+    g.lineTo(x + dx, last + dy);
   g.fill();
   text(g, price(own), x + 7, last + 0.5, { bold: true, fill: C.bg });
 }
 
-/** @param {CanvasRenderingContext2D} g @param {View} v @param {Geometry} of @param {import("./numbers.js").Zone} zone */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {View} v
+ * @param {Geometry} of
+ * @param {import("./numbers.js").Zone} zone
+ */
 export function timeAxis(g, v, of, zone) {
   const y = of.timeTop;
   g.fillStyle = C.bg;
@@ -107,12 +139,20 @@ export function timeAxis(g, v, of, zone) {
   const step = timeStep(v, of);
   for (const at of times(v, step, zone)) {
     const x = xOf(v, of, at);
-    if (x >= 20 && x <= of.width - 30) text(g, step < 60000 ? zone.time(at) : zone.minute(at), x, y + 10.5, { align: "center" });
+    if (x >= 20 && x <= of.width - 30)
+      text(g, step < 60000 ? zone.time(at) : zone.minute(at), x, y + 10.5, { align: "center" });
   }
   text(g, zone.name, of.width + 7, y + 10.5);
 }
 
-/** @param {CanvasRenderingContext2D} g @param {View} v @param {Geometry} of @param {number} x @param {number} y @param {import("./model.js").Model} model */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {View} v
+ * @param {Geometry} of
+ * @param {number} x
+ * @param {number} y
+ * @param {import("./model.js").Model} model
+ */
 export function crosshair(g, v, of, x, y, model) {
   g.strokeStyle = C.ink3;
   g.lineWidth = 1;

@@ -7,7 +7,10 @@ import { C } from "./look.js";
 const STEPS_S = [5, 15, 60, 300, 900, 3600]; // those of /api/history/candles
 const LEAST_PX = 9;
 
-/** @typedef {{t: number, open: number, high: number, low: number, close: number, volume: number}} Candle t in seconds */
+/**
+ * @typedef {{t: number, open: number, high: number, low: number, close: number, volume: number}} Candle t in
+ *   seconds
+ */
 
 /** How long a candle is. @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of */
 export function candleStep(v, of) {
@@ -36,8 +39,13 @@ export function candleOf(bars, from, step, into) {
 
 const scratch = { t: 0, open: 0, high: 0, low: 0, close: 0, volume: 0 };
 
-/** Calls with each candle of a view, from the lake's answer before the newest hour, then from the ring.
- * @param {import("./model.js").Model} model @param {import("./axes.js").View} v @param {number} step @param {(candle: Candle) => void} each */
+/**
+ * Calls with each candle of a view, from the lake's answer before the newest hour, then from the ring.
+ * @param {import("./model.js").Model} model
+ * @param {import("./axes.js").View} v
+ * @param {number} step
+ * @param {(candle: Candle) => void} each
+ */
 export function eachCandle(model, v, step, each) {
   const { bars, older } = model;
   const begin = Math.floor(v.from / 1000 / step) * step;
@@ -54,8 +62,14 @@ export function eachCandle(model, v, step, each) {
   }
 }
 
-/** @param {CanvasRenderingContext2D} g @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of
- * @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now @param {import("./holes.js").Hole[]} holes */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {import("./axes.js").View} v
+ * @param {import("./axes.js").Geometry} of
+ * @param {import("./model.js").Model} model
+ * @param {import("./standing.js").Standing} now
+ * @param {import("./holes.js").Hole[]} holes
+ */
 export function candles(g, v, of, model, now, holes) {
   const step = candleStep(v, of);
   const px = (of.width / ((v.to - v.from) / 1000)) * step;

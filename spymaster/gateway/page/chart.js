@@ -1,5 +1,8 @@
 // @ts-check
-/** The chart: panes over one time axis and one price axis, on a canvas; the crosshair on another, so that hover draws no pane. */
+/**
+ * The chart: panes over one time axis and one price axis, on a canvas; the crosshair on another, so that hover
+ *   draws no pane.
+ */
 
 import { crosshair, geometry, grid, priceAt, priceAxis, timeAt, timeAxis, yOf } from "./axes.js";
 import { candleOf, candleStep, candles, eachCandle } from "./candles.js";
@@ -38,7 +41,9 @@ export class Chart {
   get span() {
     const { span } = this.model.chosen.of;
     const recorded = this.model.recordedS;
-    return this.now?.name === "first" && this.live && recorded > 0 ? Math.min(span, Math.max(FIRST_SPAN_S, 1.5 * recorded)) : span;
+    return this.now?.name === "first" && this.live && recorded > 0
+      ? Math.min(span, Math.max(FIRST_SPAN_S, 1.5 * recorded))
+      : span;
   }
 
   /** Whether the right edge is the live one. */
@@ -95,7 +100,7 @@ export class Chart {
     if (this.live && mid !== null) [low, high] = [Math.min(low, mid), Math.max(high, mid)];
     if (!(high >= low)) return void (mid === null && ([view.low, view.high] = [0, 1]));
     const tick = model.tick;
-    const pad = Math.max(MARGIN_TICKS * tick, ((LEAST_TICKS * tick) - (high - low)) / 2); // prettier-ignore
+    const pad = Math.max(MARGIN_TICKS * tick, (LEAST_TICKS * tick - (high - low)) / 2);
     [view.low, view.high] = [low - pad, high + pad];
   }
 
@@ -121,7 +126,7 @@ export class Chart {
     const step = candleStep(view, of);
     const begin = Math.floor(ms / 1000 / step) * step;
     const found = this.#candle(begin, step);
-    const bar = found ? `O ${price(found.open)}  H ${price(found.high)}  L ${price(found.low)}  C ${price(found.close)}  V ${count(found.volume)}` : "no data";
+    const bar = found ? ohlc(found) : "no data";
     return `${model.zone.time(ms, 3)}  ${price(own)}  ${bar}`;
   }
 
@@ -131,7 +136,12 @@ export class Chart {
     if (own) return own;
     /** @type {import("./candles.js").Candle | null} */
     let found = null;
-    eachCandle(this.model, { ...this.view, from: begin * 1000, to: begin * 1000 + 1 }, step, (one) => (found = one.t === begin ? { ...one } : found));
+    eachCandle(
+      this.model,
+      { ...this.view, from: begin * 1000, to: begin * 1000 + 1 },
+      step,
+      (one) => (found = one.t === begin ? { ...one } : found),
+    );
     return /** @type {import("./candles.js").Candle | null} */ (found);
   }
 
@@ -206,10 +216,20 @@ export class Chart {
     const from = Math.floor(this.view.from / 1000 / step) * step;
     const to = Math.ceil(this.view.to / 1000 / step) * step;
     const { bars, older } = this.model;
-    if (!(this.view.to > 1) || !(from < (Number.isFinite(bars.oldest) ? bars.oldest : Infinity)) || older.covers(step, from, Math.min(to, Number.isFinite(bars.oldest) ? bars.oldest : to))) return null;
+    if (
+      !(this.view.to > 1) ||
+      !(from < (Number.isFinite(bars.oldest) ? bars.oldest : Infinity)) ||
+      older.covers(step, from, Math.min(to, Number.isFinite(bars.oldest) ? bars.oldest : to))
+    )
+      return null;
     return { step, from: from - (to - from), to: to + step };
   }
 }
 
+/** @param {import("./candles.js").Candle} of */
+const ohlc = (of) =>
+  `O ${price(of.open)}  H ${price(of.high)}  L ${price(of.low)}  C ${price(of.close)}  V ${count(of.volume)}`;
+
 /** @param {number} seconds */
-const stepName = (seconds) => (seconds < 60 ? `${seconds} s` : seconds < 3600 ? `${seconds / 60} min` : `${seconds / 3600} h`);
+const stepName = (seconds) =>
+  seconds < 60 ? `${seconds} s` : seconds < 3600 ? `${seconds / 60} min` : `${seconds / 3600} h`;

@@ -36,7 +36,9 @@ export class Data {
       ]),
       NUMBERS,
     );
-    streams.forEach(([name], i) => this.streams.children[i].classList.toggle("t-warn", Boolean(silent[name]) || now.name === "down"));
+    streams.forEach(([name], i) =>
+      this.streams.children[i].classList.toggle("t-warn", Boolean(silent[name]) || now.name === "down"),
+    );
     this.#gaps(model);
     this.#recorder(model);
   }
@@ -48,7 +50,11 @@ export class Data {
       this.gaps,
       gaps.map((gap) => [
         known(gap.start_ns) ? model.zone.time(gap.start_ns / 1e6) : NONE,
-        known(gap.start_ns) && known(gap.end_ns) ? span((gap.end_ns - gap.start_ns) / 1e6) : known(gap.rows) ? `${count(gap.rows)} rows` : NONE,
+        known(gap.start_ns) && known(gap.end_ns)
+          ? span((gap.end_ns - gap.start_ns) / 1e6)
+          : known(gap.rows)
+            ? `${count(gap.rows)} rows`
+            : NONE,
         `${model.streamName(gap.stream)} · ${cause(gap.cause)}`,
         gap.state,
       ]),
@@ -62,11 +68,20 @@ export class Data {
   #recorder(model) {
     const of = model.health;
     const figures = [
-      known(of.sync_p50_ms) ? `${of.sync_p50_ms.toFixed(1)} ms` : NONE, known(of.sync_p99_ms) ? `${of.sync_p99_ms.toFixed(0)} ms` : NONE,
-      count(of.not_in_bronze), known(of.backlog_segments) ? `${count(of.backlog_segments)} segments` : NONE, count(of.dropped_rows),
-      count(of.gold_snaps), count(of.clients),
-    ]; // prettier-ignore
+      known(of.sync_p50_ms) ? `${of.sync_p50_ms.toFixed(1)} ms` : NONE,
+      known(of.sync_p99_ms) ? `${of.sync_p99_ms.toFixed(0)} ms` : NONE,
+      count(of.not_in_bronze),
+      known(of.backlog_segments) ? `${count(of.backlog_segments)} segments` : NONE,
+      count(of.dropped_rows),
+      count(of.gold_snaps),
+      count(of.clients),
+    ];
     figures.forEach((figure, i) => put(this.figures[i], figure));
-    put(byId("problems"), [...(of.problems ?? []).map(String), of.disk_level && of.disk_level !== "ok" ? String(of.disk_text ?? "") : ""].filter(Boolean).join(" · "));
+    put(
+      byId("problems"),
+      [...(of.problems ?? []).map(String), of.disk_level && of.disk_level !== "ok" ? String(of.disk_text ?? "") : ""]
+        .filter(Boolean)
+        .join(" · "),
+    );
   }
 }

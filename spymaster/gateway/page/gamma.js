@@ -1,7 +1,7 @@
 // @ts-check
 /** Dealer gamma by strike, three ways, each on its own scale: left is short and amplifies, right is long and damps. */
 
-import { C, fit, mix, text } from "./look.js";
+import { C, fit, mix, text, theme } from "./look.js";
 import { byId, make, put, sentence } from "./nodes.js";
 import { count, known, price, share, signed } from "./numbers.js";
 
@@ -9,7 +9,11 @@ const SHOWN = 13;
 const TOP = 32;
 const LEFT = 46;
 const RIGHT = 76;
-const COLUMNS = /** @type {const} */ ([["open interest", "open_interest"], ["volume", "volume"], ["flow, 60 s", "flow"]]); // prettier-ignore
+const COLUMNS = /** @type {const} */ ([
+  ["open interest", "open_interest"],
+  ["volume", "volume"],
+  ["flow, 60 s", "flow"],
+]);
 
 /** A round number that holds it. @param {number} most */
 function scale(most) {
@@ -20,11 +24,14 @@ function scale(most) {
 
 export class Gamma {
   constructor() {
+    this.drawn = "";
     this.canvas = /** @type {HTMLCanvasElement} */ (byId("gammac"));
     this.text = byId("gammatext");
     this.sums = COLUMNS.map(([name]) => {
       const figure = make("b");
-      this.text.append(make("span", "", `${name === "open interest" ? "net by open interest" : name.replace(",", "")} `, figure));
+      this.text.append(
+        make("span", "", `${name === "open interest" ? "net by open interest" : name.replace(",", "")} `, figure),
+      );
       return figure;
     });
   }
@@ -35,11 +42,14 @@ export class Gamma {
     const { gamma } = model.doc;
     /** @type {any[]} */
     const strikes = gamma?.strikes ?? [];
-    COLUMNS.forEach(([, key], i) => put(this.sums[i], strikes.length ? signed(strikes.reduce((sum, one) => sum + (one[key] ?? 0), 0)) : "—"));
+    COLUMNS.forEach(([, key], i) =>
+      put(this.sums[i], strikes.length ? signed(strikes.reduce((sum, one) => sum + (one[key] ?? 0), 0)) : "—"),
+    );
     this.canvas.hidden = !strikes.length;
     sentence(byId("gammanote"), this.#note(gamma, strikes));
     if (!strikes.length) return;
-    const drawn = `${gamma.ts_event_ns} ${model.price} ${now.grey} ${document.documentElement.dataset.theme} ${this.canvas.clientWidth} ${this.canvas.clientHeight}`;
+    const { clientWidth, clientHeight } = this.canvas;
+    const drawn = [gamma.ts_event_ns, model.price, now.grey, theme(), clientWidth, clientHeight].join();
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     this.#draw(gamma, this.#near(strikes, model.mid), model, now);
@@ -60,15 +70,28 @@ export class Gamma {
     const guessed = (how.quote ?? 0) + (how.iv ?? 0) + (how.tick ?? 0);
     const said = [
       { t: "ES contracts dealers must trade per point. ".replace("ES", gamma.profile ?? "ES") },
-      { t: "Left of the line", b: true }, { t: ": short gamma, moves are amplified; " },
-      { t: "right", b: true }, { t: ": long, moves are damped." },
-    ]; // prettier-ignore
-    if (of.prints) said.push({ t: ` Sides of ${share(guessed / of.prints)} of ${count(of.prints)} option prints are inferred, of ${share((how.unknown ?? 0) / of.prints)} unknown.` });
-    if (of.open_interest && of.open_interest_valued < of.open_interest) said.push({ t: ` ${share(of.open_interest_valued / of.open_interest)} of open interest is valued.` });
+      { t: "Left of the line", b: true },
+      { t: ": short gamma, moves are amplified; " },
+      { t: "right", b: true },
+      { t: ": long, moves are damped." },
+    ];
+    if (of.prints)
+      said.push({
+        t:
+          ` Sides of ${share(guessed / of.prints)} of ${count(of.prints)} option prints are inferred, ` +
+          `of ${share((how.unknown ?? 0) / of.prints)} unknown.`,
+      });
+    if (of.open_interest && of.open_interest_valued < of.open_interest)
+      said.push({ t: ` ${share(of.open_interest_valued / of.open_interest)} of open interest is valued.` });
     return said;
   }
 
-  /** @param {any} gamma @param {any[]} rows @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now */
+  /**
+   * @param {any} gamma
+   * @param {any[]} rows
+   * @param {import("./model.js").Model} model
+   * @param {import("./standing.js").Standing} now
+   */
   #draw(gamma, rows, model, now) {
     const [g, w, h] = fit(this.canvas);
     const tall = (h - TOP) / rows.length;
@@ -90,15 +113,29 @@ export class Gamma {
     this.#words(g, gamma, rows, w, tall, model);
   }
 
-  /** @param {CanvasRenderingContext2D} g @param {any} gamma @param {any[]} rows @param {number} w @param {number} tall @param {import("./model.js").Model} model */
+  /**
+   * @param {CanvasRenderingContext2D} g
+   * @param {any} gamma
+   * @param {any[]} rows
+   * @param {number} w
+   * @param {number} tall
+   * @param {import("./model.js").Model} model
+   */
   #words(g, gamma, rows, w, tall, model) {
-    const walls = [[gamma.call_wall, "call wall"], [gamma.put_wall, "put wall"]].filter(([at]) => known(at)); // prettier-ignore
+    const walls = [
+      [gamma.call_wall, "call wall"],
+      [gamma.put_wall, "put wall"],
+    ].filter(([at]) => known(at));
     /** @type {number[]} */
     const taken = [];
     rows.forEach((row, i) => {
       const y = TOP + i * tall + tall / 2;
       const own = walls.filter(([at]) => at === row.strike).map(([, name]) => name);
-      text(g, count(row.strike), LEFT - 6, y, { align: "right", fill: own.length ? C.ink1 : C.ink2, bold: own.length > 0 });
+      text(g, count(row.strike), LEFT - 6, y, {
+        align: "right",
+        fill: own.length ? C.ink1 : C.ink2,
+        bold: own.length > 0,
+      });
       if (!own.length) return;
       text(g, own.length > 1 ? "both walls" : own[0], w, y, { align: "right", fill: C.ink1 });
       taken.push(y);
@@ -109,7 +146,12 @@ export class Gamma {
       const [up, down] = [rows[below - 1], rows[below]];
       return TOP + (below - (at - down.strike) / (up.strike - down.strike)) * tall + tall / 2;
     };
-    const line = (/** @type {number | null} */ at, /** @type {string} */ said, /** @type {string} */ colour, /** @type {number[]} */ dash) => {
+    const line = (
+      /** @type {number | null} */ at,
+      /** @type {string} */ said,
+      /** @type {string} */ colour,
+      /** @type {number[]} */ dash,
+    ) => {
       if (!known(at) || !Number.isFinite(y(at))) return;
       const own = Math.round(y(at)) + 0.5;
       g.strokeStyle = colour;
@@ -120,7 +162,10 @@ export class Gamma {
       g.lineTo(w - RIGHT + 2, own);
       g.stroke();
       g.setLineDash([]);
-      const free = [0, 12, -12, 24, -24].map((away) => own + away).find((to) => taken.every((other) => Math.abs(other - to) >= 11)) ?? own;
+      const free =
+        [0, 12, -12, 24, -24]
+          .map((away) => own + away)
+          .find((to) => taken.every((other) => Math.abs(other - to) >= 11)) ?? own;
       taken.push(free);
       text(g, said, w, free, { align: "right", fill: colour });
     };

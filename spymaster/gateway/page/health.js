@@ -3,8 +3,8 @@
 
 import { icon, setIcon } from "./look.js";
 import { arrange, byId, make, put } from "./nodes.js";
-import { NONE, count, known, ms, rate, size, span } from "./numbers.js";
-import { lagText } from "./standing.js";
+import { NONE, count, known, ms, size, span } from "./numbers.js";
+import { lagOf } from "./standing.js";
 
 /** @typedef {[string, string, string, string?, string?]} Item key, label, figure, glyph, tone */
 const SMALL = new Set(["feeds", "lag", "gaps", "daemon"]); // on a phone
@@ -75,7 +75,11 @@ export class Health {
     return said;
   }
 
-  /** @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now @returns {[Item, string][]} */
+  /**
+   * @param {import("./model.js").Model} model
+   * @param {import("./standing.js").Standing} now
+   * @returns {[Item, string][]}
+   */
   #up(model, now) {
     const of = model.health;
     const { up, of: all } = model.desk.feeds ?? {};
@@ -83,19 +87,25 @@ export class Health {
     const stale = now.name === "stale";
     const book = Object.entries(model.doc.streams ?? {}).find(([name]) => name.startsWith("futures.mbp10/"))?.[1];
     const gaps = of.open_gaps ?? 0;
-    const disk = of.disk_level && of.disk_level !== "ok" ? (/full|halt|stop|crit/.test(of.disk_level) ? "bad" : "warn") : "";
-    const days = known(of.disk_days) ? `, ${of.disk_days >= 1 ? `${count(of.disk_days)} days` : span(of.disk_days * 86400000)}` : "";
+    const disk =
+      of.disk_level && of.disk_level !== "ok" ? (/full|halt|stop|crit/.test(of.disk_level) ? "bad" : "warn") : "";
+    const days = known(of.disk_days)
+      ? `, ${of.disk_days >= 1 ? `${count(of.disk_days)} days` : span(of.disk_days * 86400000)}`
+      : "";
     const troubled = (of.problems ?? []).length;
+    const p99 = !stale && known(book?.lag_p99_ms) ? `p99 ${lagOf(book.lag_p99_ms)}` : "";
+    const lag = !stale && known(book?.lag_ms) ? lagOf(book.lag_ms) : NONE;
+    const feeds = short || stale ? "warn" : "";
     /** @type {[Item, string][]} */
     const said = [
-      [["feeds", "Feeds", known(all) ? `${up} of ${all}` : NONE, short || stale ? "warn" : "ok", short || stale ? "warn" : ""], ""],
-      [["lag", "Event lag", stale ? NONE : known(book?.lag_ms) ? lagText(model) : NONE, stale ? "stale" : "ok"], !stale && known(book?.lag_p99_ms) ? `p99 ${book.lag_p99_ms < 1000 ? rate(Math.round(book.lag_p99_ms)) : span(book.lag_p99_ms)}` : ""],
+      [["feeds", "Feeds", known(all) ? `${up} of ${all}` : NONE, feeds || "ok", feeds], ""],
+      [["lag", "Event lag", lag, stale ? "stale" : "ok"], p99],
       [["risk", "Rows at risk", count(of.rows_at_risk)], ""],
       [["durable", "Durable to", model.zone.time(ms(of.durable_to_ns), 3)], ""],
       [["gaps", "Open gaps", count(gaps), gaps ? "gap" : "ok", now.name === "gap" ? "warn" : ""], ""],
       [["gold", "Gold", known(of.gold_age_s) ? `${span(of.gold_age_s * 1000)} ago` : NONE], ""],
       [["disk", "Disk", `${size(of.disk_free_bytes)}${days || " free"}`, disk ? "warn" : "ok", disk], ""],
-    ]; // prettier-ignore
+    ];
     if (now.name === "empty") return said.filter(([[key]]) => key === "feeds" || key === "disk");
     if (troubled) said.push([["problems", "Problems", count(troubled), "warn", "warn"], ""]);
     return said;

@@ -24,13 +24,32 @@ export function holesOf(model, now) {
     } else found.push({ from, to, said, halt: false, open: false });
   }
   const halted = now.halted ? model.desk.halt?.since_ns : null;
-  if (halted) found.push({ from: halted / 1e6, to: model.marketNow, said: `halt since ${model.zone.time(halted / 1e6)}`, halt: true, open: true });
+  if (halted)
+    found.push({
+      from: halted / 1e6,
+      to: model.marketNow,
+      said: `halt since ${model.zone.time(halted / 1e6)}`,
+      halt: true,
+      open: true,
+    });
   if (now.silentSince !== null && Number.isFinite(now.silentSince))
-    found.push({ from: now.silentSince, to: Math.max(model.marketNow, now.silentSince), said: "", halt: false, open: true });
+    found.push({
+      from: now.silentSince,
+      to: Math.max(model.marketNow, now.silentSince),
+      said: "",
+      halt: false,
+      open: true,
+    });
   return found;
 }
 
-/** @param {CanvasRenderingContext2D} g @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of @param {Hole[]} holes @param {boolean} over what is drawn stays to be seen */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {import("./axes.js").View} v
+ * @param {import("./axes.js").Geometry} of
+ * @param {Hole[]} holes
+ * @param {boolean} over what is drawn stays to be seen
+ */
 export function drawHoles(g, v, of, holes, over = false) {
   for (const hole of holes) {
     if (hole.halt !== over) continue;
@@ -59,8 +78,14 @@ export function drawHoles(g, v, of, holes, over = false) {
   }
 }
 
-/** @param {CanvasRenderingContext2D} g @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of @param {Hole[]} holes
- * @param {import("./standing.js").Standing} now @param {import("./numbers.js").Zone} zone */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {import("./axes.js").View} v
+ * @param {import("./axes.js").Geometry} of
+ * @param {Hole[]} holes
+ * @param {import("./standing.js").Standing} now
+ * @param {import("./numbers.js").Zone} zone
+ */
 export function nameHoles(g, v, of, holes, now, zone) {
   let after = -Infinity;
   for (const hole of holes) {

@@ -3,7 +3,10 @@
 
 import { byId, make } from "./nodes.js";
 
-/** @typedef {{keys: string[], shown: string, does: string, run: (event: KeyboardEvent) => void, always?: boolean}} Key */
+/**
+ * @typedef {{keys: string[], shown: string, does: string, run: (event: KeyboardEvent) => void, always?: boolean}}
+ *   Key
+ */
 
 export class Keys {
   /** @param {import("./model.js").Model} model @param {Key[]} keys */
@@ -14,7 +17,10 @@ export class Keys {
     this.dialog = /** @type {HTMLDialogElement} */ (byId("keysdialog"));
     const list = byId("keylist");
     for (const { shown, does } of keys.filter((one) => one.shown)) {
-      list.append(make("span", "", ...shown.split(" ").flatMap((name) => [make("kbd", "", name), " "])), make("div", "", does));
+      list.append(
+        make("span", "", ...shown.split(" ").flatMap((name) => [make("kbd", "", name), " "])),
+        make("div", "", does),
+      );
     }
     const letters = /** @type {HTMLInputElement} */ (byId("letters"));
     letters.checked = model.chosen.of.letters;
@@ -30,7 +36,14 @@ export class Keys {
   /** @param {KeyboardEvent} event */
   #pressed(event) {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (event.metaKey || event.ctrlKey || event.altKey || target.matches("input, textarea, select") || document.querySelector("dialog[open]")) return;
+    if (
+      event.metaKey ||
+      event.ctrlKey ||
+      event.altKey ||
+      target.matches("input, textarea, select") ||
+      document.querySelector("dialog[open]")
+    )
+      return;
     // Enter and Space are the button's own.
     if ((event.key === "Enter" || event.key === " ") && target.matches("button, a, [role=tab]")) return;
     const key = this.byKey.get(event.key.length === 1 ? event.key.toLowerCase() : event.key);

@@ -4,7 +4,21 @@
 import { flipped, icon, setIcon } from "./look.js";
 import { arrange, attribute, byId, make, put, sentence } from "./nodes.js";
 import { known, price, signedPoints } from "./numbers.js";
-import { ALL_KINDS, NO_LEVELS, confidence, distance, goesUp, heldText, kindName, levelName, scoreOf, signOf, signalText, underName, waitingKinds } from "./words.js";
+import {
+  ALL_KINDS,
+  NO_LEVELS,
+  confidence,
+  distance,
+  goesUp,
+  heldText,
+  kindName,
+  levelName,
+  scoreOf,
+  signOf,
+  signalText,
+  underName,
+  waitingKinds,
+} from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const CHANGED_MS = 3000; // a changed signal has an outline so long
@@ -19,14 +33,26 @@ function shape(name, given) {
 /** From the middle: to the right speaks for a break. */
 class ScoreBar {
   constructor() {
-    this.node = shape("svg", { class: "bar", viewBox: "0 0 66 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+    this.key = "";
+    this.node = shape("svg", {
+      class: "bar",
+      viewBox: "0 0 66 10",
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    });
     this.back = shape("rect", { x: 0, y: 1, width: 66, height: 8, class: "bar-back" });
     this.fill = shape("rect", { x: 33, y: 1, width: 0, height: 8 });
     this.notches = shape("path", { class: "bar-notch", d: "" });
     this.node.append(this.back, this.fill, shape("path", { class: "bar-mid", d: "M33 0v10" }), this.notches);
   }
 
-  /** @param {number | null} score @param {string} word of the confidence @param {boolean} hatched @param {number} high @param {number} low */
+  /**
+   * @param {number | null} score
+   * @param {string} word of the confidence
+   * @param {boolean} hatched
+   * @param {number} high
+   * @param {number} low
+   */
   show(score, word, hatched, high, low) {
     const key = `${score} ${word} ${hatched} ${high} ${low}`;
     if (key === this.key) return;
@@ -64,10 +90,17 @@ class Row {
     this.held = make("span", "held");
     this.kind = make("span", "k", this.name, this.also);
     this.node = make(
-      "div", "row", this.glyph, make("span", "p num", this.about, this.price), this.kind, this.bar.node,
-      make("span", "sc", make("span", "vh", "score "), this.score), this.signal,
-      make("span", "sub", this.away, this.under), this.held,
-    ); // prettier-ignore
+      "div",
+      "row",
+      this.glyph,
+      make("span", "p num", this.about, this.price),
+      this.kind,
+      this.bar.node,
+      make("span", "sc", make("span", "vh", "score "), this.score),
+      this.signal,
+      make("span", "sub", this.away, this.under),
+      this.held,
+    );
     this.node.setAttribute("role", "option");
     this.node.id = `r-${id}`;
     this.node.dataset.id = id;
@@ -75,7 +108,11 @@ class Row {
     this.changedAt = -Infinity;
   }
 
-  /** @param {import("./model.js").Level} level @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now */
+  /**
+   * @param {import("./model.js").Level} level
+   * @param {import("./model.js").Model} model
+   * @param {import("./standing.js").Standing} now
+   */
   show(level, model, now) {
     const sign = signOf(level, now);
     const up = goesUp(level, sign);
@@ -90,7 +127,13 @@ class Row {
     const also = (level.kinds ?? []).slice(1);
     put(this.also, also.length ? ` +${also.length}` : "");
     attribute(this.kind, "title", [level.kinds?.[0] ?? "", ...also].map(kindName).join(" · "));
-    this.bar.show(score, confidence(level, about).word, sign === "vd" || sign === "ny", model.run.break_at ?? 65, model.run.reject_at ?? 35);
+    this.bar.show(
+      score,
+      confidence(level, about).word,
+      sign === "vd" || sign === "ny",
+      model.run.break_at ?? 65,
+      model.run.reject_at ?? 35,
+    );
     put(this.score, score === null ? "—" : String(score));
     const look = `sig ${sign === "ny" ? "vd" : sign}`;
     if (this.signal.className !== look) this.signal.className = look;
@@ -158,7 +201,10 @@ export class Ladder {
   /** @param {import("./model.js").Model} model @param {import("./standing.js").Standing} now @param {number} count */
   #about(model, now, count) {
     const far = model.levels.reduce((most, [, level]) => Math.max(most, Math.abs(distance(level, model.tick))), 0);
-    put(byId("lcount"), count ? (now.name === "first" ? `${count} so far` : `${count} within ${Math.ceil(far)} points`) : "");
+    put(
+      byId("lcount"),
+      count ? (now.name === "first" ? `${count} so far` : `${count} within ${Math.ceil(far)} points`) : "",
+    );
     const seen = new Set(model.levels.flatMap(([, level]) => level.kinds ?? []));
     const missing = now.name === "first" ? ALL_KINDS.filter((kind) => !seen.has(kind) && kind !== "USER_HOTZONE") : [];
     put(byId("rownote"), now.name === "empty" ? NO_LEVELS : waitingKinds(missing));
@@ -169,7 +215,11 @@ export class Ladder {
     attribute(this.box, "tabindex", count ? "0" : null);
   }
 
-  /** The price's row stands in the middle once, and again when the price moved past a level. @param {import("./model.js").Model} model @param {[string, any][]} levels */
+  /**
+   * The price's row stands in the middle once, and again when the price moved past a level.
+   * @param {import("./model.js").Model} model
+   * @param {[string, any][]} levels
+   */
   #place(model, levels) {
     const above = levels.filter(([, level]) => level.distance_ticks >= 0).length;
     const key = `${above} ${levels.length} ${this.box.clientHeight}`;
@@ -180,10 +230,9 @@ export class Ladder {
 
   center() {
     const half = this.box.clientHeight * 0.52;
-    /** @type {Element} */
-    let top = this.here;
-    while (top.previousElementSibling && this.here.offsetTop - /** @type {HTMLElement} */ (top.previousElementSibling).offsetTop < half) top = top.previousElementSibling;
-    if (top instanceof HTMLElement) this.box.scrollTop = top.offsetTop - this.box.offsetTop;
+    const [rows, at] = [/** @type {HTMLElement[]} */ ([...this.box.children]), this.here.offsetTop];
+    const top = rows.find((row) => at - row.offsetTop < half) ?? this.here;
+    this.box.scrollTop = top.offsetTop - this.box.offsetTop;
   }
 
   /** @param {string} id */

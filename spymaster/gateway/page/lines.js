@@ -18,14 +18,28 @@ export function levelLines(g, v, of, model, now) {
     if (y < 2 || y > of.height - 2) continue;
     const sign = signOf(level, now);
     const chosen = id === model.chosen.of.level;
-    line(g, y, of.width, now.grey ? C.ink3 : (C[sign] ?? (sign === "con" ? C.ink1 : C.ink3)), chosen ? 1.8 : 1, DASHES[sign] ?? DOTS);
+    line(
+      g,
+      y,
+      of.width,
+      now.grey ? C.ink3 : (C[sign] ?? (sign === "con" ? C.ink1 : C.ink3)),
+      chosen ? 1.8 : 1,
+      DASHES[sign] ?? DOTS,
+    );
     if (y < 9 || y > of.height - 9) continue;
     const left = put.filter((one) => Math.abs(one.y - y) < 17).reduce((x, one) => Math.max(x, one.right + 6), 8);
     put.push({ y, right: left + plate(g, level, sign, left, y, chosen, now.grey) });
   }
 }
 
-/** @param {CanvasRenderingContext2D} g @param {number} y @param {number} width @param {string} colour @param {number} weight @param {number[]} dash */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {number} y
+ * @param {number} width
+ * @param {string} colour
+ * @param {number} weight
+ * @param {number[]} dash
+ */
 function line(g, y, width, colour, weight, dash) {
   const stroke = () => {
     g.beginPath();
@@ -45,7 +59,15 @@ function line(g, y, width, colour, weight, dash) {
   g.setLineDash([]);
 }
 
-/** @param {CanvasRenderingContext2D} g @param {import("./model.js").Level} level @param {string} sign @param {number} x @param {number} y @param {boolean} chosen @param {boolean} grey */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {import("./model.js").Level} level
+ * @param {string} sign
+ * @param {number} x
+ * @param {number} y
+ * @param {boolean} chosen
+ * @param {boolean} grey
+ */
 function plate(g, level, sign, x, y, chosen, grey) {
   const score = scoreOf(level, sign);
   const name = `${sign === "neu" ? "" : "     "}${levelName(level)}${score === null ? "" : `  ${score}`}`;
@@ -57,7 +79,14 @@ function plate(g, level, sign, x, y, chosen, grey) {
   return width;
 }
 
-/** The level whose line is nearest, within `most` pixels. @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of @param {import("./model.js").Model} model @param {number} y @param {number} most */
+/**
+ * The level whose line is nearest, within `most` pixels.
+ * @param {import("./axes.js").View} v
+ * @param {import("./axes.js").Geometry} of
+ * @param {import("./model.js").Model} model
+ * @param {number} y
+ * @param {number} most
+ */
 export function levelAt(v, of, model, y, most = 6) {
   let [found, least] = ["", most];
   for (const [id, level] of model.levels) {
@@ -67,7 +96,12 @@ export function levelAt(v, of, model, y, most = 6) {
   return found;
 }
 
-/** @param {CanvasRenderingContext2D} g @param {import("./axes.js").View} v @param {import("./axes.js").Geometry} of @param {{t: number, price: number}[]} marks */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {import("./axes.js").View} v
+ * @param {import("./axes.js").Geometry} of
+ * @param {{t: number, price: number}[]} marks
+ */
 export function squares(g, v, of, marks) {
   g.strokeStyle = C.ink1;
   g.lineWidth = 1.5;

@@ -44,7 +44,15 @@ export const flipped = (sign, up) => (sign === "brk" ? !up : sign === "rej" ? up
 
 const paths = /** @type {Record<string, Path2D>} */ ({});
 
-/** @param {CanvasRenderingContext2D} g @param {string} name @param {number} x @param {number} y @param {boolean} flip @param {string} colour @param {number} size */
+/**
+ * @param {CanvasRenderingContext2D} g
+ * @param {string} name
+ * @param {number} x
+ * @param {number} y
+ * @param {boolean} flip
+ * @param {string} colour
+ * @param {number} size
+ */
 export function drawGlyph(g, name, x, y, flip, colour, size = 12) {
   if (!GLYPHS[name]) return;
   paths[name] ??= new Path2D(GLYPHS[name]);
@@ -62,7 +70,25 @@ export function drawGlyph(g, name, x, y, flip, colour, size = 12) {
 
 // ---- colours ---------------------------------------------------------------------------------
 
-const TOKENS = ["bg", "s1", "s2", "line", "edge", "ink1", "ink2", "ink3", "brk", "rej", "buy", "sell", "warn", "bad", "on", "pane", "halo"];
+const TOKENS = [
+  "bg",
+  "s1",
+  "s2",
+  "line",
+  "edge",
+  "ink1",
+  "ink2",
+  "ink3",
+  "brk",
+  "rej",
+  "buy",
+  "sell",
+  "warn",
+  "bad",
+  "on",
+  "pane",
+  "halo",
+];
 /** The colours of the theme, for canvases. @type {Record<string, string>} */
 export const C = {};
 export const FONT = { family: "sans-serif" };
@@ -84,11 +110,18 @@ export function mix(a, b, share) {
   return `rgb(${p.map((value, i) => Math.round(value + (q[i] - value) * share)).join()})`;
 }
 
+/** The theme that is drawn. */
+export const theme = () => document.documentElement.dataset.theme ?? "dark";
+
 // ---- canvases --------------------------------------------------------------------------------
 
 const ratio = () => Math.min(2, window.devicePixelRatio || 1);
 
-/** A canvas in its own size, in CSS pixels. @param {HTMLCanvasElement} canvas @returns {[CanvasRenderingContext2D, number, number]} */
+/**
+ * A canvas in its own size, in CSS pixels.
+ * @param {HTMLCanvasElement} canvas
+ * @returns {[CanvasRenderingContext2D, number, number]}
+ */
 export function fit(canvas) {
   const box = canvas.getBoundingClientRect();
   const [w, h] = [Math.round(box.width * ratio()), Math.round(box.height * ratio())];
@@ -114,8 +147,15 @@ export function text(g, said, x, y, how = {}) {
   g.fillText(said, x, y);
 }
 
-/** A text on a plate. @param {CanvasRenderingContext2D} g @param {string} said @param {number} x @param {number} y
- * @param {{bold?: boolean, align?: string, bg?: string, edge?: string | null, fill?: string}} how @returns {number} its width */
+/**
+ * A text on a plate.
+ * @param {CanvasRenderingContext2D} g
+ * @param {string} said
+ * @param {number} x
+ * @param {number} y
+ * @param {{bold?: boolean, align?: string, bg?: string, edge?: string | null, fill?: string}} how
+ * @returns {number} its width
+ */
 export function tag(g, said, x, y, how = {}) {
   g.font = `${how.bold ? "600 " : ""}11px ${FONT.family}`;
   const width = g.measureText(said).width + 10;
@@ -150,7 +190,13 @@ export function hatch(g, kind) {
   q.scale(d, d);
   q.strokeStyle = C.edge;
   q.beginPath();
-  const lines = kind === "halt" ? [[0, 3, n, 3]] : [[-1, n + 1, n + 1, -1], [-1, 1, 1, -1], [n - 1, n + 1, n + 1, n - 1]]; // prettier-ignore
+  const level = [[0, 3, n, 3]];
+  const diagonal = [
+    [-1, n + 1, n + 1, -1],
+    [-1, 1, 1, -1],
+    [n - 1, n + 1, n + 1, n - 1],
+  ];
+  const lines = kind === "halt" ? level : diagonal;
   for (const [x, y, x2, y2] of lines) {
     q.moveTo(x, y);
     q.lineTo(x2, y2);

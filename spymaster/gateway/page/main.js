@@ -35,7 +35,10 @@ setTheme(model.chosen.of.theme);
 const chart = new Chart(model, () => dirty("chart"));
 const reading = new Reading();
 const ladder = new Ladder(choose);
-const why = new Why({ component: (key) => ((model.evidence.component = key), void rows(), dirty()), copy: (command) => navigator.clipboard.writeText(command) });
+const why = new Why({
+  component: (key) => ((model.evidence.component = key), void rows(), dirty()),
+  copy: (command) => navigator.clipboard.writeText(command),
+});
 const gamma = new Gamma();
 const told = new Told(model);
 const alerts = new Alerts((alert) => told.tell(alert));
@@ -96,7 +99,12 @@ function message(now) {
   byId("msg").hidden = !none;
   if (!none) return;
   put(byId("msghead"), now.name === "empty" ? "Nothing is recorded yet" : "No daemon answers");
-  put(byId("msgsay"), now.name === "empty" ? "The page fills as soon as the daemon has its first rows. Start it with a source, or with the simulated market:" : "This page is the daemon's own. Start it again, with a source or with the simulated market:");
+  put(
+    byId("msgsay"),
+    now.name === "empty"
+      ? "The page fills as soon as the daemon has its first rows. Start it with a source, or with the simulated market:"
+      : "This page is the daemon's own. Start it again, with a source or with the simulated market:",
+  );
   put(byId("msgrun"), "spymaster run --source sim");
 }
 
@@ -105,12 +113,15 @@ let described = "";
 /** @param {import("./standing.js").Standing} now */
 function describe(now) {
   const { view } = chart;
-  const said = `${model.run.underlying ?? ""} candles and levels, ${model.zone.minute(view.from)} to ${model.zone.minute(view.to)} ${model.zone.name}. ${plain(now.say)}`;
+  const { zone } = model;
+  const shown = `${zone.minute(view.from)} to ${zone.minute(view.to)} ${zone.name}`;
+  const said = `${model.run.underlying ?? ""} candles and levels, ${shown}. ${plain(now.say)}`;
   const key = `${now.name} ${model.nearest?.[0]} ${now.sign} ${said.slice(0, 60)}`;
   if (key === described) return;
   described = key;
   put(byId("chartsay"), said);
-  for (const button of byId("spans").querySelectorAll("button")) attribute(button, "aria-pressed", String(Number(button.dataset.s) === model.chosen.of.span));
+  for (const button of byId("spans").querySelectorAll("button"))
+    attribute(button, "aria-pressed", String(Number(button.dataset.s) === model.chosen.of.span));
 }
 
 let [heardBytes, countedAt] = [0, performance.now()];
@@ -196,7 +207,10 @@ async function rows() {
   rowsAsked = true;
   const began = performance.now();
   const { component } = model.evidence;
-  const found = await ask("/api/rows", { level, component }).catch((error) => ({ rows: [], error: String(error.message ?? error) }));
+  const found = await ask("/api/rows", { level, component }).catch((error) => ({
+    rows: [],
+    error: String(error.message ?? error),
+  }));
   rowsAsked = false;
   rowsAfter = performance.now() + ROWS_SHARE * (performance.now() - began);
   if (level !== model.chosen.of.level || component !== model.evidence.component) return;
@@ -222,7 +236,11 @@ async function history() {
   const key = JSON.stringify([wanted.step, Math.floor(wanted.from / 60), Math.floor(wanted.to / 60)]);
   if (key === historyKey) return; // asked, and the lake has no more
   [historyBusy, historyAt, historyKey] = [true, performance.now(), key];
-  const given = { step: wanted.step, from_ns: `${Math.floor(wanted.from)}000000000`, to_ns: `${Math.floor(wanted.to)}000000000` };
+  const given = {
+    step: wanted.step,
+    from_ns: `${Math.floor(wanted.from)}000000000`,
+    to_ns: `${Math.floor(wanted.to)}000000000`,
+  };
   const found = await ask("/api/history/candles", given).catch(() => null);
   historyBusy = false;
   if (found) model.older.put(wanted.step, wanted.from, wanted.to, found.candles ?? found.bars ?? []);
@@ -237,10 +255,25 @@ const keys = new Keys(model, [
   { keys: ["ArrowUp"], shown: "", does: "", always: true, run: () => step(-1) },
   { keys: ["ArrowDown"], shown: "↑ ↓", does: "previous, next level", always: true, run: () => step(1) },
   { keys: ["ArrowLeft"], shown: "", does: "", run: (event) => chart.shift(event.shiftKey ? -0.9 : -0.1) },
-  { keys: ["ArrowRight"], shown: "← →", does: "back, forward in time (Shift: a screen)", run: (event) => chart.shift(event.shiftKey ? 0.9 : 0.1) },
+  {
+    keys: ["ArrowRight"],
+    shown: "← →",
+    does: "back, forward in time (Shift: a screen)",
+    run: (event) => chart.shift(event.shiftKey ? 0.9 : 0.1),
+  },
   { keys: ["Enter", "w"], shown: "Enter W", does: "why", run: () => tabs.open("why") },
-  { keys: ["+", "=", "*"], shown: "", does: "", run: (event) => (event.shiftKey ? chart.zoomPrice(1 / 1.3) : chart.zoom(1 / 1.5)) },
-  { keys: ["-", "_"], shown: "+ −", does: "time closer, wider (Shift: price)", run: (event) => (event.shiftKey ? chart.zoomPrice(1.3) : chart.zoom(1.5)) },
+  {
+    keys: ["+", "=", "*"],
+    shown: "",
+    does: "",
+    run: (event) => (event.shiftKey ? chart.zoomPrice(1 / 1.3) : chart.zoom(1 / 1.5)),
+  },
+  {
+    keys: ["-", "_"],
+    shown: "+ −",
+    does: "time closer, wider (Shift: price)",
+    run: (event) => (event.shiftKey ? chart.zoomPrice(1.3) : chart.zoom(1.5)),
+  },
   { keys: ["n"], shown: "N", does: "nearest level", run: () => nearest() },
   { keys: ["l"], shown: "L", does: "live edge", run: () => chart.moveTo(Infinity) },
   { keys: ["p"], shown: "P", does: "follow price", run: () => chart.followPrice() },
@@ -269,6 +302,7 @@ function zoneHere() {
 }
 
 byId("b-alerts").addEventListener("click", () => tabs.open("alerts"));
+byId("b-older").addEventListener("click", () => void alerts.earlier().then(() => dirty()));
 byId("b-theme").addEventListener("click", otherTheme);
 byId("spans").addEventListener("click", (event) => {
   const seconds = Number(/** @type {HTMLElement} */ (event.target).dataset.s);
@@ -279,4 +313,13 @@ byId("spans").addEventListener("click", (event) => {
   dirty();
 });
 // For tests and for whoever measures: what the page draws, and when it last heard the daemon.
-Object.assign(window, { spymaster: { model, chart, wire, get frames() { return frames; } } }); // prettier-ignore
+Object.assign(window, {
+  spymaster: {
+    model,
+    chart,
+    wire,
+    get frames() {
+      return frames;
+    },
+  },
+});

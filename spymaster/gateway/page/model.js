@@ -6,17 +6,34 @@ import { Bars, Older, Scores } from "./rings.js";
 import { isSum, kindName } from "./words.js";
 import { merge } from "./wire.js";
 
-/** @typedef {{price: number, ids: string[], kinds: string[], direction: number, distance_ticks: number, touches: number,
- *   score: number | null, signal: string, signal_since_ns: number | null, confidence: number, whole: boolean,
- *   points: Record<string, number | null>, barrier: any, tape: any, fuel: any, runway: any, note: string | null,
- *   p_break: number | null, p_horizon_s: number | null, model_id: string | null, model_note: string | null}} Level */
+/**
+ * @typedef {{price: number, ids: string[], kinds: string[], direction: number, distance_ticks: number, touches:
+ *   number, score: number | null, signal: string, signal_since_ns: number | null, confidence: number, whole:
+ *   boolean, points: Record<string, number | null>, barrier: any, tape: any, fuel: any, runway: any, note: string
+ *   | null, p_break: number | null, p_horizon_s: number | null, model_id: string | null, model_note: string |
+ *   null}} Level
+ */
 /** @typedef {{held: number, broke: number, neither: number, n: number, low: number, high: number}} Held */
-/** @typedef {{gap_id: string, stream: string, cause: string, start_ns: number | null, end_ns: number | null, rows: number | null,
- *   detail: string, state: string}} Gap */
+/**
+ * @typedef {{gap_id: string, stream: string, cause: string, start_ns: number | null, end_ns: number | null, rows:
+ *   number | null, detail: string, state: string}} Gap
+ */
 
 const STORED = "spymaster.page";
 const KEEP_MS = 300; // a drag chooses at each frame of the screen
-const CHOSEN = { theme: "", zone: "ET", tab: "why", section: "levels", level: "", span: 1200, end: 0, letters: true, sound: true, desktop: false, seen: 0 };
+const CHOSEN = {
+  theme: "",
+  zone: "ET",
+  tab: "why",
+  section: "levels",
+  level: "",
+  span: 1200,
+  end: 0,
+  letters: true,
+  sound: true,
+  desktop: false,
+  seen: 0,
+};
 
 /** What survives a reload. */
 export class Chosen {
@@ -64,6 +81,12 @@ export class Model {
     this.snapMs = NaN;
     this.snapPerf = NaN;
     this.session = "";
+    this.market = "America/New_York";
+    this.listed = this.gapped = -1; // the version that `list`, and `gapList`, are of
+    /** @type {[string, Level][]} */
+    this.list = [];
+    /** @type {Gap[]} */
+    this.gapList = [];
     /** @type {Zone} */
     this.zone = new Zone("ET", "America/New_York");
     /** @type {{component: string | null, marks: {t: number, price: number}[]}} */
@@ -75,7 +98,8 @@ export class Model {
     this.atMs = frame.at_ns / 1e6;
     this.atPerf = performance.now();
     if (frame.type === "beat") {
-      for (const [stream, age] of Object.entries(frame.ages ?? {})) if (this.doc.streams?.[stream]) this.doc.streams[stream].age_ms = age;
+      for (const [stream, age] of Object.entries(frame.ages ?? {}))
+        if (this.doc.streams?.[stream]) this.doc.streams[stream].age_ms = age;
       return;
     }
     const given = frame.type === "full" ? { ...frame } : { ...frame.set };
@@ -95,6 +119,7 @@ export class Model {
     const session = `${snap?.contract ?? ""} ${snap?.session ?? ""}`;
     if (snap?.contract && session !== this.session) {
       if (this.session) this.bars.clear();
+      this.older.count = this.older.step = 0;
       this.session = session;
     }
     this.bars.put(bars);
@@ -167,7 +192,7 @@ export class Model {
       this.listed = this.version;
       this.list = Object.entries(this.snap?.levels ?? {}).sort((a, b) => b[1].price - a[1].price);
     }
-    return this.list ?? [];
+    return this.list;
   }
 
   /** The nearest level to the mid, of two the higher. @returns {[string, Level] | null} */
@@ -196,16 +221,24 @@ export class Model {
 
   /** @returns {Gap[]} those of the bars' own streams, of which the time is known */
   get chartGaps() {
-    return this.gaps.filter((gap) => /^futures\.(mbp10|trades)\//.test(gap.stream) && known(gap.start_ns) && known(gap.end_ns) && gap.state !== "filled-verified");
+    return this.gaps.filter(
+      (gap) =>
+        /^futures\.(mbp10|trades)\//.test(gap.stream) &&
+        known(gap.start_ns) &&
+        known(gap.end_ns) &&
+        gap.state !== "filled-verified",
+    );
   }
 
   /** @returns {Gap[]} the newest first */
   get gaps() {
     if (this.gapped !== this.version) {
       this.gapped = this.version;
-      this.gapList = /** @type {Gap[]} */ (Object.values(this.doc.gaps ?? {})).sort((a, b) => (b.start_ns ?? 0) - (a.start_ns ?? 0));
+      this.gapList = /** @type {Gap[]} */ (Object.values(this.doc.gaps ?? {})).sort(
+        (a, b) => (b.start_ns ?? 0) - (a.start_ns ?? 0),
+      );
     }
-    return this.gapList ?? [];
+    return this.gapList;
   }
 
   /** Whether a level's price is a sum that a hole lies in. @param {Level} level */
@@ -222,9 +255,14 @@ export class Model {
   streamName(stream) {
     const [schema, symbol = ""] = stream.split("/");
     const names = /** @type {Record<string, string>} */ ({
-      "futures.mbp10": "book", "futures.trades": "trades", "options.trades": "option trades", "options.quotes": "option quotes",
-      "options.greeks_snapshots": "option greeks", "stocks.trades": "trades", "stocks.quotes": "quotes",
-    }); // prettier-ignore
+      "futures.mbp10": "book",
+      "futures.trades": "trades",
+      "options.trades": "option trades",
+      "options.quotes": "option quotes",
+      "options.greeks_snapshots": "option greeks",
+      "stocks.trades": "trades",
+      "stocks.quotes": "quotes",
+    });
     return names[schema] ? `${symbol} ${names[schema]}` : kindName(stream);
   }
 }

@@ -3,7 +3,7 @@
 
 const said = new WeakMap();
 
-/** @template {Element} T @param {string} id @returns {T} */
+/** @template {HTMLElement} [T=HTMLElement] @param {string} id @returns {T} */
 export const byId = (id) => /** @type {T} */ (/** @type {unknown} */ (document.getElementById(id)));
 
 /** @param {string} tag @param {string} name class @param {...(Node | string)} inside */
@@ -29,7 +29,11 @@ export function attribute(node, name, value) {
   } else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-/** A sentence of parts; its nodes stay where their kind stays. @param {Element} node @param {import("./words.js").Part[]} parts */
+/**
+ * A sentence of parts; its nodes stay where their kind stays.
+ * @param {Element} node
+ * @param {import("./words.js").Part[]} parts
+ */
 export function sentence(node, parts) {
   while (node.childElementCount > parts.length) node.lastElementChild?.remove();
   parts.forEach((part, i) => {
@@ -48,7 +52,11 @@ export function sentence(node, parts) {
 /** @param {import("./words.js").Part[]} parts */
 export const plain = (parts) => parts.map((part) => part.t).join("");
 
-/** Children of `node` in the order of `list`, moved only where that is another one. @param {Element} node @param {Node[]} list */
+/**
+ * Children of `node` in the order of `list`, moved only where that is another one.
+ * @param {Element} node
+ * @param {Node[]} list
+ */
 export function arrange(node, list) {
   const now = node.childNodes;
   if (now.length === list.length && list.every((one, i) => now[i] === one)) return false;
@@ -56,7 +64,12 @@ export function arrange(node, list) {
   return true;
 }
 
-/** Rows of a table body, kept by their place. @param {Element} body @param {string[][]} rows @param {string[]} classes of the columns */
+/**
+ * Rows of a table body, kept by their place.
+ * @param {Element} body
+ * @param {string[][]} rows
+ * @param {string[]} classes of the columns
+ */
 export function table(body, rows, classes) {
   while (body.childElementCount > rows.length) body.lastElementChild?.remove();
   rows.forEach((row, i) => {

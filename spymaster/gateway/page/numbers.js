@@ -22,13 +22,15 @@ export const points = (x) => (known(x) ? halves.format(Math.abs(x)) : NONE);
 export const signedPoints = (x) => (known(x) ? sign(x) + halves.format(Math.abs(x)) : NONE);
 
 /** @param {number | null | undefined} x */
-export const count = (x) => (known(x) ? (Math.round(x) < 0 ? MINUS : "") + whole.format(Math.abs(Math.round(x))) : NONE);
+export const count = (x) =>
+  known(x) ? (Math.round(x) < 0 ? MINUS : "") + whole.format(Math.abs(Math.round(x))) : NONE;
 
 /** @param {number | null | undefined} x */
 export const signed = (x) => (known(x) ? sign(Math.round(x)) + whole.format(Math.abs(Math.round(x))) : NONE);
 
 /** @param {number | null | undefined} x @param {number} digits */
-export const signedFixed = (x, digits = 2) => (known(x) ? sign(+x.toFixed(digits)) + Math.abs(x).toFixed(digits) : NONE);
+export const signedFixed = (x, digits = 2) =>
+  known(x) ? sign(+x.toFixed(digits)) + Math.abs(x).toFixed(digits) : NONE;
 
 /** @param {number | null | undefined} x */
 export const share = (x) => (known(x) ? `${Math.round(100 * x)} %` : NONE);
@@ -39,7 +41,7 @@ const sign = (x) => (x > 0 ? "+" : x < 0 ? MINUS : "±");
 /** Below ten a rate has one decimal. @param {number | null | undefined} x */
 export const rate = (x) => (known(x) ? (x > 0 && x < 10 ? x.toFixed(1) : count(x)) : NONE);
 
-/** @param {number | null | undefined} ms */
+/** @param {number | null | undefined} ms @returns {string} */
 export function span(ms) {
   if (!known(ms)) return NONE;
   const s = ms / 1000;
@@ -55,7 +57,12 @@ export function span(ms) {
 /** @param {number | null | undefined} bytes */
 export function size(bytes) {
   if (!known(bytes)) return NONE;
-  for (const [unit, of] of /** @type {[string, number][]} */ ([["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["KB", 1e3]])) {
+  for (const [unit, of] of /** @type {[string, number][]} */ ([
+    ["TB", 1e12],
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["KB", 1e3],
+  ])) {
     if (bytes >= of) return `${bytes / of < 10 ? (bytes / of).toFixed(1) : count(bytes / of)} ${unit}`;
   }
   return `${count(bytes)} B`;
@@ -73,9 +80,15 @@ export class Zone {
     this.name = name;
     const zone = name === "UTC" ? "UTC" : name === "ET" ? market : undefined;
     this.format = new Intl.DateTimeFormat("en-US", {
-      timeZone: zone, hourCycle: "h23", year: "numeric", month: "short", day: "2-digit",
-      hour: "2-digit", minute: "2-digit", second: "2-digit",
-    }); // prettier-ignore
+      timeZone: zone,
+      hourCycle: "h23",
+      year: "numeric",
+      month: "short",
+      day: "2-digit",
+      hour: "2-digit",
+      minute: "2-digit",
+      second: "2-digit",
+    });
     this.bucket = NaN;
     this.cached = 0;
   }
@@ -84,7 +97,9 @@ export class Zone {
   offset(at) {
     const bucket = Math.floor(at / BUCKET_MS);
     if (bucket !== this.bucket) {
-      const part = Object.fromEntries(this.format.formatToParts(bucket * BUCKET_MS).map((one) => [one.type, one.value]));
+      const part = Object.fromEntries(
+        this.format.formatToParts(bucket * BUCKET_MS).map((one) => [one.type, one.value]),
+      );
       const shown = Date.parse(`${part.day} ${part.month} ${part.year} ${part.hour}:${part.minute}:${part.second} UTC`);
       this.bucket = bucket;
       this.cached = shown - bucket * BUCKET_MS;

@@ -6,7 +6,10 @@ import { byId } from "./nodes.js";
 
 const STILL_PX = 4; // a press that moved less is a click
 
-/** @param {import("./chart.js").Chart} chart @param {{choose: (id: string) => void, zone: (price: number, y: number) => void, hover: () => void}} does */
+/**
+ * @param {import("./chart.js").Chart} chart
+ * @param {{choose: (id: string) => void, zone: (price: number, y: number) => void, hover: () => void}} does
+ */
 export function listen(chart, does) {
   const stage = byId("stage");
   /** @type {Map<number, {x: number, y: number}>} */

@@ -33,7 +33,10 @@ export class Reading {
     setIcon(this.glyph, now.glyph);
     put(this.word, now.word);
     put(this.figure, now.figure);
-    sentence(byId("say"), now.more.length ? [...now.say, ...now.more.map((part) => ({ ...part, c: "more" }))] : now.say);
+    sentence(
+      byId("say"),
+      now.more.length ? [...now.say, ...now.more.map((part) => ({ ...part, c: "more" }))] : now.say,
+    );
     setIcon(this.dataGlyph, now.data[1] ? now.data[0] : "");
     put(this.dataText, now.data[1]);
     this.#market(model, now);
@@ -46,14 +49,18 @@ export class Reading {
     const none = now.name === "empty" || now.name === "wait";
     const own = none ? "—" : price(model.price);
     put(byId("underlying"), model.run.underlying ?? "");
-    put(byId("contract"), snap?.contract ? `${snap.contract} · ${model.run.simulated ? "simulated market" : "front month"}` : "");
+    put(
+      byId("contract"),
+      snap?.contract ? `${snap.contract} · ${model.run.simulated ? "simulated market" : "front month"}` : "",
+    );
     put(byId("spot"), own);
     put(byId("bbo"), !none && known(snap?.bid) && known(snap?.ask) ? `${price(snap.bid)} × ${price(snap.ask)}` : "");
     const old = Math.abs(model.now - model.snapMs) > OLD_MS;
     const at = old ? model.snapMs : model.now;
     put(this.time, known(at) ? `${old ? `${model.zone.date(at)} ` : ""}${model.zone.time(at)}` : "");
     put(this.timeZone, known(at) ? ` ${model.zone.name}` : "");
-    const title = `${now.grey || now.halted ? `${now.word} · ` : ""}${none ? "" : `${own} ${model.run.underlying ?? ""} · `}spymaster`;
+    const trouble = now.grey || now.halted ? `${now.word} · ` : "";
+    const title = `${trouble}${none ? "" : `${own} ${model.run.underlying ?? ""} · `}spymaster`;
     if (document.title !== title) document.title = title;
   }
 

@@ -20,7 +20,10 @@ export class Bars {
     this.oldest = NaN;
   }
 
-  /** @param {number[][]} rows `[t_s, open, high, low, close, volume, bought, sold]` @param {boolean} older only where there is none */
+  /**
+   * @param {number[][]} rows `[t_s, open, high, low, close, volume, bought, sold]`
+   * @param {boolean} older only where there is none
+   */
   put(rows, older = false) {
     for (const [t, open, high, low, close, volume, bought, sold] of rows) {
       if (t <= this.newest - BARS) continue;
@@ -61,20 +64,15 @@ export class Bars {
 export class Older {
   constructor() {
     this.rows = new Float64Array(MOST_OLDER * 6);
-    this.clear();
-  }
-
-  clear() {
-    this.count = 0;
-    this.step = 0;
-    this.from = NaN;
-    this.to = NaN;
+    this.count = this.step = 0;
+    this.from = this.to = NaN;
   }
 
   /** @param {number} step @param {number} from @param {number} to @param {number[][]} bars */
   put(step, from, to, bars) {
     this.count = 0;
-    for (const [t, open, high, low, close, volume] of bars.slice(-MOST_OLDER)) this.rows.set([t, open, high, low, close, volume], 6 * this.count++);
+    for (const [t, open, high, low, close, volume] of bars.slice(-MOST_OLDER))
+      this.rows.set([t, open, high, low, close, volume], 6 * this.count++);
     [this.step, this.from, this.to] = [step, from, to];
   }
 
@@ -89,7 +87,9 @@ export class Scores {
   constructor() {
     this.t = new Float64Array(SCORES);
     this.score = new Float32Array(SCORES);
-    this.clear("");
+    this.level = "";
+    this.count = this.next = 0;
+    this.newest = -Infinity;
   }
 
   /** @param {string} level */

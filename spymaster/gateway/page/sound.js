@@ -1,5 +1,8 @@
 // @ts-check
-/** Two short tones, break rising, reject falling, data one low; and desktop notifications, where the browser allows them. */
+/**
+ * Two short tones, break rising, reject falling, data one low; and desktop notifications, where the browser
+ *   allows them.
+ */
 
 import { byId, put } from "./nodes.js";
 import { toneOf } from "./alerts.js";

@@ -3,7 +3,12 @@
 
 import { attribute, byId, make } from "./nodes.js";
 
-const PANELS = /** @type {const} */ ([["why", "Why"], ["gamma", "Gamma"], ["alerts", "Alerts"], ["data", "Data"]]); // prettier-ignore
+const PANELS = /** @type {const} */ ([
+  ["why", "Why"],
+  ["gamma", "Gamma"],
+  ["alerts", "Alerts"],
+  ["data", "Data"],
+]);
 const PHONE = matchMedia("(max-width: 760px)");
 const WIDE = matchMedia("(min-width: 1680px)");
 
@@ -24,7 +29,12 @@ export class Tabs {
       const button = make("button", "", name);
       button.dataset.t = key;
       button.id = `${prefix}-${key}`;
-      for (const [attr, value] of Object.entries({ type: "button", role: "tab", "aria-controls": key === "levels" ? "rows" : key })) button.setAttribute(attr, value);
+      for (const [attr, value] of Object.entries({
+        type: "button",
+        role: "tab",
+        "aria-controls": key === "levels" ? "rows" : key,
+      }))
+        button.setAttribute(attr, value);
       button.addEventListener("click", () => this.open(key));
       return button;
     });
@@ -60,7 +70,8 @@ export class Tabs {
     const { tab, section } = this.model.chosen.of;
     const [why, panel, main] = [byId("why"), byId("panel"), byId("main")];
     const parent = WIDE.matches ? main : panel;
-    if (why.parentElement !== parent) WIDE.matches ? main.insertBefore(why, panel) : panel.insertBefore(why, byId("gamma"));
+    if (why.parentElement !== parent)
+      WIDE.matches ? main.insertBefore(why, panel) : panel.insertBefore(why, byId("gamma"));
     document.body.dataset.tab = PHONE.matches ? section : tab;
     for (const [key] of PANELS) {
       const pane = byId(key);
@@ -78,4 +89,3 @@ export class Tabs {
     attribute(button, "tabindex", on ? "0" : "-1");
   }
 }
-

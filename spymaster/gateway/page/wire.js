@@ -82,14 +82,22 @@ export class Wire {
 
 /** The answer of a route, or its one line of error. @param {string} path @param {Record<string, any>} given */
 export async function ask(path, given = {}) {
-  const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value !== null && value !== undefined).map(([key, value]) => [key, String(value)]));
+  const query = new URLSearchParams(
+    Object.entries(given)
+      .filter(([, value]) => value !== null && value !== undefined)
+      .map(([key, value]) => [key, String(value)]),
+  );
   const answer = await fetch(`${path}?${query}`, { headers: { Accept: "application/json" } });
   return answered(answer);
 }
 
 /** @param {string} path @param {Record<string, any>} body */
 export async function post(path, body) {
-  const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const answer = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
   return answered(answer);
 }
 

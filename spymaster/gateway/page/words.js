@@ -7,13 +7,31 @@ import { NONE, count, known, ms, points, price, share, signedFixed, span } from 
 /** @typedef {{t: string, b?: boolean, c?: string}} Part a piece of a sentence: text, bold, class */
 
 const KINDS = /** @type {Record<string, string>} */ ({
-  USER_HOTZONE: "My zone", PRIOR_DAY_HIGH: "Prior day high", PRIOR_DAY_LOW: "Prior day low", PM_HIGH: "Pre-market high",
-  PM_LOW: "Pre-market low", OVERNIGHT_HIGH: "Overnight high", OVERNIGHT_LOW: "Overnight low", OR_HIGH: "Opening range high",
-  OR_LOW: "Opening range low", IB_HIGH: "Initial balance high", IB_LOW: "Initial balance low", ROUND: "Round number",
-  STRIKE: "Strike", CALL_WALL: "Call wall", PUT_WALL: "Put wall", SESSION_HIGH: "Session high", SESSION_LOW: "Session low",
-  POC: "Volume POC", VAH: "Value area high", VAL: "Value area low", GAMMA_FLIP: "Gamma flip", SMA_400: "SMA 400",
-  SMA_200: "SMA 200", VWAP: "VWAP",
-}); // prettier-ignore
+  USER_HOTZONE: "My zone",
+  PRIOR_DAY_HIGH: "Prior day high",
+  PRIOR_DAY_LOW: "Prior day low",
+  PM_HIGH: "Pre-market high",
+  PM_LOW: "Pre-market low",
+  OVERNIGHT_HIGH: "Overnight high",
+  OVERNIGHT_LOW: "Overnight low",
+  OR_HIGH: "Opening range high",
+  OR_LOW: "Opening range low",
+  IB_HIGH: "Initial balance high",
+  IB_LOW: "Initial balance low",
+  ROUND: "Round number",
+  STRIKE: "Strike",
+  CALL_WALL: "Call wall",
+  PUT_WALL: "Put wall",
+  SESSION_HIGH: "Session high",
+  SESSION_LOW: "Session low",
+  POC: "Volume POC",
+  VAH: "Value area high",
+  VAL: "Value area low",
+  GAMMA_FLIP: "Gamma flip",
+  SMA_400: "SMA 400",
+  SMA_200: "SMA 200",
+  VWAP: "VWAP",
+});
 const SUMS = new Set(["VWAP", "POC", "VAH", "VAL"]);
 
 /** @param {string} kind */
@@ -28,8 +46,13 @@ export const isSum = (level) => (level.kinds ?? []).some((kind) => SUMS.has(kind
 // ---- a level's signal ----------------------------------------------------------------------
 
 export const SIGNAL_WORD = /** @type {Record<string, string>} */ ({
-  brk: "BREAK", rej: "REJECT", con: "CONTESTED", neu: "neutral", vd: "VOID", ny: "not yet",
-}); // prettier-ignore
+  brk: "BREAK",
+  rej: "REJECT",
+  con: "CONTESTED",
+  neu: "neutral",
+  vd: "VOID",
+  ny: "not yet",
+});
 const OUTSIDE = new Set(["beyond ten levels", "inside the spread"]);
 
 /** Which sign a level bears: brk, rej, con, neu, vd (void), ny (not yet).
@@ -42,7 +65,8 @@ export function signOf(level, standing) {
 }
 
 /** Whether price would go up. @param {Level} level @param {string} sign */
-export const goesUp = (level, sign) => ((level.direction ?? 0) || Math.sign(level.distance_ticks ?? 0)) * (sign === "rej" ? -1 : 1) > 0;
+export const goesUp = (level, sign) =>
+  ((level.direction ?? 0) || Math.sign(level.distance_ticks ?? 0)) * (sign === "rej" ? -1 : 1) > 0;
 
 /** @param {Level} level @param {string} sign */
 export function signalText(level, sign) {
@@ -50,7 +74,8 @@ export function signalText(level, sign) {
 }
 
 /** The score as an integer; null where there is none. @param {Level} level @param {string} sign */
-export const scoreOf = (level, sign) => (sign === "vd" || sign === "ny" || !known(level.score) ? null : Math.round(level.score));
+export const scoreOf = (level, sign) =>
+  sign === "vd" || sign === "ny" || !known(level.score) ? null : Math.round(level.score);
 
 // ---- components, causes first --------------------------------------------------------------
 
@@ -61,9 +86,12 @@ const side = (level) => (level.barrier?.side === "ask" ? "asks" : level.barrier?
 export function barrierCause(level) {
   const who = side(level);
   const said = /** @type {Record<string, string>} */ ({
-    VACUUM: `${who} are being pulled`, CONSUMED: `${who} were traded away`, WEAK: `${who} are thin`,
-    WALL: `a wall of ${who} stands`, ABSORPTION: `${who} are hit and refill`,
-  }); // prettier-ignore
+    VACUUM: `${who} are being pulled`,
+    CONSUMED: `${who} were traded away`,
+    WEAK: `${who} are thin`,
+    WALL: `a wall of ${who} stands`,
+    ABSORPTION: `${who} are hit and refill`,
+  });
   return said[level.barrier?.held_state ?? level.barrier?.state ?? ""] ?? `${who} as usual`;
 }
 
@@ -76,12 +104,14 @@ export function tapeCause(level) {
 
 /** @param {Level} level */
 export function fuelCause(level) {
-  return { AMPLIFY: "dealers amplify", DAMPEN: "dealers damp" }[level.fuel?.effect ?? ""] ?? "dealers neutral";
+  return { AMPLIFY: "dealers amplify", DAMPEN: "dealers damp" }[String(level.fuel?.effect)] ?? "dealers neutral";
 }
 
 export const COMPONENTS = /** @type {const} */ ([
-  ["barrier", "Barrier", barrierCause], ["tape", "Tape", tapeCause], ["fuel", "Fuel", fuelCause],
-]); // prettier-ignore
+  ["barrier", "Barrier", barrierCause],
+  ["tape", "Tape", tapeCause],
+  ["fuel", "Fuel", fuelCause],
+]);
 
 /** Components with points, largest first. @param {Level} level @returns {[string, number][]} */
 export function causes(level) {
@@ -93,21 +123,34 @@ export function causes(level) {
   return found.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
 }
 
-/** Why a component has no points. @param {Level} level @param {string} key @param {import("./standing.js").Standing} standing */
+/**
+ * Why a component has no points.
+ * @param {Level} level
+ * @param {string} key
+ * @param {import("./standing.js").Standing} standing
+ */
 export function whyUnknown(level, key, standing) {
   if (standing.halted) return "unknown here, not zero: trading is halted";
   const reason = level.barrier?.void_reason;
   if (reason === "warm-up" || standing.name === "first") return "not yet: its window is not full";
-  if (reason === "beyond ten levels") return key === "barrier" ? "outside the ten levels of the book" : "not judged without a barrier";
+  if (reason === "beyond ten levels")
+    return key === "barrier" ? "outside the ten levels of the book" : "not judged without a barrier";
   return reason === "inside the spread" ? reason : "unknown here, not zero";
 }
 
 /** @param {string} reason */
 export function barrierAbsent(reason) {
-  return /** @type {Record<string, string>} */ ({
-    "beyond ten levels": "outside the book", "inside the spread": "inside the spread", "warm-up": "not yet: its window is not full",
-    "snap is void": "void", "not whole": "void: its window is not whole", crossed: "void: the book is crossed", "no book": "void: no book",
-  })[reason] ?? reason; // prettier-ignore
+  return (
+    /** @type {Record<string, string>} */ ({
+      "beyond ten levels": "outside the book",
+      "inside the spread": "inside the spread",
+      "warm-up": "not yet: its window is not full",
+      "snap is void": "void",
+      "not whole": "void: its window is not whole",
+      crossed: "void: the book is crossed",
+      "no book": "void: no book",
+    })[reason] ?? reason
+  );
 }
 
 /** The counts behind a component, in one line. @param {Level} level @param {string} key @param {number} snapNs */
@@ -131,14 +174,17 @@ export function facts(level, key, snapNs) {
   }
   const of = level.fuel ?? {};
   if (!known(of.net)) return "no option prints near it";
-  const flow = known(of.gamma_flow) ? `dealers ${of.gamma_flow < 0 ? "short" : "long"} ${count(Math.abs(of.gamma_flow))} by flow; ` : "";
+  const flow = known(of.gamma_flow)
+    ? `dealers ${of.gamma_flow < 0 ? "short" : "long"} ${count(Math.abs(of.gamma_flow))} by flow; `
+    : "";
   const error = known(of.error) ? ` ± ${of.error.toFixed(2)}` : "";
   return `${flow}net ${signedFixed(of.net)}${error} of ${count(of.prints)} prints near it`;
 }
 
 /** @param {Level} level */
 export function stateWord(level, /** @type {string} */ key) {
-  if (key === "barrier") return level.barrier?.held_state ?? (level.barrier?.state === "VOID" ? "" : (level.barrier?.state ?? ""));
+  if (key === "barrier")
+    return level.barrier?.held_state ?? (level.barrier?.state === "VOID" ? "" : (level.barrier?.state ?? ""));
   return key === "tape" ? tapeCause(level) : (level.fuel?.effect ?? "");
 }
 
@@ -168,16 +214,33 @@ export function heldText(held) {
   ];
 }
 
-/** Under a level's name: distance, barrier, touches.
- * @param {Level} level @param {string} sign @param {boolean} approximate @param {import("./standing.js").Standing} standing */
+/**
+ * Under a level's name: distance, barrier, touches.
+ * @param {Level} level
+ * @param {string} sign
+ * @param {boolean} approximate
+ * @param {import("./standing.js").Standing} standing
+ */
 export function underName(level, sign, approximate, standing) {
   const reason = level.barrier?.void_reason;
   let barrier = stateWord(level, "barrier");
   if (sign === "ny") barrier = standing.until ? `first score ${standing.until}` : "window not full";
-  else if (sign === "vd") barrier = standing.halted ? "halted" : standing.until ? `void until ${standing.until}` : reason ? barrierAbsent(reason) : "void";
+  else if (sign === "vd")
+    barrier = standing.halted
+      ? "halted"
+      : standing.until
+        ? `void until ${standing.until}`
+        : reason
+          ? barrierAbsent(reason)
+          : "void";
   else if (reason) barrier = barrierAbsent(reason);
   const touches = level.touches ?? 0;
-  const rest = approximate && sign !== "vd" && sign !== "ny" ? ` · ${hole(level)}` : touches && sign !== "ny" ? ` · ${touches} touch${touches > 1 ? "es" : ""}` : "";
+  const rest =
+    approximate && sign !== "vd" && sign !== "ny"
+      ? ` · ${hole(level)}`
+      : touches && sign !== "ny"
+        ? ` · ${touches} touch${touches > 1 ? "es" : ""}`
+        : "";
   return ` · ${barrier}${rest}`;
 }
 
@@ -191,12 +254,15 @@ export function aboveBelow(level, tick) {
 }
 
 /** What an empty lake's page says where levels will be. */
-export const NO_LEVELS = "No levels yet. They appear with the first recorded price; pre-market and prior-day levels need those sessions in the lake.";
+export const NO_LEVELS =
+  "No levels yet. They appear with the first recorded price; " +
+  "pre-market and prior-day levels need those sessions in the lake.";
 
 /** @param {string[]} missing kinds */
 export function waitingKinds(missing) {
   if (!missing.length) return "";
-  return `${missing.length} more kinds of level wait for their sessions or for data from before the recording began, e.g. ${missing.slice(0, 3).map(kindName).join(", ").toLowerCase()}.`;
+  const some = missing.slice(0, 3).map(kindName).join(", ").toLowerCase();
+  return `${missing.length} more kinds of level wait for their sessions or for earlier data, e.g. ${some}.`;
 }
 
 export const ALL_KINDS = Object.keys(KINDS);
@@ -208,17 +274,28 @@ export const thresholds = (high, low) =>
 /** @param {Level} level @param {string} sign @returns {Part[]} */
 export function chance(level, sign) {
   if (sign === "vd" || sign === "ny") return [{ t: "P(break): void with the score." }];
+  const within = known(level.p_horizon_s) ? ` in ${level.p_horizon_s} s` : "";
   if (known(level.p_break))
     return [
-      { t: "P(break) " }, { t: level.p_break.toFixed(2), b: true },
-      { t: `${known(level.p_horizon_s) ? ` in ${level.p_horizon_s} s` : ""} · model ${String(level.model_id ?? NONE).slice(0, 8)}` },
-    ]; // prettier-ignore
+      { t: "P(break) " },
+      { t: level.p_break.toFixed(2), b: true },
+      {
+        t: `${within} · model ${String(level.model_id ?? NONE).slice(0, 8)}`,
+      },
+    ];
   return [{ t: `P(break): ${level.model_note ?? "no model scores this level"}.` }];
 }
 
 // ---- the rows behind a score -----------------------------------------------------------------
 
-const ACTION = /** @type {Record<string, string>} */ ({ A: "added", C: "cancelled", M: "changed", T: "traded", F: "filled", R: "cleared" });
+const ACTION = /** @type {Record<string, string>} */ ({
+  A: "added",
+  C: "cancelled",
+  M: "changed",
+  T: "traded",
+  F: "filled",
+  R: "cleared",
+});
 const BOOK_SIDE = /** @type {Record<string, string>} */ ({ A: "ask", B: "bid" });
 
 /** A row of /api/rows in words. @param {any} row */
@@ -229,9 +306,15 @@ export function evidence(row) {
   const taken = !known(aggressor) || aggressor === 0 ? "side unknown" : aggressor > 0 ? "bought" : "sold";
   if (row.component === "fuel" || known(row.strike)) {
     const call = /^c/i.test(String(row.right ?? ""));
-    return { what: `${call ? "call" : "put"} ${taken}, at ${price(row.price)}`, at: `${count(row.strike)} ${call ? "C" : "P"}`, size, id };
+    return {
+      what: `${call ? "call" : "put"} ${taken}, at ${price(row.price)}`,
+      at: `${count(row.strike)} ${call ? "C" : "P"}`,
+      size,
+      id,
+    };
   }
   const at = known(row.price) ? price(row.price) : "";
-  if (row.component === "barrier" || action) return { what: `${BOOK_SIDE[row.side] ?? "book"} ${ACTION[action] ?? "changed"}`, at, size, id };
+  if (row.component === "barrier" || action)
+    return { what: `${BOOK_SIDE[row.side] ?? "book"} ${ACTION[action] ?? "changed"}`, at, size, id };
   return { what: taken, at, size, id };
 }

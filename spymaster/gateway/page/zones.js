@@ -10,7 +10,8 @@ const NEAR_PX = 7; // a click so near a zone means that zone
 export class ZoneDialog {
   /** @param {import("./model.js").Model} model @param {import("./chart.js").Chart} chart */
   constructor(model, chart) {
-    [this.model, this.chart] = [model, chart];
+    this.model = model;
+    this.chart = chart;
     this.dialog = /** @type {HTMLDialogElement} */ (byId("zonedialog"));
     /** @type {{zone: string, price: number | null}} */
     this.asked = { zone: "", price: null };
@@ -27,8 +28,16 @@ export class ZoneDialog {
     near.sort((a, b) => Math.abs(a[1] - at) - Math.abs(b[1] - at));
     const [name, own] = near[0] ?? [this.#free(zones), null];
     this.asked = { zone: name, price: own === null ? at : null };
-    put(byId("zonehead"), own === null ? `Set a zone of mine at ${price(at)}?` : `Remove my zone ${name} at ${price(own)}?`);
-    put(byId("zonesay"), own === null ? "It is judged as a level from the next snap on, and stays until it is removed." : "What was recorded of it stays recorded.");
+    put(
+      byId("zonehead"),
+      own === null ? `Set a zone of mine at ${price(at)}?` : `Remove my zone ${name} at ${price(own)}?`,
+    );
+    put(
+      byId("zonesay"),
+      own === null
+        ? "It is judged as a level from the next snap on, and stays until it is removed."
+        : "What was recorded of it stays recorded.",
+    );
     put(byId("zoneyes"), own === null ? "Set" : "Remove");
     put(byId("zoneerror"), "");
     if (!this.dialog.open) this.dialog.showModal();
