@@ -9,7 +9,7 @@ BENCHES := wal_append bronze_flush dbn_to_bronze recovery sim_generate massive_f
 # Where it is set, every process compiles the whole package anew, and the tests start many.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test torture bench docs lock clean
+.PHONY: run test torture soak bench docs lock clean
 
 run: .venv/installed
 	@$(BIN)/spymaster run $(ARGS)
@@ -24,6 +24,10 @@ test: .venv/installed
 # Hours of crashes, kills, failing disks and bit rot; prints the table of docs/durability.md.
 torture: .venv/installed
 	@$(BIN)/python -m tests.long $(ARGS)
+
+# An hour of a page that stays open before the simulated market: its heap, and how often it draws.
+soak: .venv/installed
+	@$(BIN)/python -m tests.long soak $(ARGS)
 
 # One script per claim about speed, each printing one JSON document.
 bench: .venv/installed

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
 from spymaster import settings
 from spymaster.daemon import Daemon
 from spymaster.engines.profile import Profile
+from spymaster.feeds.feed import Feed
 from spymaster.gateway.address import GatewayAt
 from tests.command_line import clean_environment
 
@@ -62,10 +63,10 @@ def served(folder: Path, *arguments: str, **environment: str) -> Iterator[Served
     Args:
         folder: where lake, log and output lie.
         arguments: of `spymaster run`.
-        environment: settings beside GATEWAY_PORT, which is any that is free.
+        environment: settings; GATEWAY_PORT is any that is free, unless one is given.
     """
     roots = ["--data-root", str(folder / "lake"), "--wal-root", str(folder / "wal")]
-    env = clean_environment(GATEWAY_PORT="0", **environment)
+    env = clean_environment(**{"GATEWAY_PORT": "0", **environment})
     with (folder / "daemon.out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "spymaster", "run", *roots, *arguments], stdout=out, stderr=out, env=env, cwd=folder
@@ -93,14 +94,23 @@ def _address(out: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 @contextmanager
-def served_here(folder: Path, source: str, speed: float, profile: Profile) -> Iterator[str]:
+def served_here(
+    folder: Path,
+    source: str | None,
+    speed: float,
+    profile: Profile,
+    feeds: Sequence[tuple[str, Feed]] = (),
+    began: Callable[[Daemon], None] = lambda _: None,
+) -> Iterator[str]:
     """Run a daemon in a thread of this process, which has all imported, until the block ends.
 
     Args:
         folder: where lake and log lie.
-        source: as `spymaster run` takes it.
+        source: as `spymaster run` takes it; None for the feeds alone.
         speed: likewise.
         profile: by what is judged.
+        feeds: the test's own, each with a name.
+        began: given the daemon, in its thread, before it runs.
 
     Yields:
         The page's address.
@@ -110,8 +120,11 @@ def served_here(folder: Path, source: str, speed: float, profile: Profile) -> It
     running = list[tuple[asyncio.AbstractEventLoop, Daemon]]()
 
     async def run() -> None:
-        daemon = Daemon(loaded, [source], speed, profile=profile, gateway=GatewayAt(port=0), opened=opened.put_nowait)
+        sources = [] if source is None else [source]
+        at = GatewayAt(port=0)
+        daemon = Daemon(loaded, sources, speed, feeds=feeds, profile=profile, gateway=at, opened=opened.put_nowait)
         running.append((asyncio.get_running_loop(), daemon))
+        began(daemon)
         await daemon.run()
 
     def thread() -> None:
@@ -148,7 +161,14 @@ class Tabs:
 
     @contextmanager
     def page(
-        self, url: str, *, at: str = "desk", theme: str = "dark", allowed: Sequence[str] = (), stored: str | None = None
+        self,
+        url: str,
+        *,
+        at: str = "desk",
+        theme: str = "dark",
+        allowed: Sequence[str] = (),
+        stored: str | None = None,
+        watched: str | None = None,
     ) -> Iterator[Page]:
         """Open an address; when the block ends, nothing may have gone wrong in it.
 
@@ -158,11 +178,14 @@ class Tabs:
             theme: dark or light.
             allowed: patterns of what the console may say, e.g. that a daemon that was ended does not answer.
             stored: what the page kept from a visit before, JSON.
+            watched: a script of the test's own, run before the page's.
         """
         width, height = WIDTHS[at]
         context = self._browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
         if stored is not None:
             context.add_init_script(f"localStorage.setItem('spymaster.page', {stored!r})")
+        if watched is not None:
+            context.add_init_script(watched)
         page = context.new_page()
         host, wrong = urlsplit(url).netloc, list[str]()
 

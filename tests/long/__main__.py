@@ -44,6 +44,8 @@ from tests.long.contests import CAME_OFF, play_many
 from tests.long.explorer import torture as explore
 from tests.long.fuel import LEAST, LEAST_BOUND, LEAST_TURNS
 from tests.long.fuel import measure as measure_fuel
+from tests.long.page import lines_of_states
+from tests.long.page_weight import lines_of_weight
 from tests.long.power import KINDS, CannotCutError, power_cuts
 from tests.long.replays import live_through
 from tests.long.rot import torture as rot
@@ -362,6 +364,14 @@ def replay(minutes: float, share: float, folder: Path, advance: Advance) -> list
     ]
 
 
+def page(share: float, folder: Path, advance: Advance) -> list[Line]:
+    return [Line(*one) for one in lines_of_states(folder, advance)]
+
+
+def heap(minutes: float, share: float, folder: Path, advance: Advance) -> list[Line]:
+    return [Line(*one) for one in lines_of_weight(minutes * share, folder, advance)]
+
+
 def _counted(counter: Counter[str], names: Sequence[str]) -> str:
     return ", ".join(f"{counter[name]} {name}" for name in names)
 
@@ -404,6 +414,9 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "truncation": truncation,
     "replay": partial(replay, 30),
     "session": partial(replay, 390),
+    "page": page,
+    "heap": partial(heap, 10),
+    "soak": partial(heap, 60),
 }
 
 
