@@ -51,8 +51,10 @@ def test_the_rows_behind_a_level_are_newest_first_and_of_its_components(live):
             assert stored == (row["ts_event_ns"], row["price"], row["size"], row["aggressor"])
 
 
-def test_a_level_that_is_none_has_no_rows(live):
-    assert "no level" in live.document("/api/rows?level=NONE", code=400)["error"]
+def test_a_level_that_has_left_has_no_rows_and_what_can_be_no_id_is_refused(live):
+    assert live.document("/api/rows?level=GONE")["rows"] == []
+    for text in ("", "%00", "-", "a%20b", "A" * 65, "%22"):
+        assert "Next:" in live.document(f"/api/rows?level={text}", code=400)["error"]
 
 
 def test_the_course_of_a_score_ends_with_the_score_of_now(live):
