@@ -68,19 +68,19 @@ class Answers:
         return {"level": level, "scores": self._broadcast.scores.of(level)}
 
     async def rows(self, asked: Asked) -> Document:
-        """Return the newest rows that a level's score rests on."""
+        """Return the newest rows that a level's score rests on; none of a level that the newest snap does not have."""
         asked.only("level", "component")
         level, component = asked.level(), asked.one_of("component", COMPONENTS, COMPONENTS[0])
         judge, snap = self._judged()
         found = snap.levels.filter(pc.equal(snap.levels.column("id"), pa.scalar(level)))
-        if not found.num_rows:
-            raise NotUsableError(f"{level} is no level of the newest snap. Nothing was read. Next: see /api/levels")
+        answer = {"level": level, "component": component, "ts_event_ns": snap.snap_ns}
+        if not found.num_rows:  # it may have left the universe since the page saw it
+            return {**answer, "rows": []}
         place = place_of(judge.profile, snap.contract, snap.snap_ns, found)
         newest = self._broadcast.rows
         assert newest is not None  # noqa: S101  # where there is a judge
         kept = newest.kept()
-        rows = await asyncio.to_thread(rows_behind, judge.profile, kept, place, component)
-        return {"level": level, "component": component, "ts_event_ns": snap.snap_ns, "rows": rows}
+        return {**answer, "rows": await asyncio.to_thread(rows_behind, judge.profile, kept, place, component)}
 
     async def explain(self, asked: Asked) -> str:
         """Return all rows behind a level's score, and where each lies, as JSON."""

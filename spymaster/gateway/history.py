@@ -152,9 +152,11 @@ def candles(
     symbol = profile.market.underlying if is_stock else profile.book.symbol
     within = Within(symbol, utc_text(from_ns)[:13], utc_text(max(to_ns - 1, from_ns))[:13])
     step_ns = step_s * NS_PER_SECOND
-    mine = f"ts_event_ns >= {from_ns} and ts_event_ns < {to_ns} and price is not null"
+    stamp, price = duckdb.ColumnExpression("ts_event_ns"), duckdb.ColumnExpression("price")
+    begin, end = duckdb.ConstantExpression(from_ns), duckdb.ConstantExpression(to_ns)
+    mine = (stamp >= begin) & (stamp < end) & price.isnotnull()
     if contract is not None and not is_stock:
-        mine += f" and contract = '{contract.replace(chr(39), chr(39) * 2)}'"
+        mine &= duckdb.ColumnExpression("contract") == duckdb.ConstantExpression(contract)
     order = "order by ts_event_ns, ts_recv_ns, capture_id, capture_seq"
     sums = (
         f"ts_event_ns // {step_ns} * {step_s} as second, first(price {order}), max(price), min(price), "

@@ -8,7 +8,8 @@ What counts, as of the newest snap, is what the engines take (`explain` has the 
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ from spymaster.events import FUTURES_MBP10, FUTURES_TRADES, OPTIONS_TRADES, Stre
 COMPONENTS: Final = ("all", "barrier", "tape", "fuel")
 KEPT_S: Final = 60
 MOST_BYTES: Final = 48 << 20  # kept; beyond, the oldest go
+PIECES: Final = 16  # of those bytes at least: a second that has more is more than one piece
+MOST_BATCHES: Final = 1_000  # of a piece: to join them holds the loop up for some ms
 MOST_ROWS: Final = 60  # of an answer
 MOST_LOOKED_AT: Final = 200_000  # rows of a component: some 20 ms in a thread
 _SCHEMAS: Final = {"barrier": FUTURES_MBP10.name, "tape": FUTURES_TRADES.name, "fuel": OPTIONS_TRADES.name}
@@ -34,7 +37,13 @@ _SHOWN: Final = {
     "tape": ("aggressor",),
     "fuel": ("aggressor", "strike", "right"),
 }
+_LOOKED_AT: Final = {
+    FUTURES_MBP10.name: [*_COMMON, "contract", *_SHOWN["barrier"]],
+    FUTURES_TRADES.name: [*_COMMON, "contract", *_SHOWN["tape"]],
+    OPTIONS_TRADES.name: [*_COMMON, "underlying", *_SHOWN["fuel"]],
+}
 _SIDES: Final = {"bid": "B", "ask": "A"}
+_Choice = Callable[[pa.RecordBatch], NDArray[np.bool_]]
 
 
 class Place(NamedTuple):
@@ -74,19 +83,54 @@ def place_of(profile: Profile, contract: str, snap_ns: int, level: pa.RecordBatc
     return Place(contract, snap_ns, zone, side, said["price"])
 
 
+class _Second:
+    """Rows of a stream while a second of them is collected; whole batches until they are joined."""
+
+    def __init__(self, stream: Stream, begin_ns: int) -> None:
+        self.stream, self._begin_ns, self.newest_ns = stream, begin_ns, begin_ns
+        self._batches: list[pa.RecordBatch] = []
+        self.bytes = 0
+
+    def add(self, batch: pa.RecordBatch, newest_ns: int) -> int:
+        """Keep a batch; return about what it holds, which until it is joined is the columns that are left out too."""
+        size = batch.num_rows * (500 if self.stream.schema == FUTURES_MBP10.name else 150)
+        self._batches.append(batch.select(_LOOKED_AT[self.stream.schema]))
+        self.newest_ns = max(self.newest_ns, newest_ns)
+        self.bytes += size
+        return size
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the next rows begin another."""
+        is_much = self.bytes > MOST_BYTES // PIECES or len(self._batches) >= MOST_BATCHES
+        return is_much or self.newest_ns - self._begin_ns >= NS_PER_SECOND
+
+    def joined(self) -> Published:
+        """Return its rows as one batch, which it has from then on: a copy, so that the others' memory goes."""
+        if len(self._batches) > 1:
+            self._batches = [pa.concat_batches(self._batches)]  # type: ignore[attr-defined]  # the stubs lack it
+            self.bytes = self._batches[0].nbytes
+        return Published(self.stream, self._batches[0])
+
+
 class NewestRows:
-    """The newest minute of what the engines read of the bus; at most `MOST_BYTES`."""
+    """The newest minute of what the engines read of the bus; at most `MOST_BYTES`.
+
+    The bus has some 200 batches a second of a stream. A second of them is joined to one, of the columns that are looked
+    at: to filter a minute costs by the batch, not by the row.
+    """
 
     def __init__(self, profile: Profile) -> None:
         """Begin without rows."""
-        self._profile = profile
         self._symbols = {
             FUTURES_MBP10.name: {profile.book.symbol, "ALL"},
             FUTURES_TRADES.name: {profile.book.symbol, "ALL"},
             OPTIONS_TRADES.name: {profile.market.underlying, "ALL"},
         }
-        self._kept: deque[tuple[Published, int, int]] = deque()  # with the newest time, and its bytes
-        self._bytes = 0
+        self._whole: deque[tuple[Published, int, int]] = deque()  # with the newest time, and its bytes
+        self._open: dict[Stream, _Second] = {}
+        self._newest_ns = 0
+        self._bytes = 0  # of both
 
     def wants(self, stream: Stream) -> bool:
         """Return whether a stream's rows are kept."""
@@ -94,16 +138,31 @@ class NewestRows:
 
     def take(self, item: Published) -> None:
         """Keep rows as they are published."""
-        newest_ns = int(item.batch.column("ts_event_ns").to_numpy().max())
-        size = item.batch.num_rows * (500 if item.stream.schema == FUTURES_MBP10.name else 150)
-        self._kept.append((item, newest_ns, size))
-        self._bytes += size
-        while self._bytes > MOST_BYTES or self._kept[0][1] < newest_ns - KEPT_S * NS_PER_SECOND:
-            self._bytes -= self._kept.popleft()[2]
+        self._newest_ns = newest_ns = int(item.batch.column("ts_event_ns").to_numpy().max())
+        second = self._open.get(item.stream)
+        if second is None:
+            second = self._open[item.stream] = _Second(item.stream, newest_ns)
+        self._bytes += second.add(item.batch, newest_ns)
+        if second.is_whole:
+            del self._open[item.stream]
+            self._whole.append((self._joined(second), second.newest_ns, second.bytes))
+        while self._whole and (self._bytes > MOST_BYTES or self._whole[0][1] < self._since_ns):
+            self._bytes -= self._whole.popleft()[2]
+
+    @property
+    def _since_ns(self) -> int:
+        return self._newest_ns - KEPT_S * NS_PER_SECOND
+
+    def _joined(self, second: _Second) -> Published:
+        before = second.bytes
+        joined = second.joined()
+        self._bytes += second.bytes - before
+        return joined
 
     def kept(self) -> list[Published]:
-        """Return what is kept, newest first: for a thread to look through."""
-        return [item for item, _, _ in reversed(self._kept)]
+        """Return what is kept, newest first of each stream: for a thread to look through."""
+        collecting = [self._joined(second) for second in self._open.values() if second.newest_ns >= self._since_ns]
+        return collecting + [item for item, newest_ns, _ in reversed(self._whole) if newest_ns >= self._since_ns]
 
     @property
     def bytes(self) -> int:
@@ -120,20 +179,23 @@ def rows_behind(profile: Profile, kept: Sequence[Published], place: Place, compo
         place: where the level is.
         component: of `COMPONENTS`.
     """
-    names = COMPONENTS[1:] if component == "all" else (component,)
-    found = [row for name in names for row in _of_component(profile, kept, place, name)]
+    found: list[dict[str, Any]] = []
+    for name in COMPONENTS[1:] if component == "all" else (component,):
+        is_of_it = _chosen(profile, place, name)
+        if is_of_it is None:
+            continue
+        for stream in {item.stream for item in kept if item.stream.schema == _SCHEMAS[name]}:
+            found += _of_stream(stream, (batch for of, batch in kept if of == stream), name, is_of_it)
     return sorted(found, key=lambda row: (row["ts_event_ns"], row["capture_seq"]), reverse=True)[:MOST_ROWS]
 
 
-def _of_component(
-    profile: Profile, kept: Sequence[Published], place: Place, component: str
+def _of_stream(
+    stream: Stream, batches: Iterator[pa.RecordBatch], component: str, is_of_it: _Choice
 ) -> Iterator[dict[str, Any]]:
     left, looked_at = MOST_ROWS, 0
-    for stream, batch in kept:
-        if stream.schema != _SCHEMAS[component]:
-            continue
+    for batch in batches:
         looked_at += batch.num_rows
-        rows = batch.filter(pa.array(_mine(profile, batch, place, component)))
+        rows = batch.filter(pa.array(is_of_it(batch)))
         rows = rows.slice(max(rows.num_rows - left, 0))
         for row in reversed(rows.select([*_COMMON, *_SHOWN[component]]).to_pylist()):
             row["capture_id"] = str(row["capture_id"])  # 63 bits are no number of JavaScript's
@@ -143,23 +205,35 @@ def _of_component(
             return
 
 
-def _mine(profile: Profile, batch: pa.RecordBatch, place: Place, component: str) -> NDArray[np.bool_]:
-    """Return which rows are of a component."""
+def _chosen(profile: Profile, place: Place, component: str) -> _Choice | None:
+    """Return what says which rows are of a component; None where none can be."""
     if component == "fuel":
-        reach = (profile.options.near_ticks + 1e-6) * profile.market.tick
-        near = np.abs(values_of(batch.column("strike")) - place.price) <= reach
-        return near & is_text(batch.column("underlying"), profile.market.underlying)
-    ours = is_text(batch.column("contract"), place.contract)
+        return partial(_is_fuel, profile, place)
     if component == "tape":
-        since_ns = place.snap_ns - profile.tape.window_s * NS_PER_SECOND
-        return ours & (batch.column("ts_event_ns").to_numpy() >= since_ns)
+        return partial(_is_tape, profile, place)
     if place.zone is None or place.side is None:
-        return np.zeros(batch.num_rows, np.bool_)
-    low, high = place.zone
-    price, half = values_of(batch.column("price")), profile.book.tick / 2
-    inside = (price > low - half) & (price < high + half)
+        return None
+    return partial(_is_barrier, profile.book.tick / 2, place.contract, place.zone, _SIDES[place.side])
+
+
+def _is_fuel(profile: Profile, place: Place, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    reach = (profile.options.near_ticks + 1e-6) * profile.market.tick
+    near = np.abs(values_of(batch.column("strike")) - place.price) <= reach
+    return near & is_text(batch.column("underlying"), profile.market.underlying)
+
+
+def _is_tape(profile: Profile, place: Place, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    since_ns = place.snap_ns - profile.tape.window_s * NS_PER_SECOND
+    return is_text(batch.column("contract"), place.contract) & (batch.column("ts_event_ns").to_numpy() >= since_ns)
+
+
+def _is_barrier(
+    half: float, contract: str, zone: tuple[float, float], side: str, batch: pa.RecordBatch
+) -> NDArray[np.bool_]:
+    price = values_of(batch.column("price"))
+    inside = (price > zone[0] - half) & (price < zone[1] + half)
     printed = is_text(batch.column("action"), "T")  # a print says its aggressor's side
-    return ours & inside & (printed | is_text(batch.column("side"), _SIDES[place.side]))
+    return is_text(batch.column("contract"), contract) & inside & (printed | is_text(batch.column("side"), side))
 
 
 def is_text(column: Any, text: str | None) -> NDArray[np.bool_]:

@@ -133,7 +133,7 @@ class Serving:
     @contextmanager
     def page(self, **how):
         """A page that follows the stream."""
-        url = self.url.replace("http", "ws", 1) + "ws/stream"
+        url = f"ws://127.0.0.1:{self.port}/ws/stream"
         with connect(url, compression=None, open_timeout=WAIT_S, max_size=None, **how) as socket:
             yield Page(socket)
 

@@ -28,7 +28,8 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    at = GatewayAt(port=0, token=TOKEN)
+    """A daemon that serves whoever reaches this machine and has the token."""
+    at = GatewayAt("0.0.0.0", port=0, token=TOKEN)  # noqa: S104 - asked by loopback
     with Serving(tmp_path_factory.mktemp("guarded"), NO_MARKET, at=at, gateway_token=TOKEN) as serving:
         yield serving.opened()
 
@@ -219,14 +220,17 @@ def test_bytes_that_are_no_http_end_a_connection_and_nothing_else(served):
     assert served.ask("/")[0] == 200
 
 
-def test_without_the_token_nothing_is_answered_and_with_it_all_is(guarded):
-    for path in ("/", "/health", "/metrics", "/api/status", "/page/main.js", "/openapi.json"):
-        assert guarded.ask(path)[0] == 401, path
-        assert guarded.ask(path, headers=[("Authorization", "Bearer wrong")])[0] in {401, 429}
-        assert guarded.ask(path, headers=BEARER)[0] in {200, 404}
+@pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/api/status", "/page/main.js", "/openapi.json"])
+def test_without_the_token_nothing_is_answered_and_with_it_all_is(guarded, path):
+    assert guarded.ask(path)[0] == 401
+    assert guarded.ask(path, headers=[("Authorization", "Bearer wrong")])[0] == 401
+    assert guarded.ask(path, headers=BEARER)[0] in ({200, 503} if path == "/health" else {200})
+
+
+def test_without_the_token_nothing_is_streamed(guarded):
     with pytest.raises(InvalidStatus) as refused, guarded.page():
         pass
-    assert refused.value.response.status_code in {401, 429}
+    assert refused.value.response.status_code == 401
     with guarded.page(additional_headers=dict(BEARER)) as page:
         assert page.next()["type"] == "full"
 

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import time
-from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from spymaster.bus import Published
 from spymaster.engines.profile import profile_named
 from spymaster.errors import UsageError
+from spymaster.events import FUTURES_MBP10, Stream
 from spymaster.gateway import explained
 from spymaster.gateway.explained import Explainer
 from spymaster.gateway.history import MOST_WAITING, BusyError, History, TooLongError, hold_rate
@@ -18,6 +20,8 @@ from spymaster.gateway.openapi import openapi_document
 from spymaster.query.lake import Lake
 from tests.gateway.serving import WAIT_S
 
+SIM = profile_named("SIM")
+PLAIN = {pa.string(): "", pa.bool_(): False, **dict.fromkeys([pa.int8(), pa.int32(), pa.int64(), pa.float64()], 0)}
 HELD = {"held", "broke", "neither", "n"}
 
 
@@ -47,8 +51,10 @@ def test_the_rows_behind_a_level_are_newest_first_and_of_its_components(live):
             assert stored == (row["ts_event_ns"], row["price"], row["size"], row["aggressor"])
 
 
-def test_a_level_that_is_none_has_no_rows(live):
-    assert "no level" in live.document("/api/rows?level=NONE", code=400)["error"]
+def test_a_level_that_has_left_has_no_rows_and_what_can_be_no_id_is_refused(live):
+    assert live.document("/api/rows?level=GONE")["rows"] == []
+    for text in ("", "%00", "-", "a%20b", "A" * 65, "%22"):
+        assert "Next:" in live.document(f"/api/rows?level={text}", code=400)["error"]
 
 
 def test_the_course_of_a_score_ends_with_the_score_of_now(live):
@@ -170,39 +176,72 @@ def test_a_share_of_touches_has_its_interval_and_too_few_have_none(counts, inter
         assert (found["low"], found["high"]) == pytest.approx(interval, abs=0.001)
 
 
+def books(count, price=6900.0, rows=1):
+    """Return so many batches of book updates, 5 ms apart."""
+    batch, begin_ns = one_book(price, rows), 10**18
+    stream = Stream(FUTURES_MBP10.name, SIM.book.symbol)
+    at = batch.schema.get_field_index("ts_event_ns")
+    for n in range(count):
+        times = pa.array([begin_ns + n * 5_000_000] * rows, pa.int64())
+        yield Published(stream, batch.set_column(at, batch.schema.field(at), times))
+
+
+def one_book(price, rows):
+    said = {"contract": "ESZ5", "price": price, "action": "A", "side": "A"}
+    plain = [said.get(column.name, None if column.nullable else PLAIN[column.type]) for column in FUTURES_MBP10.log]
+    columns = zip(plain, FUTURES_MBP10.log, strict=True)
+    return pa.record_batch(
+        [pa.array([value] * rows, column.type) for value, column in columns], schema=FUTURES_MBP10.log
+    )
+
+
 class TestNewestRows:
     """A minute of rows, in a bound of bytes, looked through from its end."""
 
-    SIM: ClassVar = profile_named("SIM")
-
-    def test_what_is_older_than_a_minute_goes(self, live):
-        newest = live.gateway.broadcast.rows
-        kept = live.in_loop(newest.kept)
-        last_ns = max(int(item.batch.column("ts_event_ns").to_numpy().max()) for item in kept)
-
-        assert min(int(item.batch.column("ts_event_ns").to_numpy().max()) for item in kept) > last_ns - 65 * 10**9
-
-    def test_beyond_the_bound_the_oldest_go(self, live, monkeypatch):
-        monkeypatch.setattr("spymaster.gateway.newest_rows.MOST_BYTES", 200_000)
-        newest, kept = NewestRows(self.SIM), live.in_loop(live.gateway.broadcast.rows.kept)
-        for item in reversed(kept):
+    def test_batches_are_joined_to_seconds_and_the_second_of_now_is_there_too(self):
+        newest, taken = NewestRows(SIM), list(books(1_100))
+        for item in taken:
             newest.take(item)
+        kept = newest.kept()
 
-        assert newest.bytes <= 200_000
-        assert newest.kept()[0] is kept[0]
+        assert len(kept) == 6
+        rows = pa.concat_batches([item.batch for item in reversed(kept)])
+        assert rows.equals(pa.concat_batches([item.batch for item in taken]).select(rows.schema.names))
+        newest.take(taken[-1])
+        assert sum(item.batch.num_rows for item in newest.kept()) == 1_101
+
+    def test_what_is_older_than_a_minute_goes(self):
+        newest = NewestRows(SIM)
+        for item in books(70 * 200):
+            newest.take(item)
+        times = np.concatenate([item.batch.column("ts_event_ns").to_numpy() for item in newest.kept()])
+
+        assert 59 * 10**9 <= times.max() - times.min() <= 62 * 10**9
+
+    def test_beyond_the_bound_the_oldest_go(self, monkeypatch):
+        monkeypatch.setattr("spymaster.gateway.newest_rows.MOST_BYTES", 200_000)
+        newest = NewestRows(SIM)
+        for item in books(3_000, rows=3):
+            newest.take(item)
+            assert newest.bytes <= 200_000
+
+        kept = newest.kept()
+        assert kept[0].batch.column("ts_event_ns")[-1].as_py() == 10**18 + 2_999 * 5_000_000
+        assert sum(item.batch.num_rows for item in kept) > 1_000
 
     def test_book_changes_are_those_in_the_zone_on_its_side(self, live):
         kept = live.in_loop(live.gateway.broadcast.rows.kept)
-        books = [item for item in kept if item.stream.schema == "futures.mbp10"]
-        prices = np.concatenate([item.batch.column("price").to_numpy(zero_copy_only=False) for item in books])
+        of_books = [item for item in kept if item.stream.schema == "futures.mbp10"]
+        prices = np.concatenate([item.batch.column("price").to_numpy(zero_copy_only=False) for item in of_books])
         price = float(np.nanmedian(prices))
         place = Place("ESZ5", 0, (price, price + 0.25), "ask", price)
 
-        rows = rows_behind(self.SIM, kept, place, "barrier")
+        rows = rows_behind(SIM, kept, place, "barrier")
 
         assert rows
         assert {row["price"] for row in rows} <= {price, price + 0.25}
         assert {row["side"] for row in rows if row["action"] != "T"} <= {"A"}
+        assert rows_behind(SIM, kept, place._replace(zone=None), "barrier") == []
 
 
 def test_the_openapi_document_names_every_route_and_each_parameter_of_it(live):
