@@ -4,7 +4,7 @@ The first that is true:
     empty   no row was ever recorded here
     halt    the exchange stopped trading in the judged contract
     stale   a stream that flowed is silent
-    first   the judge warms up, or what its windows need has not been recorded for long enough
+    first   the judge warms up, or what its windows need has not been recorded for long enough, and no hole explains it
     gap     a hole lies in a window of the score
     void    another input is missing, or the judge is
     live    none of these
@@ -108,7 +108,8 @@ def _judged(facts: Facts, snap: Snap | None) -> Condition:
     reason = snap.void_reason
     if reason is None and _is_warming(snap):
         reason = "warm-up"
-    if reason in _BEGINNING and facts.now_ns - facts.began_ns < FIRST_NS:
+    begins = facts.now_ns - facts.began_ns < FIRST_NS and _hole(facts, snap) is None
+    if reason in _BEGINNING and begins:
         return Condition("first", reason, facts.began_ns, first=_first(facts, snap))
     return _windowed(facts, snap)
 

@@ -46,6 +46,7 @@ class Seen:
         self.captures: set[int] = set()
         self.recorded: bool | None = None
         self._changes = changes
+        self._endless: dict[str, set[str]] = {}  # by stream its gaps, of which only the begin is on record
 
     def learn(self, past: Past, began_ns: int) -> Iterator[Alert]:
         """Take what earlier runs recorded; yield the gaps that this run's own start has found."""
@@ -73,6 +74,8 @@ class Seen:
             self._take_captures(item.batch)
         else:
             self.streams.put(stream, item.batch)
+            if str(stream) in self._endless:
+                self._end_gaps(str(stream), item.batch)
             if stream.schema == REFERENCE_STATUS.name:
                 self._take_statuses(item.batch)
 
@@ -80,9 +83,27 @@ class Seen:
         for gap in gaps:
             self.gaps.pop(gap["gap_id"], None)  # so that the newest is the last
             self.gaps[gap["gap_id"]] = gap
+            if gap["start_ns"] is not None and gap["end_ns"] is None:
+                self._endless.setdefault(gap["stream"], set()).add(gap["gap_id"])
         yield from self._changes.gaps(gaps, clock.utc_now_ns())
         while len(self.gaps) > MOST_GAPS:
             del self.gaps[next(iter(self.gaps))]
+
+    def _end_gaps(self, stream: str, rows: pa.RecordBatch) -> None:
+        """Let a stream's gaps end where it goes on. What is on record of a lost connection is where it was lost."""
+        times_ns = rows.column("ts_event_ns").to_numpy()
+        waiting = set[str]()
+        for gap_id in self._endless.pop(stream):
+            gap = self.gaps.get(gap_id)
+            if gap is None or gap["start_ns"] is None:
+                continue  # of many, among the oldest
+            later_ns = times_ns[times_ns > gap["start_ns"]]
+            if later_ns.size:
+                self.gaps[gap_id] = {**gap, "end_ns": int(later_ns.min())}
+            else:
+                waiting.add(gap_id)  # rows from before it
+        if waiting:
+            self._endless[stream] = waiting
 
     def _take_captures(self, rows: pa.RecordBatch) -> None:
         for row in rows.select(["event", "of_capture_id", "stream_rows", "complete"]).to_pylist():

@@ -1,6 +1,6 @@
 """The page in each state, reached by what causes it, in a real Chromium: `python -m tests.long page`.
 
-A daemon on a market whose connection the trial holds, one that hears nothing, one whose judge lacks an input, and one
+A daemon on a market whose connection the trial holds, one that hears nothing, and one
 in a process of its own that is stopped, ended and started again. In each state the page says what its design says, axe
 finds nothing serious at any width and theme, nothing stands in the console, nobody else is asked.
 """
@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import Page
 
 from spymaster.daemon import Daemon
-from spymaster.engines.profile import profile_named, read_profile
+from spymaster.engines.profile import read_profile
 from spymaster.signals.live import LiveJudge
 from tests.gateway.browser import WIDTHS, Tabs, chromium, served, served_here, until
 from tests.live_feed import SILENT, LiveFeed
@@ -99,7 +99,7 @@ WORDS: Final = {
     "gap": Words(
         r"^LIVE", r"(But its window holds a gap|Score void:.* its window holds a gap)", "", (r"Open gaps\s+[1-9]",)
     ),
-    "void": Words(r"^LIVE", r"Score void: there is no quote of the stock", "", ("Feeds",)),
+    "void": Words(r"^LIVE", r"Score void: the book is crossed", "", ("Feeds",)),
     "down": Words(
         r"^NO DAEMON\s+since \d\d:\d\d:\d\d",
         r"^The daemon does not answer since .*What you see is the last it said\. This page tries again every second\.",
@@ -148,7 +148,7 @@ def _seer(tabs: Tabs, url: str, allowed: tuple[str, ...] = ()) -> Iterator[Seer]
 
 def states(folder: Path, advance: Callable[[int, int], None]) -> Iterator[Found]:
     """Yield what was found in each state, in the order in which they are reached."""
-    parts = (_empty, _steered, _void, _gone)
+    parts = (_empty, _steered, _gone)
     with chromium() as tabs:
         for number, part in enumerate(parts):
             try:
@@ -162,12 +162,6 @@ def _empty(tabs: Tabs, folder: Path) -> Iterator[Found]:
     profile = read_profile(PROFILE.format(warm_up_s=4), "page.toml")
     with served_here(folder, None, 1, profile, [("live", LiveFeed(end=SILENT))]) as url, _seer(tabs, url) as seer:
         yield seer.sees("empty")
-
-
-def _void(tabs: Tabs, folder: Path) -> Iterator[Found]:
-    """Judge SPY's levels by ES alone: no quote of SPY comes."""
-    with served_here(folder, f"sim-es:{MARKET}", 1, profile_named("SPY")) as url, _seer(tabs, url) as seer:
-        yield seer.sees("void", START_S)
 
 
 def _steered(tabs: Tabs, folder: Path) -> Iterator[Found]:
@@ -192,6 +186,9 @@ def _steered(tabs: Tabs, folder: Path) -> Iterator[Found]:
         yield seer.sees("halt")
         feed.halted = False
         until(seer.page, "document.body.dataset.state !== 'halt'")
+        feed.crossed = True
+        yield seer.sees("void", 60)
+        feed.crossed = False
         feed.lost_s = 3
         yield seer.sees("gap")
 

@@ -60,7 +60,7 @@ def signals_alike_in_grey(page: Page) -> list[str]:
         return [f"the rows say {said}"]
     found = []
     for theme in ("dark", "light"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
         page.wait_for_timeout(300)
         boxes = [grey(page, row.locator(".sig")) for row in rows]
         glyphs = [grey(page, row.locator("svg").first) for row in rows]
@@ -88,5 +88,5 @@ def grey(page: Page, seen: Locator) -> NDArray[np.float64]:
 def fill_and_edge(box: NDArray[np.float64]) -> tuple[float, float]:
     """Return by how much a box's fill differs from what it lies on, and its edge from its fill."""
     inner = box[AROUND:-AROUND, AROUND:-AROUND]
-    fill, edge, around = np.median(inner[4:-4, 4:-4]), np.median(inner[0, 6:-6]), np.median(box[0])
+    fill, edge, around = np.median(inner[4:-4, 4:-4]), np.median(inner[0, 6:-6]), np.median(box[AROUND:-AROUND, 0])
     return round(float(abs(fill - around))), round(float(abs(edge - fill)))

@@ -15,6 +15,8 @@ from spymaster.simulation.source import SimFeed, dbn_info
 
 LOOK_S: Final = 0.02
 MAPPING: Final = 22  # the type of the records that name an instrument's id
+BOOK: Final = 10  # of those with ten levels
+FIRST_LEVEL: Final = 48  # bytes before its bid, which its ask follows
 _MAPPINGS_MOST: Final = 3  # future, next future, spread
 
 
@@ -25,6 +27,7 @@ class SteeredFeed:
         silent: nothing comes; what happens meanwhile comes late.
         lost_s: set to more than 0: the connection goes, and comes back without that many seconds of the market.
         halted: the exchange's word.
+        crossed: the best bid is above the best ask in each book.
     """
 
     waits, pace_by = False, None
@@ -32,7 +35,7 @@ class SteeredFeed:
     def __init__(self, described: str) -> None:
         """Describe the market as `sim:` does."""
         self._sim = SimFeed.parse(described)
-        self.silent, self.lost_s, self.halted = False, 0.0, False
+        self.silent, self.lost_s, self.halted, self.crossed = False, 0.0, False, False
 
     async def deliveries(self, frontiers: Frontiers) -> AsyncIterator["SteeredDelivery"]:
         market = await anext(self._sim.deliveries(frontiers))
@@ -95,6 +98,7 @@ class SteeredDelivery:
                 lost_s, self._feed.lost_s = self._feed.lost_s, 0.0
                 await self._market.skip(lost_s)
                 raise FeedLostError("disconnect", "the trial has cut it")
+            data = _crossed(data) if self._feed.crossed else data
             yield [RawMessage(data, utc_now_ns()), *self._said()]
 
     def _said(self) -> list[RawMessage]:
@@ -110,6 +114,17 @@ class SteeredDelivery:
 
     async def recorded(self, outcome: CaptureSummary) -> None:
         pass
+
+
+def _crossed(data: bytes) -> bytes:
+    """Return the records with bid and ask of each book's first level exchanged."""
+    crossed, at = bytearray(data), 0
+    while at < len(data):
+        if data[at + 1] == BOOK:
+            bid, ask = at + FIRST_LEVEL, at + FIRST_LEVEL + 8
+            crossed[bid:ask], crossed[ask : ask + 8] = data[ask : ask + 8], data[bid:ask]
+        at += 4 * data[at]
+    return bytes(crossed)
 
 
 def _ids(mappings: bytes) -> list[int]:

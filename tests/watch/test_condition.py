@@ -56,6 +56,7 @@ def facts(**values):
     ({"began_ns": NOW_NS - 60 * SECOND, "snap": snap(levels=levels("warm-up", score=50.0))}, "live", None),
     ({"began_ns": NOW_NS - 60 * SECOND, "snap": snap(levels=levels("beyond ten levels"))}, "live", None),
     ({"snap": snap(levels=WARMING)}, "live", None),  # after a hole, say; its levels say that they are not yet judged
+    ({"began_ns": NOW_NS - 10**11, "snap": snap(void_reason="not whole"), "gaps": [gap(9, 6)]}, "gap", "not whole"),
     ({"snap": snap(void_reason="gap")}, "gap", "gap"),
     ({"snap": snap(void_reason="skipped")}, "gap", "skipped"),
     ({"snap": snap(void_reason="gap in stocks.quotes")}, "gap", "gap in stocks.quotes"),

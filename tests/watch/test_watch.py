@@ -96,6 +96,7 @@ def test_a_feed_that_falls_silent_and_one_that_is_lost_are_told_once_each_and_re
         feed.lost.set()
         await until(lambda: daemon.watch.desk()["gaps"])
         await until(lambda: len(daemon.watch.alerts.newest) == 3)
+        await until(lambda: any(gap["end_ns"] for gap in daemon.watch.desk()["gaps"].values()))
         seen["after"] = daemon.watch.desk()
         daemon.stop()
         async with asyncio.timeout(60):
@@ -109,6 +110,8 @@ def test_a_feed_that_falls_silent_and_one_that_is_lost_are_told_once_each_and_re
     assert seen["stale"]["silent"]["futures.trades/ES"]["age_ms"] >= 2_000
     assert {gap["cause"] for gap in seen["after"]["gaps"].values()} == {"disconnect"}
     assert seen["after"]["health"]["open_gaps"] == len(seen["after"]["gaps"]) == 3
+    (gap,) = [gap for gap in seen["after"]["gaps"].values() if gap["stream"] == "futures.trades/ES"]
+    assert gap["start_ns"] < gap["end_ns"] < gap["start_ns"] + 60 * 10**9  # where the stream goes on
     kinds = [(kind, state) for kind, state, _, _ in recorded_alerts(tmp_path)]
     assert kinds == [("silent", "raised"), ("silent", "cleared"), ("gap", "raised")]  # none while it drains
     assert verify(tmp_path / "wal", tmp_path / "lake").findings == []
