@@ -180,3 +180,10 @@ def is_judged(serving):
     """Whether the daemon has a snap in which a level has a score."""
     judge = serving.daemon.judge
     return judge.snap is not None and judge.snap.levels.column("score").null_count < judge.snap.levels.num_rows
+
+
+def nearest(serving):
+    """Return the level of the newest snap that is nearest to the price and judged."""
+    levels = serving.document("/api/levels")["snap"]["levels"]
+    judged = [(abs(one["distance_ticks"]), name) for name, one in levels.items() if one["barrier"]["state"] != "VOID"]
+    return min(judged)[1]

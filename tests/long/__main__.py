@@ -41,6 +41,8 @@ from tests.faults.locks import races_for_the_lock
 from tests.long.alarms import MOST_AN_HOUR, SIGNALS, STATES
 from tests.long.alarms import measure as measure_alarms
 from tests.long.contests import CAME_OFF, play_many
+from tests.long.explained import SCORES
+from tests.long.explained import measure as measure_explained
 from tests.long.explorer import torture as explore
 from tests.long.fuel import LEAST, LEAST_BOUND, LEAST_TURNS
 from tests.long.fuel import measure as measure_fuel
@@ -376,6 +378,21 @@ def _counted(counter: Counter[str], names: Sequence[str]) -> str:
     return ", ".join(f"{counter[name]} {name}" for name in names)
 
 
+def explained(share: float, folder: Path, advance: Advance) -> list[Line]:
+    wanted = max(1, round(SCORES * share))
+    found = measure_explained(wanted, folder, advance)
+    for finding in found.findings:
+        err.print(finding, markup=False)
+    return [
+        Line(
+            "scores explained beside the daemon that gave them",
+            f">= {wanted}, each worked again to the same numbers",
+            f"{found.asked}; {len(found.findings)} findings",
+            found.asked >= wanted and not found.findings,
+        )
+    ]
+
+
 def truncation(share: float, folder: Path, advance: Advance) -> list[Line]:
     wanted = max(1, round(TRUNCATIONS * share))
     recording = Recording(folder / "whole").record(lively_market())
@@ -412,6 +429,7 @@ TRIALS: dict[str, Callable[[float, Path, Advance], list[Line]]] = {
     "worth": worth,
     "fuel": fuel,
     "truncation": truncation,
+    "explained": explained,
     "replay": partial(replay, 30),
     "session": partial(replay, 390),
     "page": page,
