@@ -9,7 +9,7 @@ from spymaster.query.sessions import session_at
 from tests.gateway.serving import EARLY, FULL_S, NOON, WAIT_S, Serving, is_judged
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # it ends with them, and takes nothing from the tests behind
 def live(tmp_path_factory):
     """A daemon whose judge has scores, of a market that runs four times as fast."""
     session_at(0, "cme")
