@@ -185,8 +185,9 @@ def _steered(tabs: Tabs, folder: Path) -> Iterator[Found]:
         feed.halted = True
         yield seer.sees("halt")
         feed.halted = False
-        until(seer.page, "document.body.dataset.state !== 'halt'")
+        until(seer.page, "document.body.dataset.state !== 'halt' && spymaster.model.snap.void_reason !== 'halt'")
         feed.crossed = True
+        until(seer.page, "spymaster.model.snap.void_reason === 'crossed'", 60)
         yield seer.sees("void", 60)
         feed.crossed = False
         feed.lost_s = 3
