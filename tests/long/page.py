@@ -1,8 +1,8 @@
 """The page in each state, reached by what causes it, in a real Chromium: `python -m tests.long page`.
 
-A daemon on a market whose connection the trial holds, one that hears nothing, and one
-in a process of its own that is stopped, ended and started again. In each state the page says what its design says, axe
-finds nothing serious at any width and theme, nothing stands in the console, nobody else is asked.
+A daemon on a market whose connection the trial holds, one that hears nothing, and one in a process of its own that is
+stopped, ended and started again. In each state the page says what its design says, axe finds nothing serious at any
+width and theme, nothing stands in the console, nobody else is asked. It takes some five minutes on two busy cores.
 """
 
 import json
@@ -185,8 +185,9 @@ def _steered(tabs: Tabs, folder: Path) -> Iterator[Found]:
         feed.halted = True
         yield seer.sees("halt")
         feed.halted = False
-        until(seer.page, "document.body.dataset.state !== 'halt'")
+        until(seer.page, "document.body.dataset.state !== 'halt' && spymaster.model.snap.void_reason !== 'halt'")
         feed.crossed = True
+        until(seer.page, "spymaster.model.snap.void_reason === 'crossed'", 60)
         yield seer.sees("void", 60)
         feed.crossed = False
         feed.lost_s = 3
@@ -228,7 +229,11 @@ def _wall(page: Page, walls: FirstWalls, truths: Path) -> Found:
         planted = [json.loads(line) for line in truths.read_text().splitlines()] if truths.exists() else []
         prices = [truth["price"] for truth in planted if truth["kind"] == "wall"]
         for level, seen in shown.items():
-            if level in walls.at_s.keys() - before and any(abs(seen["price"] - price) <= NEAR for price in prices):
+            if (
+                seen["price"]
+                and level in walls.at_s.keys() - before
+                and any(abs(seen["price"] - price) <= NEAR for price in prices)
+            ):
                 late_s = seen["at_s"] - walls.at_s[level]
                 said = f"{late_s:.2f} s, at {seen['price']}"
                 return Found(what, said, [said] if late_s > WALL_S else [])

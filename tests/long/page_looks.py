@@ -87,6 +87,7 @@ def grey(page: Page, seen: Locator) -> NDArray[np.float64]:
 
 def fill_and_edge(box: NDArray[np.float64]) -> tuple[float, float]:
     """Return by how much a box's fill differs from what it lies on, and its edge from its fill."""
+    # The fill is looked at above the text, which fills the middle.
     inner = box[AROUND:-AROUND, AROUND:-AROUND]
-    fill, edge, around = np.median(inner[4:-4, 4:-4]), np.median(inner[0, 6:-6]), np.median(box[AROUND:-AROUND, 0])
+    fill, edge, around = np.median(inner[3, 6:-6]), np.median(inner[0, 6:-6]), np.median(box[AROUND:-AROUND, 0])
     return round(float(abs(fill - around))), round(float(abs(edge - fill)))
