@@ -311,11 +311,11 @@ class Columns(NamedTuple):
 
     Attributes:
         of: by name, what each level has, or one value for all; each has to be there. NaN, NULL and None are null.
-        count: of levels.
+        rows: of levels, how many.
     """
 
     of: Mapping[str, Any]
-    count: int
+    rows: int
 
 
 class Unmade(NamedTuple):
@@ -335,21 +335,21 @@ def made(snaps: Sequence[Unmade]) -> list[Snap]:
         if columns is None:
             found.append(snap)
             continue
-        levels = whole if len(judged) == 1 else whole.slice(begin, columns.count)
+        levels = whole if len(judged) == 1 else whole.slice(begin, columns.rows)
         found.append(snap._replace(levels=levels))
-        begin += columns.count
+        begin += columns.rows
     return found
 
 
 def _batch(judged: Sequence[Columns]) -> pa.RecordBatch:
     """Return the columns of snaps, one behind the other, as they stand in SIGNALS."""
-    count, found = sum(columns.count for columns in judged), {}
+    count, found = sum(columns.rows for columns in judged), {}
     for kind, names in _NUMBERS.items():
         found.update(_cut(_block(judged, names, kind, count), names, count))
     texts = [text for name in _TEXTS for columns in judged for text in columns.of[name]]
     found.update(_cut(pa.array(texts, pa.string()), _TEXTS, count))
     for name in _ALIKE:
-        found[name] = _joined([_repeated(columns.of[name], columns.count) for columns in judged])
+        found[name] = _joined([_repeated(columns.of[name], columns.rows) for columns in judged])
     for name in _LISTS:
         found[name] = _joined([_lists(columns.of[name]) for columns in judged])
     return pa.RecordBatch.from_arrays([found[name] for name in _NAMES], schema=SIGNALS)
@@ -366,8 +366,10 @@ def _block(judged: Sequence[Columns], names: Sequence[str], kind: pa.DataType, c
         begin += own
     flat: NDArray[Any] = block.ravel()
     if kind == pa.float64():
-        return pa.array(flat, from_pandas=True)
-    return pa.array(flat.astype(kind.to_pandas_dtype()), kind, mask=flat == NULL)
+        numbers: pa.Array = pa.array(flat, from_pandas=True)
+    else:
+        numbers = pa.array(flat.astype(kind.to_pandas_dtype()), kind, mask=flat == NULL)
+    return numbers
 
 
 def _joined(arrays: list[pa.Array]) -> pa.Array:
