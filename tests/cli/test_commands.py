@@ -149,7 +149,7 @@ def test_what_prints_a_table_prints_it_as_records_and_as_json_too(shell):
 
 
 def test_a_first_run_simulates_a_market_and_answers_a_query(process, tmp_path):
-    done = process("run", "--duration", "4")
+    done = process("run", "--duration", "10")
 
     assert done.returncode == 0, done.stderr
     assert "complete" in done.stdout
