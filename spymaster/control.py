@@ -107,8 +107,8 @@ class JudgeGauges(TypedDict):
     """The live judge: what it judges, and how far it is. `signals` counts levels that have one now, by signal;
     `given` all since the session's begin.
 
-    `state` is waiting, warming up, judging or ended. `published` are the snaps that went to the bus in this run.
-    `read_again_rows` left the bus too fast, and came from the log.
+    `state` is waiting, between sessions, warming up, judging or ended. `published` are the snaps that went to the bus
+    in this run. `read_again_rows` left the bus too fast, and came from the log.
     """
 
     profile: str

@@ -14,6 +14,7 @@ from spymaster.cli.output import Count
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from spymaster.control import Gauges, JudgeGauges, SyncTimes
     from spymaster.daemon import Daemon
@@ -155,11 +156,16 @@ def _live_table(now: "Gauges", rates: dict[str, float]) -> "Table":
     return table
 
 
-def _level_table(daemon: "Daemon") -> "list[Table]":
-    """Return the levels in sight of the newest snap, the highest price first; nothing before the first."""
-    if daemon.judge is None or daemon.judge.snap is None:
+def _level_table(daemon: "Daemon") -> "list[Table | Text]":
+    """Return the levels in sight of the newest snap, the highest price first; before the first, what is waited for."""
+    if daemon.judge is None:
         return []
     from rich.table import Table
+    from rich.text import Text
+
+    if daemon.judge.snap is None:
+        state = daemon.judge.gauges()["state"]
+        return [Text(f"{daemon.judge.profile.name}: no level is judged yet; the judge is {state}\n", style="italic")]
 
     from spymaster.signals.sight import document, gamma_document
 

@@ -51,6 +51,7 @@ NO_BOOK_S: Final = 0.5  # until the log is read again for the first book
 NO_GAIN: Final = 0.7  # of what the pass before took: at a busy open each reads seconds of log, and the queue has room
 MOST_PASSES: Final = 20  # each has what came while the one before ran; a machine that falls behind would read for ever
 NO_ROOM_S: Final = 1.0  # until a full disk is asked again to take what a snap had seen
+BETWEEN: Final = "between sessions"  # the state of a judge whose rows come while its market is closed
 _READ_ON: Final = -1  # instead of a time: the bus was too fast, or there is no book yet
 Append = Callable[[EventSchema, pa.RecordBatch], Awaitable[None]]
 Tell = Callable[[str], None]
@@ -174,8 +175,11 @@ class LiveJudge:
         """Return the session of the first rows that have one; None if there are no more. The log has them too."""
         async for item in self._subscription:
             newest_ns = _newest_ns(item) if isinstance(item, Published) else None
-            if newest_ns is not None and (session := await self._session_at(newest_ns)) is not None:
+            if newest_ns is None:
+                continue
+            if (session := await self._session_at(newest_ns)) is not None:
                 return session
+            self._state = BETWEEN
         return None
 
     async def _session_at(self, ts_ns: int) -> Session | None:

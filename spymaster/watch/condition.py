@@ -20,6 +20,7 @@ from spymaster.clock import NS_PER_SECOND
 from spymaster.engines.ledger import WINDOWS_S
 from spymaster.engines.snap import Snap
 from spymaster.engines.whole import HALTING
+from spymaster.signals.live import BETWEEN
 from spymaster.watch.documents import First, GapDocument, Halt, Silent, State
 
 LATE_NS: Final = 5 * NS_PER_SECOND  # by which the newest snap is behind its book
@@ -103,6 +104,8 @@ def condition(facts: Facts) -> Condition:
 def _judged(facts: Facts, snap: Snap | None) -> Condition:
     if facts.judge_state == "ended":
         return Condition("void", "the judge ended")
+    if facts.judge_state == BETWEEN:
+        return Condition("void", BETWEEN)
     if snap is None or facts.judge_state != "judging":
         return Condition("first", facts.judge_state, facts.began_ns, first=_first(facts, snap))
     reason = snap.void_reason

@@ -28,11 +28,11 @@ def the_calendar_is_loaded():
     session_at(0, "cme")
 
 
-def daemon_of(tmp_path, source, speed, **of):
+def daemon_of(tmp_path, source, speed, profile=SIM, **of):
     loaded = settings.load(
-        data_root=tmp_path / "lake", wal_root=tmp_path / "wal", flush_interval_sec=0.5, profile="SIM", **of
+        data_root=tmp_path / "lake", wal_root=tmp_path / "wal", flush_interval_sec=0.5, profile=profile.name, **of
     )
-    return Daemon(loaded, [source], speed, profile=SIM)
+    return Daemon(loaded, [source], speed, profile=profile)
 
 
 def afresh(tmp_path, snap):
@@ -102,6 +102,21 @@ def test_signals_of_a_running_daemon_move_and_are_whole_to_the_last_row(tmp_path
     assert last.levels == again.levels
     assert last.counters == again.counters
     assert daemon.judge.gauges()["state"] == "ended"
+    assert daemon.recorder.problems == []
+
+
+def test_of_rows_of_a_closed_market_it_says_that_it_is_between_sessions(tmp_path):
+    daemon = daemon_of(tmp_path, "sim:rate=2000,start=2025-12-02T04:05:00Z", 8, profile_named("SPY"))
+
+    async def run():
+        running = asyncio.create_task(daemon.run())
+        await until(lambda: _is(daemon.judge.gauges()["state"] == "between sessions"))
+        daemon.stop()
+        await running
+
+    asyncio.run(run())
+
+    assert daemon.judge.snap is None
     assert daemon.recorder.problems == []
 
 

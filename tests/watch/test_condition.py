@@ -66,6 +66,7 @@ def facts(**values):
     ({"snap": snap(void_reason="crossed")}, "void", "crossed"),
     ({"book_ns": NOW_NS + 6 * SECOND}, "void", "the judge is late"),
     ({"judge_state": "ended"}, "void", "the judge ended"),
+    ({"judge_state": "between sessions", "snap": None}, "void", "between sessions"),
 ])  # fmt: skip
 def test_the_first_state_that_is_true_is_the_condition(changes, state, reason):
     found = condition(facts(**changes))

@@ -331,6 +331,7 @@ export function voidReason(reason) {
       "inside the spread": "it lies inside the spread",
       "beyond ten levels": "it is outside the ten levels of the book",
       "the judge is late": "the judge is behind what is recorded",
+      "between sessions": "no session is on: levels are judged from its first rows",
       "the judge ended": "the judge has ended; the journal says why",
     })[reason ?? ""] ??
     reason ??
