@@ -186,7 +186,7 @@ def races(share: float, folder: Path, advance: Advance) -> list[Line]:
 
 
 def bit_rot(share: float, folder: Path, advance: Advance) -> list[Line]:
-    flips, mutations = int(1_700_000 * share), int(200_000 * share)
+    flips, mutations = int(1_800_000 * share), int(200_000 * share)
     found = rot(flips, mutations, WORKERS, advance)
     for finding in found.findings:
         err.print(finding, markup=False)

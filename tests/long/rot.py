@@ -2,7 +2,7 @@
 
 The short form is a test; the long form flips every bit there is and cuts at every byte:
 
-    torture(flips=1_700_000, mutations=200_000, workers=2)
+    torture(flips=1_800_000, mutations=200_000, workers=2)
 """
 
 import multiprocessing

@@ -133,7 +133,7 @@ def test_the_gauge_counts_what_a_slow_disk_has_not_taken(roots, tmp_path):
             assert published <= acknowledged
             assert acknowledged + daemon["appended_not_durable"] <= appended
             if daemon["appended_not_durable"]:
-                assert daemon["oldest_not_durable_s"] > 0
+                assert daemon["oldest_not_durable_s"] >= 0  # of a row of this very millisecond 0
             time.sleep(0.1)
 
     # A market of 20,000 rows a second at most, several hundred of them in each sync of 0.4 s.

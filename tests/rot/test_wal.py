@@ -25,7 +25,7 @@ def test_no_flip_and_no_mutation_of_log_bronze_or_catalog_goes_unseen_or_makes_a
 
 def test_every_schema_every_byte_and_every_bit_has_its_turn_in_the_long_form():
     bits = rot.wal_bits()
-    shares = rot.counts(1_700_000, rot.LONG)
+    shares = rot.counts(1_800_000, rot.LONG)
     seen = {(own.header.stream.schema, at) for own, at in map(rot._nth_byte, range(0, rot.wal_bytes(), 97))}
 
     assert shares["wal_flip"] >= bits
