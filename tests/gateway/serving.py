@@ -115,7 +115,11 @@ class Serving:
                 connection.putheader("content-length", str(len(body)))
             connection.endheaders(body)
             answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            head = answer.status, {name.lower(): value for name, value in answer.getheaders()}
+            try:
+                return *head, answer.read()
+            except ConnectionResetError:  # it hung up on what is no HTTP, and left some of that unread
+                return *head, b""
         finally:
             connection.close()
 
