@@ -6,7 +6,6 @@ one more is refused. An answer has at most `MOST_ROWS` rows.
 """
 
 import asyncio
-import math
 import os
 import sys
 import threading
@@ -24,6 +23,7 @@ from spymaster.errors import UsageError
 from spymaster.events import FUTURES_TRADES, STOCKS_TRADES
 from spymaster.lake.layout import Within
 from spymaster.query.lake import Lake
+from spymaster.signals.datasets.report import wilson
 
 TIME_S: Final = 10.0
 MOST_WAITING: Final = 4
@@ -256,7 +256,5 @@ def hold_rate(kept: int, broke: int, neither: int) -> dict[str, Any]:
     found: dict[str, Any] = {"held": kept, "broke": broke, "neither": neither, "n": n}
     if n < LEAST_TOUCHES:
         return found
-    z, share = 1.959964, kept / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {**found, "low": round(middle - reach, 3), "high": round(middle + reach, 3)}
+    share = wilson(kept, n)
+    return {**found, "low": round(share.low, 3), "high": round(share.high, 3)}

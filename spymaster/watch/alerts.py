@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import pyarrow as pa
@@ -22,7 +23,6 @@ MINUTE_S: Final = 60.0
 WEBHOOK: Final = "webhook"  # the problem that its own alert is not posted of
 _KNOWN: Final = 10_000  # ids that were told; the oldest go
 _JOURNALED: Final = frozenset({"silent", "lag", "roll", "halt", "void", LIMIT})  # others have events of their own
-Listener = Callable[[AlertDocument], None]
 
 
 class Append(Protocol):
@@ -36,23 +36,16 @@ class Alerts:
 
     Attributes:
         newest: what was told, oldest first; at most `MOST_ALERTS`.
-        unrecorded: alerts that a full disk did not take; they were shown and posted.
     """
 
     def __init__(self, rules: Rules, append: Append, journal: Journal, webhook: Webhook | None) -> None:
         self.newest: deque[AlertDocument] = deque(maxlen=MOST_ALERTS)
-        self.unrecorded = 0
         self._rules, self._append, self._journal, self._webhook = rules, append, journal, webhook
-        self._listeners: list[Listener] = []
         self._known: dict[int, None] = {}
         self._waiting: deque[Alert] = deque(maxlen=MAX_WAITING)
         self._changed = asyncio.Event()
         self._ending = False
         self._minute_s, self._told, self._left_out = clock.monotonic_s(), 0, 0
-
-    def on_alert(self, listener: Listener) -> None:
-        """Call it with each alert once it is on record. It must not wait."""
-        self._listeners.append(listener)
 
     def remember(self, earlier: Sequence[AlertDocument]) -> None:
         """Take alerts of earlier runs, oldest first: they are shown, and not told again."""
@@ -116,16 +109,12 @@ class Alerts:
     async def _record(self, alerts: Sequence[Alert], at_ns: int) -> None:
         """Make them durable. What a full disk keeps for the end is given to those alone that say it is full."""
         urgent = any(alert.kind == "disk" for alert in alerts)
-        try:
+        with suppress(StorageError):  # the recorder says so itself, and it is the less reason to keep silent here
             await self._append(SYSTEM_ALERTS, alert_rows(alerts, at_ns), in_reserve=urgent)
-        except StorageError:  # the recorder says so itself, and it is the less reason to keep silent here
-            self.unrecorded += len(alerts)
 
     def _tell(self, alert: Alert, document: AlertDocument) -> None:
         self.newest.append(document)
         if alert.kind in _JOURNALED:
             self._journal.event("alert.given", kind=alert.kind, state=alert.state, of=alert.subject, text=alert.text)
-        for listener in self._listeners:
-            listener(document)
         if self._webhook is not None and self._rules.posts(alert.kind) and alert.subject != WEBHOOK:
             self._webhook.put(document)

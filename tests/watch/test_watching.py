@@ -247,18 +247,16 @@ def test_more_alerts_than_a_minute_may_have_are_counted_in_one(tmp_path):
     assert alerts[-1][3] == "7 more alerts came within a minute and are left out"
 
 
-def test_listeners_hear_of_an_alert_once_it_is_on_record(tmp_path):
+def test_an_alert_is_shown_once_it_is_on_record(tmp_path):
     async def run():
-        heard = []
         async with watched(tmp_path) as seen:
-            lanes = seen.recorder.lanes
             own = Stream("system.alerts", "spymaster")
-            seen.watch.alerts.on_alert(lambda alert: heard.append((alert["text"], lanes[own].log.acknowledged_rows)))
             seen.recorder.health.problem("control", "no control socket")
-            await seen.until(lambda: heard)
-        return heard
+            while not seen.watch.alerts.newest:  # each turn of the loop, so that none between is missed
+                await asyncio.sleep(0)
+            return seen.watch.alerts.newest[0]["text"], seen.recorder.lanes[own].log.acknowledged_rows
 
-    assert asyncio.run(run()) == [("no control socket", 1)]
+    assert asyncio.run(run()) == ("no control socket", 1)
 
 
 def test_a_lake_that_does_not_read_costs_the_past_and_nothing_else(tmp_path):
